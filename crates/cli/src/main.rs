@@ -1,0 +1,2 @@
+//! The stillpoint binary.
+fn main() {}
