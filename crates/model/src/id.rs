@@ -115,7 +115,10 @@ mod tests {
     #[test]
     fn an_id_has_one_spelling() {
         let text = "0193b5a2-7c1e-7d4f-9a51-0c2d6d5e8f10";
-        assert_eq!(text.parse::<VolumeId>().map(|id| id.to_string()), Ok(text.to_owned()));
+        assert_eq!(
+            text.parse::<VolumeId>().map(|id| id.to_string()),
+            Ok(text.to_owned())
+        );
         for other in [
             "0193B5A2-7C1E-7D4F-9A51-0C2D6D5E8F10",
             "0193b5a27c1e7d4f9a510c2d6d5e8f10",

@@ -6,11 +6,24 @@
 //! **Invariant:** no I/O, no async, no clock, no randomness. Time and ids are arguments; the
 //! only way to either is the [`env::Env`] that the binary hands down.
 
+pub mod account;
+pub mod backup;
 pub mod bytes;
 pub mod env;
 pub mod error;
+pub mod event;
+pub mod guard;
 pub mod id;
+pub mod item;
+pub mod name;
+pub mod operation;
+pub mod plan;
+pub mod refusal;
+pub mod snapshot;
+pub mod task;
 pub mod time;
+pub mod volume;
+pub mod words;
 
 pub use bytes::{ByteCount, ByteRange};
 pub use env::Env;

@@ -1,0 +1,416 @@
+//! Guard rails: one question, one answer, everywhere.
+//!
+//! [`can`] is asked by the API before it accepts, by the portal to disable a button with its
+//! reason, by `--dry-run`, and by the engine inside the transaction that admits an operation.
+//! It sees nothing but the [`Facts`] that it is given, so what it says can be tested in full.
+//!
+//! The order of the checks is the order in which a person can do something about them: what will
+//! never work here comes first, what only needs waiting comes last.
+
+use std::time::Duration;
+
+use crate::Timestamp;
+use crate::id::{OperationId, VolumeId};
+use crate::item::{Consistency, ItemState};
+use crate::operation::OperationKind;
+use crate::plan::{AttachCondition, Plan, RuleAnswer};
+use crate::refusal::{ProblemCode, Refusal, WayOut};
+use crate::volume::{Attachment, InstanceState, VolumeRole, VolumeState};
+use crate::words::words;
+
+#[cfg(test)]
+mod tests;
+
+words! {
+    /// What somebody wants to do.
+    Action {
+        /// Make an empty volume.
+        VolumeCreate = "volume_create",
+        /// Make a volume from an uploaded image.
+        VolumeImport = "volume_import",
+        /// Make a volume from this one as it is now.
+        VolumeClone = "volume_clone",
+        /// Make a volume larger.
+        VolumeResize = "volume_resize",
+        /// Rename a volume.
+        VolumeRename = "volume_rename",
+        /// Delete a volume.
+        VolumeDelete = "volume_delete",
+        /// Take a snapshot.
+        SnapshotCreate = "snapshot_create",
+        /// Delete a snapshot.
+        SnapshotDelete = "snapshot_delete",
+        /// Make a backup.
+        BackupCreate = "backup_create",
+        /// Delete a backup.
+        BackupDelete = "backup_delete",
+        /// Prove a backup's data again.
+        BackupVerify = "backup_verify",
+        /// Make a volume from a snapshot or a backup.
+        RestoreNew = "restore_new",
+        /// Overwrite a volume with a snapshot or a backup.
+        RestoreInPlace = "restore_in_place",
+    }
+}
+
+impl Action {
+    /// The operation that this action starts; none when it is done at once.
+    pub const fn operation(self) -> Option<OperationKind> {
+        Some(match self {
+            Self::VolumeCreate => OperationKind::VolumeCreate,
+            Self::VolumeImport => OperationKind::VolumeImport,
+            Self::VolumeClone => OperationKind::VolumeClone,
+            Self::VolumeResize => OperationKind::VolumeResize,
+            Self::VolumeRename => return None,
+            Self::VolumeDelete => OperationKind::VolumeDelete,
+            Self::SnapshotCreate => OperationKind::SnapshotCreate,
+            Self::SnapshotDelete => OperationKind::SnapshotDelete,
+            Self::BackupCreate => OperationKind::BackupCreate,
+            Self::BackupDelete => OperationKind::BackupDelete,
+            Self::BackupVerify => OperationKind::BackupVerify,
+            Self::RestoreNew => OperationKind::RestoreNew,
+            Self::RestoreInPlace => OperationKind::RestoreInPlace,
+        })
+    }
+
+    /// Whether it changes the volume itself, so that nothing else may change it meanwhile.
+    const fn needs_idle_volume(self) -> bool {
+        matches!(
+            self,
+            Self::VolumeClone
+                | Self::VolumeResize
+                | Self::VolumeDelete
+                | Self::SnapshotCreate
+                | Self::BackupCreate
+                | Self::RestoreInPlace
+        )
+    }
+
+    /// Whether the volume's rest after an operation holds it back. What only takes away, or
+    /// leaves the volume alone, never waits.
+    const fn waits_for_cooldown(self) -> bool {
+        matches!(
+            self,
+            Self::VolumeClone
+                | Self::VolumeResize
+                | Self::SnapshotCreate
+                | Self::BackupCreate
+                | Self::RestoreInPlace
+        )
+    }
+
+    /// Whether it needs the volume's layers to stand still.
+    const fn captures_or_overwrites(self) -> bool {
+        self.waits_for_cooldown() || matches!(self, Self::VolumeDelete)
+    }
+}
+
+/// The operation that holds a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ActiveOperation {
+    /// Its id.
+    pub id: OperationId,
+    /// What it does.
+    pub kind: OperationKind,
+}
+
+/// What the guard needs to know of the volume that an action is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VolumeFacts {
+    /// Its id.
+    pub id: VolumeId,
+    /// Root or data.
+    pub role: VolumeRole,
+    /// What it is good for.
+    pub state: VolumeState,
+    /// The instance that has it.
+    pub attachment: Option<Attachment>,
+    /// What holds it.
+    pub active_operation: Option<ActiveOperation>,
+    /// No new operation before this time.
+    pub cooldown_until: Option<Timestamp>,
+    /// Snapshots that count toward the cap: manual ones that are not gone or failed.
+    pub snapshots: u32,
+    /// Backups that count toward the cap.
+    pub backups: u32,
+    /// Whether its pool can capture it while an instance that runs has it open.
+    pub live_capture: bool,
+    /// Whether its node has somewhere to put backups.
+    pub has_backup_target: bool,
+}
+
+/// What the guard needs to know of the snapshot or backup that an action is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ItemFacts {
+    /// How far it is.
+    pub state: ItemState,
+    /// Whether it is protected.
+    pub protected: bool,
+    /// An operation that reads it or is about it.
+    pub active_operation: Option<ActiveOperation>,
+}
+
+/// Everything that a decision rests on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts<'a> {
+    /// The time of the decision.
+    pub now: Timestamp,
+    /// The rules.
+    pub plan: &'a Plan,
+    /// The volume it is about; none when one is to be made.
+    pub volume: Option<VolumeFacts>,
+    /// The item it is about.
+    pub item: Option<ItemFacts>,
+    /// The account's operations in flight.
+    pub in_flight: u32,
+    /// Whether the node that must do the work answers.
+    pub node_online: bool,
+    /// An operator's audited word that the cooldown does not matter now.
+    pub override_cooldown: bool,
+}
+
+/// A yes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Allowed {
+    /// The best consistency that a capture can have now.
+    pub consistency: Option<Consistency>,
+    /// Advice that the plan gives.
+    pub warnings: Vec<String>,
+}
+
+/// Whether `action` may be done under these facts.
+pub fn can(action: Action, facts: &Facts<'_>) -> Result<Allowed, Refusal> {
+    let mut allowed = Allowed::default();
+    if let Some(item) = &facts.item {
+        check_item(action, item)?;
+    }
+    if let Some(volume) = &facts.volume {
+        check_volume_state(action, volume)?;
+        allowed.warnings = check_eligibility(action, facts.plan, volume)?;
+        check_attachment(action, volume)?;
+        check_backup_target(action, volume)?;
+        check_caps(action, facts.plan, volume)?;
+        allowed.consistency = Some(capture_consistency(volume));
+    }
+    if !facts.node_online && action.operation().is_some() {
+        return Err(node_offline());
+    }
+    if let Some(volume) = &facts.volume {
+        check_busy(action, volume)?;
+    }
+    check_in_flight(action, facts)?;
+    if let Some(volume) = &facts.volume {
+        check_cooldown(action, facts, volume)?;
+    }
+    Ok(allowed)
+}
+
+fn check_item(action: Action, item: &ItemFacts) -> Result<(), Refusal> {
+    let deletes = matches!(action, Action::SnapshotDelete | Action::BackupDelete);
+    if deletes && item.protected {
+        let text = "This item is protected. Remove the protection first.";
+        return Err(Refusal::new(ProblemCode::Protected, text).or(WayOut::Unprotect));
+    }
+    if let Some(active) = item.active_operation {
+        let text = format!("This item is in use by operation: {}", active.kind.word());
+        return Err(Refusal::new(ProblemCode::VolumeBusy, text)
+            .or(WayOut::WatchOperation(active.id))
+            .or(WayOut::CancelOperation(active.id)));
+    }
+    let usable = if deletes {
+        matches!(
+            item.state,
+            ItemState::Available | ItemState::Failed | ItemState::Lost
+        )
+    } else {
+        item.state == ItemState::Available
+    };
+    if usable {
+        return Ok(());
+    }
+    let text = format!("This item is {}. It must be available first.", item.state);
+    Err(Refusal::new(ProblemCode::NotEligible, text))
+}
+
+fn check_volume_state(action: Action, volume: &VolumeFacts) -> Result<(), Refusal> {
+    // What is about an item alone works whatever became of its volume.
+    let about_the_item = matches!(
+        action,
+        Action::SnapshotDelete | Action::BackupDelete | Action::BackupVerify | Action::RestoreNew
+    );
+    let usable = match volume.state {
+        VolumeState::Available | VolumeState::InUse => true,
+        VolumeState::Failed => matches!(action, Action::VolumeDelete | Action::VolumeRename),
+        VolumeState::Creating | VolumeState::Deleting => false,
+    };
+    if about_the_item || usable {
+        return Ok(());
+    }
+    let text = format!("The volume is {}.", volume.state);
+    let refusal = Refusal::new(ProblemCode::NotEligible, text);
+    Err(match volume.active_operation {
+        Some(active) => refusal.or(WayOut::WatchOperation(active.id)),
+        None => refusal,
+    })
+}
+
+fn attach_condition(volume: &VolumeFacts) -> AttachCondition {
+    match volume.attachment.as_ref().map(|a| a.state) {
+        None => AttachCondition::Detached,
+        Some(InstanceState::Stopped) => AttachCondition::Stopped,
+        Some(InstanceState::Running) => AttachCondition::Running,
+    }
+}
+
+fn check_eligibility(
+    action: Action,
+    plan: &Plan,
+    volume: &VolumeFacts,
+) -> Result<Vec<String>, Refusal> {
+    match plan.answer(action, volume.role, attach_condition(volume)) {
+        Some(RuleAnswer::Allow) => Ok(Vec::new()),
+        Some(RuleAnswer::Warn { text }) => Ok(vec![text.clone()]),
+        Some(RuleAnswer::Deny { text }) => {
+            let refusal = Refusal::new(ProblemCode::NotEligible, text);
+            Err(if volume.attachment.is_some() {
+                detach_or_stop(refusal, volume)
+            } else {
+                refusal
+            })
+        }
+        None => {
+            let text = "The plan of this volume does not allow it.";
+            Err(Refusal::new(ProblemCode::NotEligible, text).or(WayOut::AskOperator))
+        }
+    }
+}
+
+fn detach_or_stop(refusal: Refusal, volume: &VolumeFacts) -> Refusal {
+    let refusal = if attach_condition(volume) == AttachCondition::Running {
+        refusal.or(WayOut::StopInstance(volume.id))
+    } else {
+        refusal
+    };
+    refusal.or(WayOut::DetachVolume(volume.id))
+}
+
+fn check_attachment(action: Action, volume: &VolumeFacts) -> Result<(), Refusal> {
+    if action == Action::VolumeDelete && volume.attachment.is_some() {
+        let text = "The volume is attached to an instance. Detach the volume first.";
+        return Err(
+            Refusal::new(ProblemCode::NotEligible, text).or(WayOut::DetachVolume(volume.id))
+        );
+    }
+    if attach_condition(volume) != AttachCondition::Running {
+        return Ok(());
+    }
+    if action == Action::RestoreInPlace {
+        let text = "Cannot restore in-place while attached to a running instance. \
+                    Stop the instance or detach the volume first.";
+        let refusal = Refusal::new(ProblemCode::AttachedRunning, text);
+        return Err(detach_or_stop(refusal, volume).or(WayOut::RestoreToNewVolume));
+    }
+    if action.captures_or_overwrites() && !volume.live_capture {
+        let text = "This pool cannot do that while a running instance has the volume open. \
+                    Stop the instance or detach the volume first.";
+        let refusal = Refusal::new(ProblemCode::AttachedRunning, text);
+        return Err(detach_or_stop(refusal, volume));
+    }
+    Ok(())
+}
+
+fn check_backup_target(action: Action, volume: &VolumeFacts) -> Result<(), Refusal> {
+    if action != Action::BackupCreate || volume.has_backup_target {
+        return Ok(());
+    }
+    let text = "Hypervisor has no backup storage configured.";
+    Err(Refusal::new(ProblemCode::NoBackupTarget, text).or(WayOut::AskOperator))
+}
+
+fn check_caps(action: Action, plan: &Plan, volume: &VolumeFacts) -> Result<(), Refusal> {
+    if action == Action::SnapshotCreate && volume.snapshots >= plan.caps.max_snapshots {
+        let text = "Snapshot limit reached. Delete an existing snapshot first.";
+        return Err(
+            Refusal::new(ProblemCode::SnapshotLimit, text).or(WayOut::DeleteSnapshot(volume.id))
+        );
+    }
+    if action == Action::BackupCreate && volume.backups >= plan.caps.max_backups {
+        let text = "Backup limit reached. Delete an existing backup first.";
+        return Err(
+            Refusal::new(ProblemCode::BackupLimit, text).or(WayOut::DeleteBackup(volume.id))
+        );
+    }
+    Ok(())
+}
+
+fn capture_consistency(volume: &VolumeFacts) -> Consistency {
+    match attach_condition(volume) {
+        AttachCondition::Running => Consistency::Crash,
+        AttachCondition::Detached | AttachCondition::Stopped => Consistency::Stopped,
+    }
+}
+
+fn node_offline() -> Refusal {
+    let text = "The node that holds this storage does not answer. Try again when it is back.";
+    Refusal::new(ProblemCode::NodeOffline, text)
+        .after(Duration::from_secs(30))
+        .or(WayOut::AskOperator)
+}
+
+fn check_busy(action: Action, volume: &VolumeFacts) -> Result<(), Refusal> {
+    let Some(active) = volume
+        .active_operation
+        .filter(|_| action.needs_idle_volume())
+    else {
+        return Ok(());
+    };
+    let text = format!("Volume is busy with operation: {}", active.kind.word());
+    Err(Refusal::new(ProblemCode::VolumeBusy, text)
+        .or(WayOut::WatchOperation(active.id))
+        .or(WayOut::CancelOperation(active.id)))
+}
+
+fn check_in_flight(action: Action, facts: &Facts<'_>) -> Result<(), Refusal> {
+    let counts = action
+        .operation()
+        .is_some_and(OperationKind::counts_in_flight);
+    let limit = facts.plan.pacing.in_flight_per_account;
+    if !counts || facts.in_flight < limit {
+        return Ok(());
+    }
+    let noun = if limit == 1 {
+        "operation"
+    } else {
+        "operations"
+    };
+    let text = format!(
+        "Your account has {} {noun} in flight, and {limit} is the limit. Wait for one to finish.",
+        facts.in_flight
+    );
+    Err(Refusal::new(ProblemCode::InflightLimit, text).or(WayOut::ListOperations))
+}
+
+fn check_cooldown(action: Action, facts: &Facts<'_>, volume: &VolumeFacts) -> Result<(), Refusal> {
+    if facts.override_cooldown || !action.waits_for_cooldown() {
+        return Ok(());
+    }
+    let left = cooldown_left(volume.cooldown_until, facts.now);
+    if left.is_zero() {
+        return Ok(());
+    }
+    let text = format!(
+        "Volume is in cooldown. Try again in {} seconds.",
+        left.as_secs()
+    );
+    Err(Refusal::new(ProblemCode::Cooldown, text).after(left))
+}
+
+/// What is left of a rest, in whole seconds rounded up, so that a countdown that reached zero
+/// is never refused.
+pub fn cooldown_left(until: Option<Timestamp>, now: Timestamp) -> Duration {
+    let Some(until) = until else {
+        return Duration::ZERO;
+    };
+    let left = until.duration_since(now);
+    Duration::from_secs(left.as_secs() + u64::from(left.subsec_nanos() > 0))
+}

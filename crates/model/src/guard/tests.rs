@@ -1,0 +1,290 @@
+use crate::env::Env;
+use crate::name::Name;
+
+use super::*;
+
+struct Fixed;
+
+impl Env for Fixed {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_micros(1_000_000_000_000)
+    }
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
+    }
+    fn fill_random(&self, buf: &mut [u8]) {
+        buf.fill(7);
+    }
+}
+
+fn plan() -> Plan {
+    toml::from_str(include_str!("../../../../presets/stillpoint.toml")).unwrap()
+}
+
+fn volume() -> VolumeFacts {
+    VolumeFacts {
+        id: VolumeId::generate(&Fixed),
+        role: VolumeRole::Data,
+        state: VolumeState::Available,
+        attachment: None,
+        active_operation: None,
+        cooldown_until: None,
+        snapshots: 0,
+        backups: 0,
+        live_capture: false,
+        has_backup_target: true,
+    }
+}
+
+fn facts(plan: &Plan, volume: VolumeFacts) -> Facts<'_> {
+    Facts {
+        now: Fixed.now(),
+        plan,
+        volume: Some(volume),
+        item: None,
+        in_flight: 0,
+        node_online: true,
+        override_cooldown: false,
+    }
+}
+
+fn refusal(action: Action, facts: &Facts<'_>) -> Refusal {
+    can(action, facts).expect_err("refused")
+}
+
+fn running() -> Option<Attachment> {
+    let instance = "web-1".parse::<Name>().unwrap();
+    Some(Attachment {
+        instance,
+        state: InstanceState::Running,
+    })
+}
+
+#[test]
+fn an_idle_volume_may_be_captured() {
+    let plan = plan();
+    let allowed = can(Action::SnapshotCreate, &facts(&plan, volume())).unwrap();
+    assert_eq!(allowed.consistency, Some(Consistency::Stopped));
+}
+
+#[test]
+fn a_busy_volume_names_the_operation_in_the_way() {
+    let plan = plan();
+    let active = ActiveOperation {
+        id: OperationId::generate(&Fixed),
+        kind: OperationKind::SnapshotCreate,
+    };
+    let busy = VolumeFacts {
+        active_operation: Some(active),
+        ..volume()
+    };
+    let refusal = refusal(Action::BackupCreate, &facts(&plan, busy));
+    assert_eq!(refusal.code, ProblemCode::VolumeBusy);
+    assert_eq!(refusal.text, "Volume is busy with operation: snapshot");
+    assert!(
+        refusal
+            .ways_out
+            .contains(&WayOut::CancelOperation(active.id))
+    );
+}
+
+#[test]
+fn a_cooldown_counts_whole_seconds_up() {
+    let plan = plan();
+    let until = Fixed.now().saturating_add(Duration::from_millis(41_001));
+    let resting = VolumeFacts {
+        cooldown_until: Some(until),
+        ..volume()
+    };
+    let refusal = refusal(Action::SnapshotCreate, &facts(&plan, resting));
+    assert_eq!(refusal.code, ProblemCode::Cooldown);
+    assert_eq!(
+        refusal.text,
+        "Volume is in cooldown. Try again in 42 seconds."
+    );
+    assert_eq!(refusal.retry_after, Some(Duration::from_secs(42)));
+}
+
+#[test]
+fn a_cooldown_that_is_over_holds_nothing_back() {
+    let plan = plan();
+    let rested = VolumeFacts {
+        cooldown_until: Some(Fixed.now()),
+        ..volume()
+    };
+    assert!(can(Action::SnapshotCreate, &facts(&plan, rested)).is_ok());
+}
+
+#[test]
+fn an_operator_may_pass_the_cooldown() {
+    let plan = plan();
+    let until = Fixed.now().saturating_add(Duration::from_secs(60));
+    let resting = VolumeFacts {
+        cooldown_until: Some(until),
+        ..volume()
+    };
+    let facts = Facts {
+        override_cooldown: true,
+        ..facts(&plan, resting)
+    };
+    assert!(can(Action::SnapshotCreate, &facts).is_ok());
+}
+
+#[test]
+fn deletes_never_wait_for_cooldown_or_the_in_flight_limit() {
+    let plan = plan();
+    let until = Fixed.now().saturating_add(Duration::from_secs(60));
+    let resting = VolumeFacts {
+        cooldown_until: Some(until),
+        ..volume()
+    };
+    let item = ItemFacts {
+        state: ItemState::Available,
+        protected: false,
+        active_operation: None,
+    };
+    let facts = Facts {
+        item: Some(item),
+        in_flight: 99,
+        ..facts(&plan, resting)
+    };
+    for action in [Action::SnapshotDelete, Action::BackupDelete] {
+        assert!(can(action, &facts).is_ok(), "{action}");
+    }
+}
+
+#[test]
+fn caps_name_what_to_delete() {
+    let plan = plan();
+    let full = VolumeFacts {
+        snapshots: 5,
+        backups: 10,
+        ..volume()
+    };
+    let id = full.id;
+    let facts = facts(&plan, full);
+    let snapshot = refusal(Action::SnapshotCreate, &facts);
+    assert_eq!(snapshot.code, ProblemCode::SnapshotLimit);
+    assert_eq!(
+        snapshot.text,
+        "Snapshot limit reached. Delete an existing snapshot first."
+    );
+    assert_eq!(snapshot.ways_out, [WayOut::DeleteSnapshot(id)]);
+    let backup = refusal(Action::BackupCreate, &facts);
+    assert_eq!(backup.code, ProblemCode::BackupLimit);
+    assert_eq!(
+        backup.text,
+        "Backup limit reached. Delete an existing backup first."
+    );
+}
+
+#[test]
+fn the_fourth_operation_in_flight_is_refused() {
+    let plan = plan();
+    let facts = |in_flight| Facts {
+        in_flight,
+        ..facts(&plan, volume())
+    };
+    assert!(can(Action::SnapshotCreate, &facts(2)).is_ok());
+    assert_eq!(
+        refusal(Action::SnapshotCreate, &facts(3)).code,
+        ProblemCode::InflightLimit
+    );
+}
+
+#[test]
+fn a_roll_back_under_a_running_instance_offers_both_ways_out() {
+    let plan = plan();
+    let attached = VolumeFacts {
+        state: VolumeState::InUse,
+        attachment: running(),
+        live_capture: true,
+        ..volume()
+    };
+    let id = attached.id;
+    let item = ItemFacts {
+        state: ItemState::Available,
+        protected: false,
+        active_operation: None,
+    };
+    let facts = Facts {
+        item: Some(item),
+        ..facts(&plan, attached)
+    };
+    let in_place = refusal(Action::RestoreInPlace, &facts);
+    assert_eq!(in_place.code, ProblemCode::AttachedRunning);
+    assert_eq!(
+        in_place.ways_out[..2],
+        [WayOut::StopInstance(id), WayOut::DetachVolume(id)]
+    );
+    assert!(can(Action::RestoreNew, &facts).is_ok());
+}
+
+#[test]
+fn a_backup_without_a_target_is_refused_and_a_snapshot_is_not() {
+    let plan = plan();
+    let facts = facts(
+        &plan,
+        VolumeFacts {
+            has_backup_target: false,
+            ..volume()
+        },
+    );
+    let refusal = refusal(Action::BackupCreate, &facts);
+    assert_eq!(refusal.code, ProblemCode::NoBackupTarget);
+    assert_eq!(refusal.text, "Hypervisor has no backup storage configured.");
+    assert!(can(Action::SnapshotCreate, &facts).is_ok());
+}
+
+#[test]
+fn a_protected_item_is_not_deleted() {
+    let plan = plan();
+    let item = ItemFacts {
+        state: ItemState::Available,
+        protected: true,
+        active_operation: None,
+    };
+    let facts = Facts {
+        item: Some(item),
+        ..facts(&plan, volume())
+    };
+    assert_eq!(
+        refusal(Action::SnapshotDelete, &facts).code,
+        ProblemCode::Protected
+    );
+    assert!(can(Action::RestoreNew, &facts).is_ok());
+}
+
+#[test]
+fn an_item_that_is_not_available_restores_nothing() {
+    let plan = plan();
+    for state in ItemState::ALL
+        .iter()
+        .filter(|s| **s != ItemState::Available)
+    {
+        let item = ItemFacts {
+            state: *state,
+            protected: false,
+            active_operation: None,
+        };
+        let facts = Facts {
+            item: Some(item),
+            ..facts(&plan, volume())
+        };
+        assert_eq!(
+            refusal(Action::RestoreNew, &facts).code,
+            ProblemCode::NotEligible,
+            "{state}"
+        );
+    }
+}
+
+#[test]
+fn a_plan_without_a_matching_rule_denies() {
+    let plan = Plan {
+        eligibility: Vec::new(),
+        ..plan()
+    };
+    let refusal = refusal(Action::SnapshotCreate, &facts(&plan, volume()));
+    assert_eq!(refusal.code, ProblemCode::NotEligible);
+}

@@ -1,0 +1,306 @@
+//! Tasks: the pieces of an operation that touch data, done by a node.
+//!
+//! A node asks for work and gets an [`Assignment`]: what to do, and a lease. It renews the lease
+//! by reporting progress, and is refused once its fence number is stale. Every task may be given
+//! again after a crash: it finds its own work done, finishes what is half done, or begins anew,
+//! and answers the same.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{
+    AccountId, BackupId, LayerId, OperationId, PoolId, SnapshotId, TargetId, TaskId, VaultId,
+    VolumeId,
+};
+use crate::item::Consistency;
+use crate::operation::Progress;
+use crate::refusal::ProblemCode;
+use crate::words::words;
+use crate::{ByteCount, ErrorKind, Timestamp};
+
+words! {
+    /// What an uploaded image is declared to be. It is never guessed.
+    ImageFormat {
+        /// The bytes of the disk, one after the other.
+        Raw = "raw",
+        /// QEMU's format.
+        Qcow2 = "qcow2",
+    }
+}
+
+/// The vault that a task works with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct VaultRef {
+    /// The target that holds it.
+    pub target_id: TargetId,
+    /// The vault in it.
+    pub vault_id: VaultId,
+    /// Whose vault it is; what its keys are derived for.
+    pub account_id: AccountId,
+}
+
+/// What a clone is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CloneSource {
+    /// A snapshot.
+    Snapshot(SnapshotId),
+    /// A volume as it is now.
+    Volume(VolumeId),
+}
+
+/// One piece of work. Ids are made by the control plane, so that doing it twice is doing it once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "task", rename_all = "snake_case")]
+pub enum TaskSpec {
+    /// Make an empty volume.
+    VolumeCreate {
+        /// The new volume.
+        volume_id: VolumeId,
+        /// Its size.
+        size: ByteCount,
+    },
+    /// Make a volume from an upload in the node's upload folder.
+    VolumeImport {
+        /// The new volume.
+        volume_id: VolumeId,
+        /// The upload's name in that folder: an id that the server made.
+        upload: uuid::Uuid,
+        /// What it was declared to be.
+        format: ImageFormat,
+        /// The largest size that the volume may have.
+        max_size: ByteCount,
+    },
+    /// Make a volume larger.
+    VolumeResize {
+        /// The volume.
+        volume_id: VolumeId,
+        /// Its new size.
+        size: ByteCount,
+    },
+    /// Make a volume that starts as a copy.
+    VolumeClone {
+        /// The new volume.
+        volume_id: VolumeId,
+        /// What it starts as.
+        source: CloneSource,
+    },
+    /// Delete a volume; also takes back any of the tasks that make one.
+    VolumeDelete {
+        /// The volume.
+        volume_id: VolumeId,
+    },
+    /// Seal the tip under a snapshot's name.
+    SnapshotSeal {
+        /// The volume.
+        volume_id: VolumeId,
+        /// The snapshot.
+        snapshot_id: SnapshotId,
+    },
+    /// Prove that a snapshot's layers are whole.
+    SnapshotVerify {
+        /// The snapshot.
+        snapshot_id: SnapshotId,
+    },
+    /// Take a snapshot's name off its layer.
+    SnapshotDrop {
+        /// The snapshot.
+        snapshot_id: SnapshotId,
+    },
+    /// Put the volume back to a snapshot; the state before becomes the safety snapshot.
+    VolumeRollBack {
+        /// The volume.
+        volume_id: VolumeId,
+        /// The snapshot to go back to.
+        snapshot_id: SnapshotId,
+        /// The snapshot that keeps what was there.
+        safety_id: SnapshotId,
+    },
+    /// Seal the tip as the source of a backup, so that the volume can go on changing.
+    BackupCapture {
+        /// The volume.
+        volume_id: VolumeId,
+        /// The backup.
+        backup_id: BackupId,
+        /// Back up this snapshot instead of the volume as it is now.
+        snapshot_id: Option<SnapshotId>,
+    },
+    /// Read the captured layer, store it in the vault, and write the manifest after the fence
+    /// was confirmed.
+    BackupUpload {
+        /// The volume.
+        volume_id: VolumeId,
+        /// The backup.
+        backup_id: BackupId,
+        /// Where to.
+        vault: VaultRef,
+        /// The volume's latest backup in the same vault.
+        parent: Option<BackupId>,
+    },
+    /// Read the manifest back and prove that everything it names is there.
+    BackupVerify {
+        /// The backup.
+        backup_id: BackupId,
+        /// The volume it is of.
+        volume_id: VolumeId,
+        /// Where it is.
+        vault: VaultRef,
+        /// Whether to decrypt and compare every chunk, too.
+        deep: bool,
+    },
+    /// Keep this backup's captured layer as the base of the next increment, and release the
+    /// previous one's.
+    BackupSettle {
+        /// The volume.
+        volume_id: VolumeId,
+        /// The backup.
+        backup_id: BackupId,
+    },
+    /// Take back a capture and an upload that will not be committed.
+    BackupReap {
+        /// The volume.
+        volume_id: VolumeId,
+        /// The backup.
+        backup_id: BackupId,
+        /// Where it went.
+        vault: VaultRef,
+    },
+    /// Delete a backup from its vault.
+    BackupDelete {
+        /// The backup.
+        backup_id: BackupId,
+        /// The volume it is of.
+        volume_id: VolumeId,
+        /// Where it is.
+        vault: VaultRef,
+    },
+    /// Make a volume from a backup, and compare it whole with the manifest.
+    BackupRestore {
+        /// The new volume.
+        volume_id: VolumeId,
+        /// The backup.
+        backup_id: BackupId,
+        /// The volume it is of.
+        source_volume_id: VolumeId,
+        /// Where it is.
+        vault: VaultRef,
+    },
+    /// Give a volume the content of another that was staged for it; what was there becomes the
+    /// safety snapshot, and the staged volume is no more.
+    VolumeSwitch {
+        /// The volume.
+        volume_id: VolumeId,
+        /// The volume that was staged.
+        staged_id: VolumeId,
+        /// The snapshot that keeps what was there.
+        safety_id: SnapshotId,
+    },
+    /// Join layers that no name keeps apart, and remove files of runs that are over.
+    PoolTidy,
+}
+
+/// What a finished task found out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum TaskOutcome {
+    /// Nothing but that it is done.
+    Done,
+    /// A volume has this tip and size now.
+    Volume {
+        /// The layer that takes its writes.
+        tip: LayerId,
+        /// Its size.
+        size: ByteCount,
+        /// Bytes allocated that it can reach.
+        used: ByteCount,
+    },
+    /// A layer was sealed.
+    Sealed {
+        /// The sealed layer.
+        layer: LayerId,
+        /// The volume's new tip.
+        tip: LayerId,
+        /// What its content promises.
+        consistency: Consistency,
+        /// The volume's size.
+        provisioned: ByteCount,
+        /// Bytes allocated that it can reach.
+        used: ByteCount,
+        /// Bytes allocated since the snapshot before.
+        changed: ByteCount,
+    },
+    /// A backup is in the vault.
+    Stored {
+        /// The volume's size.
+        provisioned: ByteCount,
+        /// Bytes that are not zero.
+        used: ByteCount,
+        /// Bytes that differ from the parent.
+        changed: ByteCount,
+        /// Bytes that it added to the vault.
+        stored: ByteCount,
+        /// Bytes read from the pool.
+        bytes_read: ByteCount,
+        /// Hex of the hash over the whole volume.
+        content_hash: String,
+    },
+    /// Layers were joined or files removed.
+    Tidied {
+        /// How many pairs of layers were joined.
+        merged: u32,
+        /// How many files of runs that are over were removed.
+        removed: u32,
+        /// Whether something is left to do, because other work came first.
+        unfinished: bool,
+    },
+}
+
+/// A task that failed, as the control plane hears of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskFailure {
+    /// What to do about it.
+    pub kind: ErrorKind,
+    /// The code that the customer sees.
+    pub code: ProblemCode,
+    /// The sentence that the customer reads: no path, no id of anybody else.
+    pub text: String,
+    /// What an operator reads.
+    pub detail: String,
+}
+
+/// A task with the lease on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assignment {
+    /// The task.
+    pub task_id: TaskId,
+    /// The operation it belongs to; none for the upkeep of a pool.
+    pub operation_id: Option<OperationId>,
+    /// The pool that it works in.
+    pub pool_id: PoolId,
+    /// The number to show with every report.
+    pub fence: i64,
+    /// The lease ends here unless a report renews it.
+    pub lease_until: Timestamp,
+    /// What to do.
+    pub spec: TaskSpec,
+}
+
+/// What the control plane answers to a report of progress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Directive {
+    /// Go on.
+    Continue,
+    /// Stop as soon as that leaves nothing half done, and answer `Cancelled`.
+    Cancel,
+}
+
+/// What a node says while it works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// The task.
+    pub task_id: TaskId,
+    /// The number of its lease.
+    pub fence: i64,
+    /// How far it is.
+    pub progress: Progress,
+}
