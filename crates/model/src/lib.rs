@@ -18,6 +18,7 @@ pub mod item;
 pub mod name;
 pub mod operation;
 pub mod plan;
+pub mod progress;
 pub mod refusal;
 pub mod snapshot;
 pub mod task;
