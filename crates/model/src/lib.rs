@@ -20,6 +20,7 @@ pub mod operation;
 pub mod plan;
 pub mod progress;
 pub mod refusal;
+pub mod saga;
 pub mod snapshot;
 pub mod task;
 pub mod time;

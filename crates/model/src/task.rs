@@ -194,8 +194,67 @@ pub enum TaskSpec {
         /// The snapshot that keeps what was there.
         safety_id: SnapshotId,
     },
+    /// Say what a volume is like now, and whether a snapshot exists: how the control plane
+    /// learns whether a change happened whose worker was lost.
+    VolumeInspect {
+        /// The volume.
+        volume_id: VolumeId,
+        /// The snapshot that exists only if the change happened.
+        witness: Option<SnapshotId>,
+    },
     /// Join layers that no name keeps apart, and remove files of runs that are over.
     PoolTidy,
+}
+
+impl TaskSpec {
+    /// The things that it changes. Two tasks that share one never run at the same time.
+    pub fn owners(&self) -> Vec<uuid::Uuid> {
+        match *self {
+            Self::VolumeCreate { volume_id, .. }
+            | Self::VolumeImport { volume_id, .. }
+            | Self::VolumeResize { volume_id, .. }
+            | Self::VolumeDelete { volume_id }
+            | Self::VolumeRollBack { volume_id, .. }
+            | Self::VolumeInspect { volume_id, .. }
+            | Self::BackupRestore { volume_id, .. } => vec![volume_id.as_uuid()],
+            Self::VolumeClone { volume_id, source } => match source {
+                CloneSource::Snapshot(_) => vec![volume_id.as_uuid()],
+                CloneSource::Volume(source) => vec![volume_id.as_uuid(), source.as_uuid()],
+            },
+            Self::SnapshotSeal {
+                volume_id,
+                snapshot_id,
+            } => {
+                vec![volume_id.as_uuid(), snapshot_id.as_uuid()]
+            }
+            Self::SnapshotVerify { snapshot_id } | Self::SnapshotDrop { snapshot_id } => {
+                vec![snapshot_id.as_uuid()]
+            }
+            Self::BackupCapture {
+                volume_id,
+                backup_id,
+                ..
+            }
+            | Self::BackupSettle {
+                volume_id,
+                backup_id,
+            } => {
+                vec![volume_id.as_uuid(), backup_id.as_uuid()]
+            }
+            Self::BackupUpload { backup_id, .. }
+            | Self::BackupVerify { backup_id, .. }
+            | Self::BackupReap { backup_id, .. }
+            | Self::BackupDelete { backup_id, .. } => vec![backup_id.as_uuid()],
+            Self::VolumeSwitch {
+                volume_id,
+                staged_id,
+                ..
+            } => {
+                vec![volume_id.as_uuid(), staged_id.as_uuid()]
+            }
+            Self::PoolTidy => Vec::new(),
+        }
+    }
 }
 
 /// What a finished task found out.
@@ -212,6 +271,17 @@ pub enum TaskOutcome {
         size: ByteCount,
         /// Bytes allocated that it can reach.
         used: ByteCount,
+    },
+    /// What a volume is like now.
+    Inspected {
+        /// The layer that takes its writes.
+        tip: LayerId,
+        /// Its size.
+        size: ByteCount,
+        /// Bytes allocated that it can reach.
+        used: ByteCount,
+        /// Whether the snapshot that was asked about exists.
+        witness: bool,
     },
     /// A layer was sealed.
     Sealed {

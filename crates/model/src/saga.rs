@@ -1,0 +1,401 @@
+//! Orders and runs: what an operation was accepted to do, and how far it is.
+//!
+//! An [`Order`] is written once, in the transaction that admits the operation. It holds every id
+//! that the work will ever need, so that doing a step twice is doing it once, and the terms of
+//! the plan as they were, so that a plan that changes later changes nothing under way.
+//!
+//! A [`Run`] is the rest: which step, in which direction, with which outcomes so far.
+//!
+//! ```text
+//!             all steps done
+//! forward ----------------------> ended (succeeded)
+//!    |  ^
+//!    |  | a question to the node showed that the step had happened after all
+//!    v  |
+//! backward ---------------------> ended (failed or cancelled)
+//!             all steps undone
+//! ```
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{BackupId, NodeId, OperationId, PoolId, SnapshotId, TaskId, VolumeId};
+use crate::operation::{Failure, Operation, OperationKind};
+use crate::plan::Plan;
+use crate::task::{ImageFormat, TaskFailure, TaskOutcome, TaskSpec, VaultRef};
+use crate::words::words;
+use crate::{ByteCount, Timestamp};
+
+/// The terms of the plan that an operation was accepted under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    /// Rest of the volume after success, in seconds.
+    pub cooldown_s: u32,
+    /// Seconds without progress before it is given up.
+    pub no_progress_s: u32,
+    /// Seconds in all before it is given up; none means no limit.
+    pub max_runtime_s: Option<u32>,
+    /// How long the safety snapshot of a roll back is kept, in seconds.
+    pub safety_snapshot_s: u32,
+}
+
+impl Terms {
+    /// The terms of this plan.
+    pub const fn of(plan: &Plan) -> Self {
+        Self {
+            cooldown_s: plan.pacing.cooldown_s,
+            no_progress_s: plan.timeouts.no_progress_s,
+            max_runtime_s: plan.timeouts.max_runtime_s,
+            safety_snapshot_s: plan.safety_snapshot_s,
+        }
+    }
+
+    /// Rest of the volume after success.
+    pub fn cooldown(&self) -> Duration {
+        Duration::from_secs(self.cooldown_s.into())
+    }
+
+    /// How long it may go without progress.
+    pub fn no_progress(&self) -> Duration {
+        Duration::from_secs(self.no_progress_s.into())
+    }
+
+    /// How long it may take in all.
+    pub fn max_runtime(&self) -> Option<Duration> {
+        self.max_runtime_s.map(|s| Duration::from_secs(s.into()))
+    }
+
+    /// How long the safety snapshot of a roll back is kept.
+    pub fn safety_snapshot(&self) -> Duration {
+        Duration::from_secs(self.safety_snapshot_s.into())
+    }
+}
+
+/// What a restore starts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "from", rename_all = "snake_case")]
+pub enum RestoreSource {
+    /// A snapshot.
+    Snapshot {
+        /// The snapshot.
+        snapshot_id: SnapshotId,
+    },
+    /// A backup.
+    Backup {
+        /// The backup.
+        backup_id: BackupId,
+        /// The volume it is of.
+        source_volume_id: VolumeId,
+        /// Where it is.
+        vault: VaultRef,
+    },
+}
+
+/// What was asked for, beyond the ids that the operation itself names (`volume_id`,
+/// `snapshot_id`, `backup_id`: what it makes, changes or deletes).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Request {
+    /// Make an empty volume.
+    VolumeCreate {
+        /// Its size.
+        size: ByteCount,
+    },
+    /// Make a volume from an uploaded image.
+    VolumeImport {
+        /// The upload's name in the node's upload folder.
+        upload: uuid::Uuid,
+        /// What it was declared to be.
+        format: ImageFormat,
+        /// The largest size that the volume may have.
+        max_size: ByteCount,
+    },
+    /// Make a volume from another volume as it is now.
+    VolumeClone {
+        /// The other volume. Only the new one is locked.
+        source: VolumeId,
+    },
+    /// Make a volume larger.
+    VolumeResize {
+        /// Its new size.
+        size: ByteCount,
+    },
+    /// Delete a volume.
+    VolumeDelete,
+    /// Take a snapshot.
+    SnapshotCreate,
+    /// Delete a snapshot.
+    SnapshotDelete,
+    /// Make a backup.
+    BackupCreate {
+        /// Where to.
+        vault: VaultRef,
+        /// Back up this snapshot instead of the volume as it is now.
+        snapshot_id: Option<SnapshotId>,
+        /// The volume's latest available backup in the same vault.
+        parent: Option<BackupId>,
+    },
+    /// Delete a backup.
+    BackupDelete {
+        /// Where it is.
+        vault: VaultRef,
+    },
+    /// Prove a backup's data again.
+    BackupVerify {
+        /// Where it is.
+        vault: VaultRef,
+        /// Whether to decrypt and compare every chunk, too.
+        deep: bool,
+    },
+    /// Make a volume from a snapshot or a backup.
+    RestoreNew {
+        /// What it starts from.
+        source: RestoreSource,
+    },
+    /// Overwrite a volume with a snapshot or a backup.
+    RestoreInPlace {
+        /// What it goes back to.
+        source: RestoreSource,
+        /// The snapshot that keeps what was there.
+        safety_id: SnapshotId,
+        /// Where a backup is restored to before the volume switches to it.
+        staged_id: VolumeId,
+    },
+}
+
+impl Request {
+    /// The kind of operation that does it.
+    pub const fn kind(&self) -> OperationKind {
+        match self {
+            Self::VolumeCreate { .. } => OperationKind::VolumeCreate,
+            Self::VolumeImport { .. } => OperationKind::VolumeImport,
+            Self::VolumeClone { .. } => OperationKind::VolumeClone,
+            Self::VolumeResize { .. } => OperationKind::VolumeResize,
+            Self::VolumeDelete => OperationKind::VolumeDelete,
+            Self::SnapshotCreate => OperationKind::SnapshotCreate,
+            Self::SnapshotDelete => OperationKind::SnapshotDelete,
+            Self::BackupCreate { .. } => OperationKind::BackupCreate,
+            Self::BackupDelete { .. } => OperationKind::BackupDelete,
+            Self::BackupVerify { .. } => OperationKind::BackupVerify,
+            Self::RestoreNew { .. } => OperationKind::RestoreNew,
+            Self::RestoreInPlace { .. } => OperationKind::RestoreInPlace,
+        }
+    }
+
+    /// The items that it only reads. They cannot be deleted while it runs.
+    pub fn reads(&self) -> (Option<SnapshotId>, Option<BackupId>) {
+        match self {
+            Self::BackupCreate { snapshot_id, .. } => (*snapshot_id, None),
+            Self::RestoreNew { source } | Self::RestoreInPlace { source, .. } => match *source {
+                RestoreSource::Snapshot { snapshot_id } => (Some(snapshot_id), None),
+                RestoreSource::Backup { backup_id, .. } => (None, Some(backup_id)),
+            },
+            _ => (None, None),
+        }
+    }
+}
+
+/// What an operation was accepted to do. Written once, never changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// The pool whose node does the work.
+    pub pool_id: PoolId,
+    /// The plan's terms at admission.
+    pub terms: Terms,
+    /// What was asked for.
+    pub request: Request,
+}
+
+words! {
+    /// Which way an operation moves.
+    Direction {
+        /// Its steps are being done.
+        Forward = "forward",
+        /// Its steps are being undone, the last first.
+        Backward = "backward",
+    }
+}
+
+words! {
+    /// How far a step is.
+    StepState {
+        /// Its work was handed out.
+        Doing = "doing",
+        /// Done.
+        Done = "done",
+        /// Its undoing was handed out.
+        Undoing = "undoing",
+        /// Taken back.
+        Undone = "undone",
+        /// Its undoing was left to the upkeep of the pool, because the node did not answer.
+        Deferred = "deferred",
+    }
+}
+
+/// One step of a run, as it is recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepRecord {
+    /// Its place in the saga.
+    pub index: u32,
+    /// Its name, for operators.
+    pub name: String,
+    /// How far it is.
+    pub state: StepState,
+    /// How often its work or its undoing was handed out.
+    pub attempt: u32,
+    /// What its work found out.
+    pub outcome: Option<TaskOutcome>,
+}
+
+/// Why a run goes backward.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "why", rename_all = "snake_case")]
+pub enum Setback {
+    /// Something failed, or it was ended by an operator or for want of progress.
+    Failed(Failure),
+    /// Its owner asked for it.
+    Cancelled,
+}
+
+/// An operation under way, as the engine sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The operation.
+    pub operation: Operation,
+    /// What it was accepted to do.
+    pub order: Order,
+    /// Which way it moves.
+    pub direction: Direction,
+    /// The step that is due or under way. Past the last: all are done.
+    pub cursor: u32,
+    /// Why it goes backward.
+    pub setback: Option<Setback>,
+    /// No undoing by the node any more: what is left goes to the upkeep of the pool.
+    pub abandoned: bool,
+    /// When the engine must look at it next.
+    pub due_at: Timestamp,
+    /// The task that is under way for it.
+    pub task_id: Option<TaskId>,
+    /// The steps that were begun.
+    pub steps: Vec<StepRecord>,
+}
+
+impl Run {
+    /// The run of an operation that was just accepted.
+    pub const fn accepted(operation: Operation, order: Order) -> Self {
+        Self {
+            direction: Direction::Forward,
+            cursor: 0,
+            setback: None,
+            abandoned: false,
+            due_at: operation.created_at,
+            task_id: None,
+            steps: Vec::new(),
+            operation,
+            order,
+        }
+    }
+
+    /// The record of a step that was begun.
+    pub fn step(&self, index: u32) -> Option<&StepRecord> {
+        self.steps.iter().find(|s| s.index == index)
+    }
+}
+
+words! {
+    /// What a task is for.
+    TaskRole {
+        /// A step's work.
+        Do = "do",
+        /// A step's undoing.
+        Undo = "undo",
+        /// What an operation that ended left to be undone.
+        Chore = "chore",
+        /// The upkeep of a pool.
+        Upkeep = "upkeep",
+    }
+}
+
+words! {
+    /// How far a task is.
+    TaskState {
+        /// A node may have it.
+        Offered = "offered",
+        /// A node has it, until its lease is over.
+        Leased = "leased",
+        /// A node did it; the engine has not read its outcome yet.
+        Done = "done",
+        /// A node could not do it; the engine has not read why yet.
+        Failed = "failed",
+    }
+}
+
+/// A task as the control plane keeps it. Its row goes when the engine has read how it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Task {
+    /// Its id.
+    pub id: TaskId,
+    /// The operation it belongs to; none for upkeep.
+    pub operation_id: Option<OperationId>,
+    /// What it is for.
+    pub role: TaskRole,
+    /// The step it belongs to.
+    pub step: u32,
+    /// The pool it works in.
+    pub pool_id: PoolId,
+    /// How far it is.
+    pub state: TaskState,
+    /// The number that its worker must show.
+    pub fence: i64,
+    /// How often it was handed out and came back without an end.
+    pub attempt: u32,
+    /// It is not handed out before this time.
+    pub due_at: Timestamp,
+    /// The node that has it.
+    pub node_id: Option<NodeId>,
+    /// When its lease is over.
+    pub lease_until: Option<Timestamp>,
+    /// Whether its worker is to stop.
+    pub cancel: bool,
+    /// What to do.
+    pub spec: TaskSpec,
+    /// What it found out.
+    pub outcome: Option<TaskOutcome>,
+    /// Why it failed.
+    pub failure: Option<TaskFailure>,
+}
+
+impl Task {
+    /// Whether a node has it or may have it.
+    pub const fn is_live(&self) -> bool {
+        matches!(self.state, TaskState::Offered | TaskState::Leased)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_reads_back_as_it_was_written() {
+        let order = Order {
+            pool_id: PoolId::from_uuid(uuid::Uuid::from_u128(1)),
+            terms: Terms {
+                cooldown_s: 300,
+                no_progress_s: 7200,
+                max_runtime_s: None,
+                safety_snapshot_s: 86400,
+            },
+            request: Request::RestoreInPlace {
+                source: RestoreSource::Snapshot {
+                    snapshot_id: SnapshotId::from_uuid(uuid::Uuid::from_u128(2)),
+                },
+                safety_id: SnapshotId::from_uuid(uuid::Uuid::from_u128(3)),
+                staged_id: VolumeId::from_uuid(uuid::Uuid::from_u128(4)),
+            },
+        };
+        let text = serde_json::to_string(&order).expect("json");
+        assert_eq!(serde_json::from_str::<Order>(&text).expect("order"), order);
+    }
+}
