@@ -1,0 +1,346 @@
+//! Volumes.
+
+use serde::{Deserialize, Serialize};
+use stillpoint_model::id::{PoolId, VolumeId};
+use stillpoint_model::item::RestorePointId;
+use stillpoint_model::name::Name;
+use stillpoint_model::operation::Operation;
+use stillpoint_model::{ByteCount, Timestamp, guard, plan, volume};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::operation::ActiveOperation;
+use crate::permission::Permission;
+use crate::upload::ImageFormat;
+use crate::words::words;
+
+words! {
+    /// What a volume is good for right now.
+    VolumeState = volume::VolumeState {
+        /// Its storage is being made.
+        Creating = "creating",
+        /// Ready, attached to nothing.
+        Available = "available",
+        /// Attached to an instance.
+        InUse = "in-use",
+        /// On its way out.
+        Deleting = "deleting",
+        /// It could not be made, or its storage is damaged; the reason is recorded.
+        Failed = "failed",
+    }
+}
+
+words! {
+    /// What a volume is for in its instance.
+    VolumeRole = volume::VolumeRole {
+        /// The disk an instance boots from.
+        Root = "root",
+        /// Any other disk.
+        Data = "data",
+    }
+}
+
+words! {
+    /// Whether the instance that a volume is attached to runs.
+    InstanceState = volume::InstanceState {
+        /// The instance runs and has the volume open.
+        Running = "running",
+        /// The instance is shut off.
+        Stopped = "stopped",
+    }
+}
+
+words! {
+    /// What a person does before something is lost.
+    Confirmation = plan::Confirmation {
+        /// Press a button.
+        Click = "click",
+        /// Type the name.
+        TypeName = "type_name",
+    }
+}
+
+/// The instance that has a volume. What `PUT /v1/volumes/{volume}/attachment` takes, too.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Attachment {
+    /// The instance's name.
+    pub instance: String,
+    /// Whether it runs.
+    pub state: InstanceState,
+}
+
+impl From<volume::Attachment> for Attachment {
+    fn from(attachment: volume::Attachment) -> Self {
+        let volume::Attachment { instance, state } = attachment;
+        Self {
+            instance: instance.into(),
+            state: state.into(),
+        }
+    }
+}
+
+/// What a volume's first content came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "kind", content = "id", rename_all = "snake_case")]
+pub enum VolumeOrigin {
+    /// A snapshot.
+    Snapshot(Uuid),
+    /// A backup.
+    Backup(Uuid),
+    /// Another volume, as it was at that moment.
+    Volume(Uuid),
+    /// An uploaded image.
+    Upload,
+}
+
+impl From<volume::VolumeOrigin> for VolumeOrigin {
+    fn from(origin: volume::VolumeOrigin) -> Self {
+        match origin {
+            volume::VolumeOrigin::RestorePoint(RestorePointId::Snapshot(id)) => {
+                Self::Snapshot(id.as_uuid())
+            }
+            volume::VolumeOrigin::RestorePoint(RestorePointId::Backup(id)) => {
+                Self::Backup(id.as_uuid())
+            }
+            volume::VolumeOrigin::Volume(id) => Self::Volume(id.as_uuid()),
+            volume::VolumeOrigin::Upload => Self::Upload,
+        }
+    }
+}
+
+/// How many items may be kept of one volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Caps {
+    /// Snapshots.
+    pub max_snapshots: u32,
+    /// Backups.
+    pub max_backups: u32,
+}
+
+impl From<plan::Caps> for Caps {
+    fn from(caps: plan::Caps) -> Self {
+        let plan::Caps {
+            max_snapshots,
+            max_backups,
+        } = caps;
+        Self {
+            max_snapshots,
+            max_backups,
+        }
+    }
+}
+
+/// What a person does before something is lost, per action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Confirmations {
+    /// Before the volume is overwritten.
+    pub restore_in_place: Confirmation,
+    /// Before an item or the volume is deleted.
+    pub delete: Confirmation,
+}
+
+impl From<plan::Confirmations> for Confirmations {
+    fn from(confirm: plan::Confirmations) -> Self {
+        let plan::Confirmations {
+            restore_in_place,
+            delete,
+        } = confirm;
+        Self {
+            restore_in_place: restore_in_place.into(),
+            delete: delete.into(),
+        }
+    }
+}
+
+/// A block device of one pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Volume {
+    /// Its id.
+    #[schema(value_type = String, format = "uuid")]
+    pub id: VolumeId,
+    /// Unique among the project's live volumes.
+    #[schema(value_type = String)]
+    pub name: Name,
+    /// Root or data.
+    pub role: VolumeRole,
+    /// What a guest sees as its size.
+    #[schema(value_type = u64)]
+    pub size_bytes: ByteCount,
+    /// Bytes that it alone or with others occupies in the pool.
+    #[schema(value_type = u64)]
+    pub used_bytes: ByteCount,
+    /// What it is good for.
+    pub state: VolumeState,
+    /// The instance that has it.
+    pub attachment: Option<Attachment>,
+    /// What its first content came from; null for an empty volume.
+    pub origin: Option<VolumeOrigin>,
+    /// The one operation that may change it now.
+    pub active_operation: Option<ActiveOperation>,
+    /// No new operation before this time.
+    #[schema(value_type = Option<String>, format = "date-time")]
+    pub cooldown_until: Option<Timestamp>,
+    /// Whole seconds until then, zero when it is over.
+    pub cooldown_remaining_s: u64,
+    /// Snapshots that count toward the cap.
+    pub snapshots: u32,
+    /// Backups that count toward the cap.
+    pub backups: u32,
+    /// How many may be kept.
+    pub caps: Caps,
+    /// What a person does before something is lost.
+    pub confirm: Confirmations,
+    /// The name of its plan.
+    pub plan: String,
+    /// The pool that holds it.
+    #[schema(value_type = String, format = "uuid")]
+    pub pool_id: PoolId,
+    /// That pool's name.
+    pub pool: String,
+    /// The region of that pool.
+    pub region: String,
+    /// Why it failed.
+    pub failure: Option<String>,
+    /// When it was asked for.
+    #[schema(value_type = String, format = "date-time")]
+    pub created_at: Timestamp,
+    /// Grows with each change; quoted, it is the `ETag`.
+    pub version: i64,
+    /// What may be done with it now, and why not.
+    pub actions: Vec<Permission>,
+}
+
+/// What the server knows of a volume beside the volume itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VolumeContext {
+    /// The time of the view.
+    pub now: Timestamp,
+    /// What holds it.
+    pub active_operation: Option<Operation>,
+    /// Snapshots that count toward the cap.
+    pub snapshots: u32,
+    /// Backups that count toward the cap.
+    pub backups: u32,
+    /// How many may be kept.
+    pub caps: plan::Caps,
+    /// What a person does before something is lost.
+    pub confirm: plan::Confirmations,
+    /// The name of its plan.
+    pub plan: String,
+    /// The name of its pool.
+    pub pool: String,
+    /// The name of its region.
+    pub region: String,
+    /// What may be done with it now.
+    pub actions: Vec<Permission>,
+}
+
+impl Volume {
+    /// From the model, and what the server knows beside it.
+    pub fn new(volume: volume::Volume, context: VolumeContext) -> Self {
+        let volume::Volume {
+            id,
+            account_id: _,
+            project_id: _,
+            pool_id,
+            plan_id: _,
+            name,
+            role,
+            size,
+            state,
+            attachment,
+            origin,
+            active_operation: _,
+            cooldown_until,
+            tip: _,
+            used,
+            failure,
+            created_at,
+            version,
+        } = volume;
+        Self {
+            id,
+            name,
+            role: role.into(),
+            size_bytes: size,
+            used_bytes: used,
+            state: state.into(),
+            attachment: attachment.map(Into::into),
+            origin: origin.map(Into::into),
+            active_operation: context.active_operation.as_ref().map(Into::into),
+            cooldown_until,
+            cooldown_remaining_s: guard::cooldown_left(cooldown_until, context.now).as_secs(),
+            snapshots: context.snapshots,
+            backups: context.backups,
+            caps: context.caps.into(),
+            confirm: context.confirm.into(),
+            plan: context.plan,
+            pool_id,
+            pool: context.pool,
+            region: context.region,
+            failure,
+            created_at,
+            version,
+            actions: context.actions,
+        }
+    }
+}
+
+/// An image that was uploaded before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ImageSource {
+    /// The id that `POST /v1/uploads` answered.
+    pub upload: Uuid,
+    /// What it is. It is never guessed.
+    pub format: ImageFormat,
+}
+
+/// A request for a volume: an empty one of `size_bytes`, or one made of `image`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VolumeCreate {
+    /// Its name, unique among the project's volumes.
+    pub name: String,
+    /// Root or data; data when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<VolumeRole>,
+    /// Its size; absent with `image`, which brings its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u64>)]
+    pub size_bytes: Option<ByteCount>,
+    /// The uploaded image it is made of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageSource>,
+    /// Its pool, by id or name; the default one when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
+}
+
+/// What people edit on a volume. What is absent stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VolumePatch {
+    /// A new name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// A request to make a volume larger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VolumeResize {
+    /// Its new size.
+    #[schema(value_type = u64)]
+    pub size_bytes: ByteCount,
+}
+
+/// A request for a volume that starts as a copy of another.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VolumeClone {
+    /// The new volume's name; generated when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
