@@ -104,6 +104,8 @@ ids! {
     TaskId;
     /// One vault: the repository of an account in a target.
     VaultId;
+    /// One attempt to write a backup into a vault; what it writes carries this id.
+    RunId;
     /// One HTTP request, for support.
     RequestId;
 }
