@@ -1,2 +1,43 @@
-//! bench
-fn main() {}
+//! Figures, side by side with the tools a user would pick instead.
+//!
+//! Contenders run interleaved, in one process run on one file system, so that a busy moment of
+//! the machine touches all of them alike. Everything timed is real: real files, real fsyncs,
+//! real processes. Needs root and the packages of `scripts/deps bench`.
+//!
+//! `stillpoint-bench` runs everything, `stillpoint-bench NAME...` only what is named.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a benchmark prints figures and ends when one cannot be had"
+)]
+
+mod machine;
+mod samples;
+mod snapshots;
+mod table;
+mod volumes;
+mod xfs;
+
+/// A benchmark: its name on the command line and what runs it.
+type Benchmark = (&'static str, fn());
+
+const BENCHMARKS: [Benchmark; 1] = [("snapshots", snapshots::run)];
+
+fn main() {
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    let known = |name: &String| BENCHMARKS.iter().any(|(known, _)| known == name);
+    if let Some(unknown) = wanted.iter().find(|name| !known(name)) {
+        let names = BENCHMARKS.map(|(name, _)| name).join(", ");
+        eprintln!("no benchmark is called {unknown}; there are: {names}");
+        std::process::exit(2);
+    }
+    machine::describe();
+    for (name, benchmark) in BENCHMARKS {
+        if wanted.is_empty() || wanted.iter().any(|w| w == name) {
+            benchmark();
+        }
+    }
+}

@@ -8,6 +8,7 @@ use std::process::Command;
 
 use stillpoint_model::ByteCount;
 
+use crate::cache_folder;
 use crate::process::run;
 
 /// The size of the disk as the guest sees it.
@@ -28,11 +29,7 @@ const EPOCH: &str = "1760000000";
 /// # Panics
 /// When it cannot be built.
 pub fn debian_disk() -> PathBuf {
-    let cache = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("the repository")
-        .join(".cache");
-    fs::create_dir_all(&cache).expect("create .cache");
+    let cache = cache_folder();
     let disk = cache.join(format!("debian-{:016x}.raw", recipe_key()));
 
     // Tests run in processes of their own: one builds, the others wait for it.

@@ -18,6 +18,8 @@
     reason = "a harness fails its test by panicking, and says why on stderr"
 )]
 
+use std::path::{Path, PathBuf};
+
 pub mod browser;
 pub mod debian;
 pub mod hash;
@@ -26,3 +28,18 @@ pub mod process;
 pub mod server;
 pub mod storage_daemon;
 pub mod wait;
+
+/// The folder for what is costly to make and cheap to keep, outside of version control: real
+/// disk space, unlike a temporary folder that may be in memory.
+///
+/// # Panics
+/// When it cannot be made.
+#[track_caller]
+pub fn cache_folder() -> PathBuf {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the repository");
+    let cache = repository.join(".cache");
+    std::fs::create_dir_all(&cache).expect("create .cache");
+    cache
+}

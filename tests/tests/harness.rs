@@ -1,6 +1,10 @@
 //! The harness itself: what every other end-to-end test relies on.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
