@@ -12,6 +12,7 @@ mod words;
 pub mod admin;
 pub mod backup;
 pub mod event;
+pub mod header;
 pub mod item;
 pub mod operation;
 pub mod page;
