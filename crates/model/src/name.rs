@@ -42,6 +42,9 @@ pub enum InvalidName {
     /// A control or invisible formatting character, or a slash.
     #[error("A name has no control characters, no invisible characters and no slash.")]
     ForbiddenCharacter,
+    /// A URL takes it for a folder, so that nothing could be called by it.
+    #[error("A name is neither `.` nor `..`.")]
+    Dots,
     /// It would be taken for an id.
     #[error("A name must not look like an id.")]
     LooksLikeId,
@@ -72,6 +75,9 @@ impl FromStr for Name {
         }
         if text.chars().any(is_forbidden) {
             return Err(InvalidName::ForbiddenCharacter);
+        }
+        if matches!(text, "." | "..") {
+            return Err(InvalidName::Dots);
         }
         if Uuid::try_parse(text).is_ok() {
             return Err(InvalidName::LooksLikeId);
@@ -129,6 +135,8 @@ mod tests {
             ("a\u{0}b", InvalidName::ForbiddenCharacter),
             ("a\u{202e}b", InvalidName::ForbiddenCharacter),
             ("../etc", InvalidName::ForbiddenCharacter),
+            (".", InvalidName::Dots),
+            ("..", InvalidName::Dots),
             (
                 "0193b5a2-7c1e-7d4f-9a51-0c2d6d5e8f10",
                 InvalidName::LooksLikeId,
