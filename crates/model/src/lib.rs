@@ -7,6 +7,7 @@
 //! only way to either is the [`env::Env`] that the binary hands down.
 
 pub mod account;
+pub mod audit;
 pub mod backup;
 pub mod bytes;
 pub mod env;
@@ -15,8 +16,10 @@ pub mod event;
 pub mod guard;
 pub mod id;
 pub mod item;
+pub mod layer_tree;
 pub mod name;
 pub mod operation;
+pub mod place;
 pub mod plan;
 pub mod progress;
 pub mod refusal;
@@ -24,6 +27,7 @@ pub mod saga;
 pub mod snapshot;
 pub mod task;
 pub mod time;
+pub mod upload;
 pub mod volume;
 pub mod words;
 

@@ -1,0 +1,540 @@
+//! From what is asked to the steps that do it.
+
+use std::collections::BTreeSet;
+
+use super::{
+    LayerName, LayerTree, Refusal, SnapshotCause, SnapshotRecord, Step, VolumeOrigin, VolumeRecord,
+};
+use crate::ByteCount;
+use crate::id::{BackupId, LayerId, SnapshotId, VolumeId};
+use crate::task::CloneSource;
+
+/// What can be asked of a tree. Merges are offered by it instead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Make an empty volume.
+    CreateVolume {
+        /// The new volume.
+        volume: VolumeId,
+        /// Its size.
+        size: ByteCount,
+    },
+    /// Make a volume of a layer that was written outside the tree and belongs to it by now.
+    AdoptLayer {
+        /// The new volume.
+        volume: VolumeId,
+        /// The layer.
+        layer: LayerId,
+        /// What was written to it.
+        origin: VolumeOrigin,
+    },
+    /// Make a volume larger.
+    Resize {
+        /// The volume.
+        volume: VolumeId,
+        /// Its new size.
+        size: ByteCount,
+    },
+    /// Make a volume that starts as a copy.
+    Clone {
+        /// What it starts as.
+        source: CloneSource,
+        /// The new volume.
+        volume: VolumeId,
+    },
+    /// Seal a volume's content under a snapshot's name.
+    Snapshot {
+        /// The volume.
+        volume: VolumeId,
+        /// The snapshot.
+        snapshot: SnapshotId,
+    },
+    /// Put a volume back to one of its snapshots.
+    RollBack {
+        /// The volume.
+        volume: VolumeId,
+        /// The snapshot.
+        snapshot: SnapshotId,
+        /// The snapshot that keeps what was there.
+        safety: SnapshotId,
+    },
+    /// Give a volume the content of a staged one.
+    Switch {
+        /// The volume.
+        volume: VolumeId,
+        /// The staged volume, which is no more afterwards.
+        staged: VolumeId,
+        /// The snapshot that keeps what was there.
+        safety: SnapshotId,
+    },
+    /// Fix what a backup will contain.
+    Capture {
+        /// The volume.
+        volume: VolumeId,
+        /// The backup.
+        backup: BackupId,
+        /// This snapshot instead of the volume as it is now.
+        snapshot: Option<SnapshotId>,
+    },
+    /// Release all captures of a volume but this one.
+    SettleCapture {
+        /// The volume.
+        volume: VolumeId,
+        /// The backup whose capture stays.
+        backup: BackupId,
+    },
+    /// Release a capture.
+    ReleaseCapture {
+        /// The volume.
+        volume: VolumeId,
+        /// The backup.
+        backup: BackupId,
+    },
+    /// Take a snapshot's name off its layer.
+    DropSnapshot {
+        /// The snapshot.
+        snapshot: SnapshotId,
+    },
+    /// Delete a volume, not its snapshots.
+    DeleteVolume {
+        /// The volume.
+        volume: VolumeId,
+    },
+}
+
+/// Ids for the layers that a plan makes, never used before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FreshLayers {
+    /// For the first.
+    pub first: LayerId,
+    /// For the second; only a clone of a volume needs it.
+    pub second: LayerId,
+}
+
+/// What to do, in this order. Without steps it was done before.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// What to do.
+    pub steps: Vec<Step>,
+}
+
+impl Plan {
+    fn done() -> Self {
+        Self::default()
+    }
+}
+
+impl LayerTree {
+    /// The steps that do what is asked.
+    pub fn plan(&self, request: &Request, fresh: FreshLayers) -> Result<Plan, Refusal> {
+        match *request {
+            Request::CreateVolume { volume, size } => self.plan_create(volume, size, fresh),
+            Request::AdoptLayer {
+                volume,
+                layer,
+                origin,
+            } => self.plan_adopt(volume, layer, origin),
+            Request::Resize { volume, size } => self.plan_resize(volume, size),
+            Request::Clone { source, volume } => self.plan_clone(source, volume, fresh),
+            Request::Snapshot { volume, snapshot } => self.plan_snapshot(volume, snapshot, fresh),
+            Request::RollBack {
+                volume,
+                snapshot,
+                safety,
+            } => self.plan_roll_back(volume, snapshot, safety, fresh),
+            Request::Switch {
+                volume,
+                staged,
+                safety,
+            } => self.plan_switch(volume, staged, safety),
+            Request::Capture {
+                volume,
+                backup,
+                snapshot,
+            } => self.plan_capture(volume, backup, snapshot, fresh),
+            Request::SettleCapture { volume, backup } => Ok(self.plan_settle(volume, backup)),
+            Request::ReleaseCapture { volume, backup } => Ok(self.plan_release(volume, backup)),
+            Request::DropSnapshot { snapshot } => Ok(self.plan_drop_snapshot(snapshot)),
+            Request::DeleteVolume { volume } => Ok(self.plan_delete_volume(volume)),
+        }
+    }
+
+    /// Whether a new volume may be made: `Ok(false)` when the same was made before.
+    pub fn may_make(&self, volume: VolumeId, origin: VolumeOrigin) -> Result<bool, Refusal> {
+        match self.record(volume) {
+            None => Ok(true),
+            Some(record) if record.tip.is_some() && record.origin == origin => Ok(false),
+            Some(_) => Err(Refusal::VolumeExists(volume)),
+        }
+    }
+
+    fn plan_create(
+        &self,
+        volume: VolumeId,
+        size: ByteCount,
+        fresh: FreshLayers,
+    ) -> Result<Plan, Refusal> {
+        let origin = VolumeOrigin::Empty { size };
+        if !self.may_make(volume, origin)? {
+            return Ok(Plan::done());
+        }
+        let layer = fresh.first;
+        let record = VolumeRecord::new(origin, layer);
+        Ok(Plan {
+            steps: vec![
+                Step::CreateLayer {
+                    layer,
+                    parent: None,
+                    size,
+                },
+                Step::PutRecord { volume, record },
+            ],
+        })
+    }
+
+    fn plan_adopt(
+        &self,
+        volume: VolumeId,
+        layer: LayerId,
+        origin: VolumeOrigin,
+    ) -> Result<Plan, Refusal> {
+        if !self.may_make(volume, origin)? {
+            return Ok(Plan::done());
+        }
+        let record = VolumeRecord::new(origin, layer);
+        Ok(Plan {
+            steps: vec![Step::PutRecord { volume, record }],
+        })
+    }
+
+    fn plan_resize(&self, volume: VolumeId, size: ByteCount) -> Result<Plan, Refusal> {
+        let (_, tip) = self.live(volume)?;
+        let now = self.size(tip);
+        if size < now {
+            return Err(Refusal::NotLarger { volume, size: now });
+        }
+        if size == now {
+            return Ok(Plan::done());
+        }
+        Ok(Plan {
+            steps: vec![Step::GrowLayer { layer: tip, size }],
+        })
+    }
+
+    fn plan_clone(
+        &self,
+        source: CloneSource,
+        volume: VolumeId,
+        fresh: FreshLayers,
+    ) -> Result<Plan, Refusal> {
+        let origin = VolumeOrigin::Clone(source);
+        if !self.may_make(volume, origin)? {
+            return Ok(Plan::done());
+        }
+        let tip = fresh.first;
+        let record = VolumeRecord::new(origin, tip);
+        let (base, mut steps) = match source {
+            CloneSource::Snapshot(snapshot) => (self.snapshot_layer(snapshot)?, Vec::new()),
+            CloneSource::Volume(source) => {
+                let (record, base) = self.live(source)?;
+                (
+                    base,
+                    self.steps_to_seal(source, base, record.clone(), fresh.second),
+                )
+            }
+        };
+        steps.push(Step::CreateLayer {
+            layer: tip,
+            parent: Some(base),
+            size: self.size(base),
+        });
+        steps.push(Step::PutRecord { volume, record });
+        Ok(Plan { steps })
+    }
+
+    fn plan_snapshot(
+        &self,
+        volume: VolumeId,
+        snapshot: SnapshotId,
+        fresh: FreshLayers,
+    ) -> Result<Plan, Refusal> {
+        let cause = SnapshotCause::Asked;
+        if self.is_snapshot_of(volume, snapshot, cause)? {
+            return Ok(Plan::done());
+        }
+        let (record, tip) = self.live(volume)?;
+        let mut record = record.clone();
+        record
+            .snapshots
+            .insert(snapshot, SnapshotRecord { layer: tip, cause });
+        Ok(Plan {
+            steps: self.steps_to_seal(volume, tip, record, fresh.first),
+        })
+    }
+
+    fn plan_roll_back(
+        &self,
+        volume: VolumeId,
+        snapshot: SnapshotId,
+        safety: SnapshotId,
+        fresh: FreshLayers,
+    ) -> Result<Plan, Refusal> {
+        let cause = SnapshotCause::BeforeRollBack { to: snapshot };
+        if self.is_snapshot_of(volume, safety, cause)? {
+            return Ok(Plan::done());
+        }
+        let (record, old_tip) = self.live(volume)?;
+        let base = self.snapshot_layer(snapshot)?;
+        if !record.snapshots.contains_key(&snapshot) {
+            return Err(Refusal::SnapshotOfOther { snapshot, volume });
+        }
+        let mut record = record.clone();
+        record.tip = Some(fresh.first);
+        record.snapshots.insert(
+            safety,
+            SnapshotRecord {
+                layer: old_tip,
+                cause,
+            },
+        );
+        let size = self.size(base);
+        Ok(Plan {
+            steps: vec![
+                Step::CreateLayer {
+                    layer: fresh.first,
+                    parent: Some(base),
+                    size,
+                },
+                Step::PutRecord { volume, record },
+                Step::SealLayer { layer: old_tip },
+            ],
+        })
+    }
+
+    fn plan_switch(
+        &self,
+        volume: VolumeId,
+        staged: VolumeId,
+        safety: SnapshotId,
+    ) -> Result<Plan, Refusal> {
+        if volume == staged {
+            return Err(Refusal::SameVolume(volume));
+        }
+        let cause = SnapshotCause::BeforeSwitch { staged };
+        if self.is_snapshot_of(volume, safety, cause)? {
+            return Ok(Plan {
+                steps: self.steps_to_forget_staged(staged),
+            });
+        }
+        let (record, old_tip) = self.live(volume)?;
+        let (staged_record, new_tip) = self.live(staged)?;
+        let mut record = record.clone();
+        record.tip = Some(new_tip);
+        record.snapshots.insert(
+            safety,
+            SnapshotRecord {
+                layer: old_tip,
+                cause,
+            },
+        );
+        let mut left = staged_record.clone();
+        left.tip = None;
+        Ok(Plan {
+            steps: vec![
+                Step::PutRecord { volume, record },
+                step_to_store(staged, left),
+                Step::SealLayer { layer: old_tip },
+            ],
+        })
+    }
+
+    fn plan_capture(
+        &self,
+        volume: VolumeId,
+        backup: BackupId,
+        snapshot: Option<SnapshotId>,
+        fresh: FreshLayers,
+    ) -> Result<Plan, Refusal> {
+        let asked = snapshot
+            .map(|snapshot| self.snapshot_layer(snapshot))
+            .transpose();
+        let record = self.record(volume).ok_or(Refusal::NoVolume(volume))?;
+        if let Some(captured) = record.captures.get(&backup) {
+            return match asked {
+                Ok(Some(layer)) if layer != *captured => {
+                    Err(Refusal::CaptureExists { volume, backup })
+                }
+                _ => Ok(Plan::done()),
+            };
+        }
+        let asked = asked?;
+        if let Some(snapshot) = snapshot
+            && !record.snapshots.contains_key(&snapshot)
+        {
+            return Err(Refusal::SnapshotOfOther { snapshot, volume });
+        }
+        let mut record = record.clone();
+        if let Some(layer) = asked {
+            record.captures.insert(backup, layer);
+            return Ok(Plan {
+                steps: vec![Step::PutRecord { volume, record }],
+            });
+        }
+        let (_, tip) = self.live(volume)?;
+        record.captures.insert(backup, tip);
+        Ok(Plan {
+            steps: self.steps_to_seal(volume, tip, record, fresh.first),
+        })
+    }
+
+    fn plan_settle(&self, volume: VolumeId, backup: BackupId) -> Plan {
+        let Some(record) = self.record(volume) else {
+            return Plan::done();
+        };
+        if !record.captures.contains_key(&backup) || record.captures.len() == 1 {
+            return Plan::done();
+        }
+        let mut left = record.clone();
+        left.captures.retain(|id, _| *id == backup);
+        self.plan_replace(volume, record, left)
+    }
+
+    fn plan_release(&self, volume: VolumeId, backup: BackupId) -> Plan {
+        let Some(record) = self.record(volume) else {
+            return Plan::done();
+        };
+        let mut left = record.clone();
+        if left.captures.remove(&backup).is_none() {
+            return Plan::done();
+        }
+        self.plan_replace(volume, record, left)
+    }
+
+    fn plan_drop_snapshot(&self, snapshot: SnapshotId) -> Plan {
+        let Some((volume, _)) = self.snapshot(snapshot) else {
+            return Plan::done();
+        };
+        let Some(record) = self.record(volume) else {
+            return Plan::done();
+        };
+        let mut left = record.clone();
+        left.snapshots.remove(&snapshot);
+        self.plan_replace(volume, record, left)
+    }
+
+    fn plan_delete_volume(&self, volume: VolumeId) -> Plan {
+        let Some(record) = self.record(volume) else {
+            return Plan::done();
+        };
+        let mut left = record.clone();
+        left.tip = None;
+        left.captures.clear();
+        if left == *record {
+            return Plan::done();
+        }
+        self.plan_replace(volume, record, left)
+    }
+
+    /// Stores what is left of a record, then removes the layers that nobody needs any more.
+    fn plan_replace(&self, volume: VolumeId, old: &VolumeRecord, left: VolumeRecord) -> Plan {
+        let kept: BTreeSet<LayerName> = left.names(volume).map(|(name, _)| name).collect();
+        let dropped: Vec<(LayerName, LayerId)> = old
+            .names(volume)
+            .filter(|(name, _)| !kept.contains(name))
+            .collect();
+        let mut steps = vec![step_to_store(volume, left)];
+        let unneeded = self.unneeded_without(&dropped);
+        steps.extend(
+            unneeded
+                .into_iter()
+                .map(|layer| Step::RemoveLayer { layer }),
+        );
+        Plan { steps }
+    }
+
+    /// The layers that have neither name nor child once these names are gone, children first.
+    fn unneeded_without(&self, dropped: &[(LayerName, LayerId)]) -> Vec<LayerId> {
+        let names: BTreeSet<LayerName> = dropped.iter().map(|(name, _)| *name).collect();
+        let mut gone: Vec<LayerId> = Vec::new();
+        let mut starts: Vec<LayerId> = dropped.iter().map(|(_, layer)| *layer).collect();
+        while let Some(layer) = starts.pop() {
+            let is_needed = gone.contains(&layer)
+                || !self.layers.contains_key(&layer)
+                || self.names(layer).any(|name| !names.contains(&name))
+                || self.children(layer).any(|child| !gone.contains(&child));
+            if !is_needed {
+                gone.push(layer);
+                starts.extend(self.layers.get(&layer).and_then(|layer| layer.parent));
+            }
+        }
+        gone
+    }
+
+    /// Puts an empty tip on `tip` and records it with everything else in `record`.
+    fn steps_to_seal(
+        &self,
+        volume: VolumeId,
+        tip: LayerId,
+        mut record: VolumeRecord,
+        new_tip: LayerId,
+    ) -> Vec<Step> {
+        record.tip = Some(new_tip);
+        vec![
+            Step::CreateLayer {
+                layer: new_tip,
+                parent: Some(tip),
+                size: self.size(tip),
+            },
+            Step::PutRecord { volume, record },
+            Step::SealLayer { layer: tip },
+        ]
+    }
+
+    /// Finishes a switch that was cut off after its commit point.
+    fn steps_to_forget_staged(&self, staged: VolumeId) -> Vec<Step> {
+        self.record(staged)
+            .filter(|record| record.is_empty())
+            .map(|_| Step::RemoveRecord { volume: staged })
+            .into_iter()
+            .collect()
+    }
+
+    /// Whether the snapshot exists for this very reason.
+    fn is_snapshot_of(
+        &self,
+        volume: VolumeId,
+        snapshot: SnapshotId,
+        cause: SnapshotCause,
+    ) -> Result<bool, Refusal> {
+        match self.snapshot(snapshot) {
+            None => Ok(false),
+            Some((owner, record)) if owner == volume && record.cause == cause => Ok(true),
+            Some(_) => Err(Refusal::SnapshotExists(snapshot)),
+        }
+    }
+
+    fn live(&self, volume: VolumeId) -> Result<(&VolumeRecord, LayerId), Refusal> {
+        let record = self.record(volume).ok_or(Refusal::NoVolume(volume))?;
+        let tip = record.tip.ok_or(Refusal::NoVolume(volume))?;
+        Ok((record, tip))
+    }
+
+    fn snapshot_layer(&self, snapshot: SnapshotId) -> Result<LayerId, Refusal> {
+        self.snapshot(snapshot)
+            .map(|(_, record)| record.layer)
+            .ok_or(Refusal::NoSnapshot(snapshot))
+    }
+
+    fn size(&self, layer: LayerId) -> ByteCount {
+        self.layer(layer)
+            .map_or(ByteCount::ZERO, |layer| layer.size)
+    }
+}
+
+fn step_to_store(volume: VolumeId, record: VolumeRecord) -> Step {
+    if record.is_empty() {
+        Step::RemoveRecord { volume }
+    } else {
+        Step::PutRecord { volume, record }
+    }
+}

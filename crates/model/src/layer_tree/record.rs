@@ -1,0 +1,114 @@
+//! What a pool records about one volume, in one piece: the commit point of every change.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::LayerName;
+use crate::ByteCount;
+use crate::id::{BackupId, LayerId, SnapshotId, VolumeId};
+use crate::task::CloneSource;
+
+/// What a volume was made of, so that making it again can be told from making another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VolumeOrigin {
+    /// Of nothing, with this size.
+    Empty {
+        /// The size at first.
+        size: ByteCount,
+    },
+    /// Of an uploaded image.
+    Image,
+    /// Of a snapshot or another volume.
+    Clone(CloneSource),
+    /// Of a backup.
+    Restore,
+}
+
+/// Why a snapshot was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SnapshotCause {
+    /// Somebody asked for it.
+    Asked,
+    /// The volume was put back to another snapshot.
+    BeforeRollBack {
+        /// That snapshot.
+        to: SnapshotId,
+    },
+    /// The volume was given the content of a staged one.
+    BeforeSwitch {
+        /// The staged volume.
+        staged: VolumeId,
+    },
+}
+
+/// A snapshot, as its volume's record has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotRecord {
+    /// The sealed layer that shows it.
+    pub layer: LayerId,
+    /// Why it was taken.
+    pub cause: SnapshotCause,
+}
+
+/// What a pool records about one volume. Snapshots that outlive their volume keep it, without a
+/// tip.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeRecord {
+    /// What it was made of.
+    pub origin: VolumeOrigin,
+    /// The layer that takes its writes; none once it was deleted.
+    pub tip: Option<LayerId>,
+    /// Its snapshots.
+    pub snapshots: BTreeMap<SnapshotId, SnapshotRecord>,
+    /// The layers that its backups read or compare with.
+    pub captures: BTreeMap<BackupId, LayerId>,
+}
+
+impl VolumeRecord {
+    /// Of a new volume.
+    pub const fn new(origin: VolumeOrigin, tip: LayerId) -> Self {
+        Self {
+            origin,
+            tip: Some(tip),
+            snapshots: BTreeMap::new(),
+            captures: BTreeMap::new(),
+        }
+    }
+
+    /// Whether nothing is left of the volume.
+    pub fn is_empty(&self) -> bool {
+        self.tip.is_none() && self.snapshots.is_empty() && self.captures.is_empty()
+    }
+
+    /// The names that it gives to layers.
+    pub fn names(&self, volume: VolumeId) -> impl Iterator<Item = (LayerName, LayerId)> + '_ {
+        let tip = self.tip.map(|layer| (LayerName::Tip(volume), layer));
+        let snapshots = self.snapshots.iter().map(|(id, snapshot)| {
+            let name = match snapshot.cause {
+                SnapshotCause::Asked => LayerName::Snapshot(*id),
+                SnapshotCause::BeforeRollBack { .. } | SnapshotCause::BeforeSwitch { .. } => {
+                    LayerName::Safety(*id)
+                }
+            };
+            (name, snapshot.layer)
+        });
+        let captures = self
+            .captures
+            .iter()
+            .map(move |(backup, layer)| (LayerName::Capture(volume, *backup), *layer));
+        tip.into_iter().chain(snapshots).chain(captures)
+    }
+
+    /// The staged volumes whose content this volume was given.
+    pub(super) fn staged_volumes(&self) -> impl Iterator<Item = VolumeId> + '_ {
+        self.snapshots
+            .values()
+            .filter_map(|snapshot| match snapshot.cause {
+                SnapshotCause::BeforeSwitch { staged } => Some(staged),
+                SnapshotCause::Asked | SnapshotCause::BeforeRollBack { .. } => None,
+            })
+    }
+}
