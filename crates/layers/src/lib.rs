@@ -1,1 +1,25 @@
-//! layers
+//! Pools: storage that holds volumes as a tree of layers.
+//!
+//! ```text
+//! Pool (trait)            what the node asks for
+//!  └ LayerPool<Driver>    the tree, its planner's steps, readers against merges, crash repair
+//!     ├ qcow2::Qcow2Driver     a folder of qcow2 files
+//!     ├ memory::MemoryDriver   the same in memory, for simulations
+//!     └ fault::FaultyDriver    any of them, failing or crashing at a chosen step
+//! ```
+//!
+//! Every driver passes the one [`conformance`] suite.
+//!
+//! **Invariant:** the only crate that touches volume data at rest. It never probes a format: what
+//! an image is was declared, what a layer stands on comes from the pool's own records. It never
+//! starts a process. A layer that a name refers to is never changed but by its volume.
+
+mod error;
+mod pool;
+pub mod qcow2;
+
+pub use error::Error;
+pub use pool::{
+    BLOCK_SIZE, Capabilities, Extent, ImageSource, LayerReader, MergeOutcome, Orphan, Pool,
+    RestoreWriter, SECTOR_SIZE, Sealed, Usage, VolumeInfo,
+};
