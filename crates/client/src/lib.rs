@@ -22,6 +22,8 @@ mod upload;
 mod volume;
 mod wait;
 
+pub use reqwest::Method;
+
 pub use error::{Error, Result};
 pub use event::EventStream;
 pub use operation::OperationFilter;

@@ -1,0 +1,368 @@
+//! `stillpoint volume`.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand, ValueEnum};
+use stillpoint_client::{Answer, Change, Error};
+use stillpoint_model::ByteCount;
+use stillpoint_wire::upload::ImageFormat;
+use stillpoint_wire::volume::{
+    Attachment, ImageSource, InstanceState, Volume, VolumeClone, VolumeCreate, VolumePatch,
+    VolumeResize, VolumeRole,
+};
+
+use super::change::ChangeArgs;
+use crate::failure::{Failure, Result};
+use crate::remote::{Remote, RemoteArgs, explain};
+use crate::{output, prompt, size, watch};
+
+const NONE: &str = "No volumes yet. Make one: stillpoint volume create NAME --size 10GiB";
+
+/// Block devices: list, make, copy, grow, delete
+#[derive(Args, Debug)]
+pub struct Command {
+    #[command(subcommand)]
+    verb: Verb,
+    #[command(flatten)]
+    remote: RemoteArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// List volumes
+    List,
+    /// Show one volume
+    Show {
+        /// The volume, by name or id
+        volume: String,
+    },
+    /// Make an empty volume
+    Create {
+        /// Its name
+        name: String,
+        /// Its size, such as 10GiB
+        #[arg(long, value_parser = size::parse)]
+        size: ByteCount,
+        #[command(flatten)]
+        place: PlaceArgs,
+        #[command(flatten)]
+        change: ChangeArgs,
+    },
+    /// Make a volume from a disk image
+    Import {
+        /// Its name
+        name: String,
+        /// The image
+        #[arg(long, value_name = "FILE")]
+        file: PathBuf,
+        /// What the image is; it is never guessed
+        #[arg(long)]
+        format: ImageFormatArg,
+        #[command(flatten)]
+        place: PlaceArgs,
+        #[command(flatten)]
+        change: ChangeArgs,
+    },
+    /// Make a volume that starts as a copy of another
+    Clone {
+        /// The volume to copy, by name or id
+        volume: String,
+        /// The new volume's name; generated when absent
+        #[arg(long)]
+        name: Option<String>,
+        #[command(flatten)]
+        change: ChangeArgs,
+    },
+    /// Make a volume larger
+    Resize {
+        /// The volume, by name or id
+        volume: String,
+        /// Its new size, such as 20GiB
+        #[arg(long, value_parser = size::parse)]
+        size: ByteCount,
+        #[command(flatten)]
+        change: ChangeArgs,
+    },
+    /// Give a volume another name
+    Rename {
+        /// The volume, by name or id
+        volume: String,
+        /// Its new name
+        new_name: String,
+    },
+    /// Delete a volume; its snapshots go with its storage, its backups stay
+    Delete {
+        /// The volume, by name or id
+        volume: String,
+        /// Confirms by name, without a question
+        #[arg(long, value_name = "NAME")]
+        yes: Option<String>,
+        #[command(flatten)]
+        change: ChangeArgs,
+    },
+    /// Say which instance has the volume (administrators)
+    Attach {
+        /// The volume, by name or id
+        volume: String,
+        /// The instance's name
+        #[arg(long, value_name = "NAME")]
+        instance: String,
+        /// Whether the instance runs
+        #[arg(long, default_value = "running")]
+        state: InstanceStateArg,
+    },
+    /// Say that no instance has the volume (administrators)
+    Detach {
+        /// The volume, by name or id
+        volume: String,
+    },
+}
+
+/// What a new volume is for, and where it is kept.
+#[derive(Args, Debug)]
+struct PlaceArgs {
+    /// What it is for
+    #[arg(long, default_value = "data")]
+    role: VolumeRoleArg,
+    /// Its pool, by name or id; the default one when absent
+    #[arg(long)]
+    pool: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum VolumeRoleArg {
+    Root,
+    Data,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ImageFormatArg {
+    Raw,
+    Qcow2,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum InstanceStateArg {
+    Running,
+    Stopped,
+}
+
+impl From<VolumeRoleArg> for VolumeRole {
+    fn from(role: VolumeRoleArg) -> Self {
+        match role {
+            VolumeRoleArg::Root => Self::Root,
+            VolumeRoleArg::Data => Self::Data,
+        }
+    }
+}
+
+impl From<ImageFormatArg> for ImageFormat {
+    fn from(format: ImageFormatArg) -> Self {
+        match format {
+            ImageFormatArg::Raw => Self::Raw,
+            ImageFormatArg::Qcow2 => Self::Qcow2,
+        }
+    }
+}
+
+impl From<InstanceStateArg> for InstanceState {
+    fn from(state: InstanceStateArg) -> Self {
+        match state {
+            InstanceStateArg::Running => Self::Running,
+            InstanceStateArg::Stopped => Self::Stopped,
+        }
+    }
+}
+
+impl Command {
+    /// Does what the verb says.
+    pub async fn run(self) -> Result<()> {
+        let remote = &self.remote.connect()?;
+        match self.verb {
+            Verb::List => list(remote).await,
+            Verb::Show { volume } => output::one(remote.format, &show(remote, &volume).await?),
+            Verb::Create {
+                name,
+                size,
+                place,
+                change,
+            } => {
+                let request = place.request(name, Some(size), None);
+                create(remote, &request, &change).await
+            }
+            Verb::Import {
+                name,
+                file,
+                format,
+                place,
+                change,
+            } => {
+                let image = upload(remote, &file, format.into(), &change).await?;
+                create(remote, &place.request(name, None, image), &change).await
+            }
+            Verb::Clone {
+                volume,
+                name,
+                change,
+            } => {
+                let request = VolumeClone { name };
+                let asked = remote
+                    .client
+                    .volume_clone(&volume, &request, &change.change())
+                    .await;
+                settle(remote, remote.check(asked)?, &change).await
+            }
+            Verb::Resize {
+                volume,
+                size,
+                change,
+            } => {
+                let request = VolumeResize { size_bytes: size };
+                let asked = remote
+                    .client
+                    .volume_resize(&volume, &request, &change.change())
+                    .await;
+                settle(remote, remote.check(asked)?, &change).await
+            }
+            Verb::Rename { volume, new_name } => rename(remote, &volume, new_name).await,
+            Verb::Delete {
+                volume,
+                yes,
+                change,
+            } => delete(remote, &volume, yes.as_deref(), &change).await,
+            Verb::Attach {
+                volume,
+                instance,
+                state,
+            } => {
+                let attachment = Attachment {
+                    instance,
+                    state: state.into(),
+                };
+                let asked = remote.client.volume_attach(&volume, &attachment).await;
+                output::list(remote.format, &[remote.check(asked)?], "")
+            }
+            Verb::Detach { volume } => {
+                let asked = remote.client.volume_detach(&volume).await;
+                output::list(remote.format, &[remote.check(asked)?], "")
+            }
+        }
+    }
+}
+
+impl PlaceArgs {
+    fn request(
+        &self,
+        name: String,
+        size_bytes: Option<ByteCount>,
+        image: Option<ImageSource>,
+    ) -> VolumeCreate {
+        let (role, pool) = (Some(self.role.into()), self.pool.clone());
+        VolumeCreate {
+            name,
+            role,
+            size_bytes,
+            image,
+            pool,
+        }
+    }
+}
+
+async fn list(remote: &Remote) -> Result<()> {
+    let client = &remote.client;
+    let volumes = remote
+        .all(async |query| client.volume_list(&query).await)
+        .await?;
+    output::list(remote.format, &volumes, NONE)
+}
+
+/// One volume, by name or id.
+pub async fn show(remote: &Remote, volume: &str) -> Result<Volume> {
+    remote.check(remote.client.volume_show(volume).await)
+}
+
+async fn create(remote: &Remote, request: &VolumeCreate, change: &ChangeArgs) -> Result<()> {
+    let asked = remote.client.volume_create(request, &change.change()).await;
+    settle(remote, remote.check(asked)?, change).await
+}
+
+/// Waits, and shows the volume that was made or changed.
+pub async fn settle(remote: &Remote, answer: Answer, change: &ChangeArgs) -> Result<()> {
+    let Some(operation) = change.settle(remote, answer).await? else {
+        return Ok(());
+    };
+    match operation.volume_id {
+        Some(id) => {
+            let volume = show(remote, &id.to_string()).await?;
+            output::list(remote.format, &[volume], "")
+        }
+        None => output::list(remote.format, &[operation], ""),
+    }
+}
+
+/// Sends the image to the server; a dry run sends nothing, and so has no image to name.
+async fn upload(
+    remote: &Remote,
+    file: &Path,
+    format: ImageFormat,
+    change: &ChangeArgs,
+) -> Result<Option<ImageSource>> {
+    if change.is_dry_run() {
+        return Err(
+            Failure::usage("an import cannot be tried without sending the image")
+                .hint("leave out --dry-run"),
+        );
+    }
+    let bar = watch::upload_bar();
+    let moving = bar.clone();
+    let sent = remote.client.upload_file(file, move |done, total| {
+        watch::show_upload(&moving, ByteCount::new(done), ByteCount::new(total));
+    });
+    let upload = sent.await;
+    bar.finish_and_clear();
+    let upload = upload.map_err(|error| match error {
+        Error::UnreadableImage(source) => {
+            Failure::file(format_args!("read {}", file.display()), &source)
+        }
+        error => explain(error),
+    })?;
+    Ok(Some(ImageSource {
+        upload: upload.id,
+        format,
+    }))
+}
+
+async fn rename(remote: &Remote, volume: &str, new_name: String) -> Result<()> {
+    let patch = VolumePatch {
+        name: Some(new_name),
+    };
+    let renamed = remote
+        .client
+        .volume_update(volume, &patch, &Change::default())
+        .await;
+    output::list(remote.format, &[remote.check(renamed)?], "")
+}
+
+async fn delete(
+    remote: &Remote,
+    volume: &str,
+    yes: Option<&str>,
+    change: &ChangeArgs,
+) -> Result<()> {
+    let volume = show(remote, volume).await?;
+    let name = volume.name.as_str();
+    if !change.is_dry_run() {
+        let loss = format!(
+            "This deletes the volume {name} ({}, {} used).",
+            volume.size_bytes, volume.used_bytes
+        );
+        prompt::confirm_name(name, yes, &loss)?;
+    }
+    // By id: between the question and the answer somebody may have reused the name.
+    let id = volume.id.to_string();
+    let asked = remote
+        .client
+        .volume_delete(&id, Some(name), &change.change())
+        .await;
+    change.settle_quietly(remote, remote.check(asked)?).await
+}

@@ -1,0 +1,107 @@
+//! What the server is told: options, then `STILLPOINT_*`, then the file, then the defaults.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::Deserialize;
+use stillpoint_model::plan::Plan;
+
+use crate::config;
+use crate::failure::Result;
+
+/// What is logged when nobody says.
+const DEFAULT_LOG: &str = "info";
+/// The plan that is built in.
+const DEFAULT_PLAN: &str = include_str!("../../../../presets/stillpoint.toml");
+
+/// What the server is told on the command line or by the environment.
+#[derive(Args, Debug, Default)]
+pub struct SettingsArgs {
+    /// The folder that holds everything the server keeps [default: /var/lib/stillpoint for root,
+    /// else ~/.local/share/stillpoint]
+    #[arg(long, value_name = "DIR", env = "STILLPOINT_DATA")]
+    data: Option<PathBuf>,
+    /// Where to listen; port 0 takes a free one [default: 127.0.0.1:8420]
+    #[arg(long, value_name = "ADDR", env = "STILLPOINT_LISTEN")]
+    listen: Option<SocketAddr>,
+    /// Settings in TOML: data, listen, plan, log
+    #[arg(long, value_name = "FILE", env = "STILLPOINT_CONFIG")]
+    config: Option<PathBuf>,
+    /// The rules for new volumes, in TOML, instead of the built-in plan `stillpoint`
+    #[arg(long, value_name = "FILE", env = "STILLPOINT_PLAN")]
+    plan: Option<PathBuf>,
+    /// What to log on stderr: error, warn, info, debug, or a filter such as info,sqlx=debug
+    /// [default: info]
+    #[arg(long, value_name = "FILTER", env = "STILLPOINT_LOG")]
+    log: Option<String>,
+}
+
+/// The settings file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SettingsFile {
+    data: Option<PathBuf>,
+    listen: Option<SocketAddr>,
+    plan: Option<PathBuf>,
+    log: Option<String>,
+}
+
+/// What the server runs with.
+#[derive(Debug)]
+pub struct Settings {
+    /// The data folder.
+    pub data: PathBuf,
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// The rules for new volumes.
+    pub plan: Plan,
+    /// What to log.
+    pub log: String,
+}
+
+impl Settings {
+    /// Puts the sources together and reads the files they name.
+    pub fn load(args: SettingsArgs) -> Result<Self> {
+        let file: SettingsFile = match &args.config {
+            Some(path) => config::read(path)?,
+            None => SettingsFile::default(),
+        };
+        let beside = |path: PathBuf| match args.config.as_deref().and_then(Path::parent) {
+            // A path in the file means the file's own folder, wherever the server is started.
+            Some(folder) => folder.join(path),
+            None => path,
+        };
+        let plan = match args.plan.or(file.plan.map(beside)) {
+            Some(path) => config::read(&path)?,
+            None => config::parse(DEFAULT_PLAN, Path::new("presets/stillpoint.toml"))?,
+        };
+        Ok(Self {
+            data: args
+                .data
+                .or(file.data.map(beside))
+                .unwrap_or_else(default_data),
+            listen: match args.listen.or(file.listen) {
+                Some(listen) => listen,
+                None => default_listen(),
+            },
+            plan,
+            log: args.log.or(file.log).unwrap_or_else(|| DEFAULT_LOG.into()),
+        })
+    }
+}
+
+fn default_listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 8420))
+}
+
+fn default_data() -> PathBuf {
+    if rustix::process::geteuid().is_root() {
+        return "/var/lib/stillpoint".into();
+    }
+    let base = std::env::var_os("XDG_DATA_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::home_dir().map(|home| home.join(".local/share")))
+        .unwrap_or_default();
+    base.join("stillpoint")
+}
