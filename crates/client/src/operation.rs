@@ -18,6 +18,9 @@ pub struct OperationFilter {
     /// Those in flight, or those that are over.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub in_flight: Option<bool>,
+    /// Those of every account. Administrators only.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub all_accounts: bool,
 }
 
 impl Client {
@@ -45,7 +48,7 @@ impl Client {
         self.steer(id, "release", Some(reason)).await
     }
 
-    /// Asks again for what a failed or cancelled operation was to do.
+    /// Asks again for what a failed operation was to do. Administrators only.
     pub async fn operation_retry(&self, id: OperationId, reason: &Reason) -> Result<Operation> {
         self.steer(id, "retry", Some(reason)).await
     }

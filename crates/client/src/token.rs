@@ -15,12 +15,8 @@ impl Client {
     }
 
     /// A new token; its secret is in the answer, this once.
-    pub async fn token_create(
-        &self,
-        request: &TokenCreate,
-        change: &Change,
-    ) -> Result<TokenCreated> {
-        self.change(Method::POST, &["tokens"], Some(request), change)
+    pub async fn token_create(&self, request: &TokenCreate) -> Result<TokenCreated> {
+        self.change(Method::POST, &["tokens"], Some(request), &Change::default())
             .await
     }
 

@@ -1,8 +1,8 @@
 //! What operators see of the installation. Read only.
 
 use serde::{Deserialize, Serialize};
-use stillpoint_model::Timestamp;
-use stillpoint_model::id::{AccountId, NodeId, PoolId, TargetId};
+use stillpoint_model::id::{AccountId, NodeId, PoolId, RequestId, TargetId, UserId};
+use stillpoint_model::{Timestamp, account, audit, place};
 use utoipa::ToSchema;
 
 /// A hypervisor host.
@@ -13,13 +13,32 @@ pub struct Node {
     pub id: NodeId,
     /// Its name.
     pub name: String,
-    /// Where it is.
+    /// The region it is in.
     pub region: String,
     /// Whether it answers.
     pub online: bool,
     /// When it was last heard of.
     #[schema(value_type = Option<String>, format = "date-time")]
     pub last_seen_at: Option<Timestamp>,
+}
+
+impl Node {
+    /// From the model, and what the server knows beside it.
+    pub fn new(node: place::Node, region: String, online: bool) -> Self {
+        let place::Node {
+            id,
+            region_id: _,
+            name,
+            last_seen_at,
+        } = node;
+        Self {
+            id,
+            name: name.into(),
+            region,
+            online,
+            last_seen_at,
+        }
+    }
 }
 
 /// Storage that holds volumes.
@@ -33,8 +52,29 @@ pub struct Pool {
     /// The node that reaches it.
     #[schema(value_type = String, format = "uuid")]
     pub node_id: NodeId,
-    /// What kind of storage it is.
+    /// What kind of storage it is, such as `qcow2`.
     pub driver: String,
+    /// Whether it can capture a volume while an instance that runs has it open.
+    pub live_capture: bool,
+}
+
+impl From<place::Pool> for Pool {
+    fn from(pool: place::Pool) -> Self {
+        let place::Pool {
+            id,
+            node_id,
+            name,
+            driver,
+            live_capture,
+        } = pool;
+        Self {
+            id,
+            name: name.into(),
+            node_id,
+            driver,
+            live_capture,
+        }
+    }
 }
 
 /// A place where backups go.
@@ -45,8 +85,24 @@ pub struct Target {
     pub id: TargetId,
     /// Its name.
     pub name: String,
-    /// What kind of storage it is.
+    /// What kind of storage it is, such as `local`.
     pub driver: String,
+}
+
+impl From<place::Target> for Target {
+    fn from(target: place::Target) -> Self {
+        let place::Target {
+            id,
+            region_id: _,
+            name,
+            driver,
+        } = target;
+        Self {
+            id,
+            name: name.into(),
+            driver,
+        }
+    }
 }
 
 /// A customer.
@@ -62,6 +118,22 @@ pub struct Account {
     pub created_at: Timestamp,
 }
 
+impl From<account::Account> for Account {
+    fn from(account: account::Account) -> Self {
+        let account::Account {
+            id,
+            name,
+            default_project: _,
+            created_at,
+        } = account;
+        Self {
+            id,
+            name: name.into(),
+            created_at,
+        }
+    }
+}
+
 /// One mutation, as the audit recorded it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AuditRecord {
@@ -70,16 +142,54 @@ pub struct AuditRecord {
     /// When.
     #[schema(value_type = String, format = "date-time")]
     pub at: Timestamp,
-    /// Who, by login.
+    /// Whose resources it was about; null for the installation itself.
+    #[schema(value_type = Option<String>, format = "uuid")]
+    pub account_id: Option<AccountId>,
+    /// Who acted; null for the installation itself.
+    #[schema(value_type = Option<String>, format = "uuid")]
+    pub user_id: Option<UserId>,
+    /// Who acted, by login.
     pub login: String,
-    /// What was done.
+    /// The request, for support.
+    #[schema(value_type = Option<String>, format = "uuid")]
+    pub request_id: Option<RequestId>,
+    /// What was done, in the words of the API.
     pub action: String,
-    /// What it was done to.
+    /// The id of what it was done to.
     pub resource_id: String,
     /// Details, such as the reason an operator gave.
     pub detail: String,
-    /// Hex of the hash over this record and the one before.
+    /// Hex of the hash over the record before and the fields of this one.
     pub hash: String,
+}
+
+impl From<audit::AuditRecord> for AuditRecord {
+    fn from(record: audit::AuditRecord) -> Self {
+        let audit::AuditRecord {
+            sequence,
+            at,
+            account_id,
+            user_id,
+            login,
+            request_id,
+            action,
+            resource_id,
+            detail,
+            hash,
+        } = record;
+        Self {
+            sequence,
+            at,
+            account_id,
+            user_id,
+            login,
+            request_id,
+            action,
+            resource_id,
+            detail,
+            hash,
+        }
+    }
 }
 
 /// What `/healthz` answers.

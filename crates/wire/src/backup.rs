@@ -8,8 +8,10 @@ use stillpoint_model::name::Name;
 use stillpoint_model::{ByteCount, Timestamp, backup};
 use utoipa::ToSchema;
 
-use crate::item::{Consistency, ItemSizes, ItemState, Trigger, labels};
+use crate::item::{Consistency, ItemContext, ItemSizes, ItemState, Trigger, labels};
+use crate::operation::ActiveOperation;
 use crate::permission::Permission;
+use crate::volume::Confirmations;
 
 /// An independent copy of a volume at a point in time, in a backup target.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -35,6 +37,8 @@ pub struct Backup {
     /// Where its data is.
     #[schema(value_type = String, format = "uuid")]
     pub target_id: TargetId,
+    /// The name of that target.
+    pub target: String,
     /// How far it is.
     pub state: ItemState,
     /// What its content promises; null until captured.
@@ -65,13 +69,17 @@ pub struct Backup {
     pub created_at: Timestamp,
     /// Grows with each change; quoted, it is the `ETag`.
     pub version: i64,
+    /// The operation that makes, reads or deletes it now.
+    pub active_operation: Option<ActiveOperation>,
+    /// What a person does before something is lost.
+    pub confirm: Confirmations,
     /// What may be done with it now.
     pub actions: Vec<Permission>,
 }
 
 impl Backup {
     /// From the model, and what the server knows beside it.
-    pub fn new(backup: backup::Backup, source_exists: bool, actions: Vec<Permission>) -> Self {
+    pub fn new(backup: backup::Backup, target: String, context: ItemContext) -> Self {
         let backup::Backup {
             id,
             account_id: _,
@@ -103,8 +111,9 @@ impl Backup {
             labels,
             volume_id,
             volume_name,
-            source_exists,
+            source_exists: context.source_exists,
             target_id,
+            target,
             state: state.into(),
             consistency: consistency.map(Into::into),
             trigger: trigger.into(),
@@ -118,7 +127,9 @@ impl Backup {
             operation_id,
             created_at,
             version,
-            actions,
+            active_operation: context.active_operation.as_ref().map(Into::into),
+            confirm: context.confirm.into(),
+            actions: context.actions,
         }
     }
 }

@@ -5,10 +5,11 @@ use std::fmt;
 
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
-use stillpoint_model::ByteCount;
-use stillpoint_model::item;
+use stillpoint_model::operation::Operation;
+use stillpoint_model::{ByteCount, item, plan};
 use utoipa::ToSchema;
 
+use crate::permission::Permission;
 use crate::words::words;
 
 words! {
@@ -102,6 +103,19 @@ impl From<item::ItemSizes> for ItemSizes {
             freed_if_deleted_bytes: freed_if_deleted,
         }
     }
+}
+
+/// What the server knows of a snapshot or a backup beside the item itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ItemContext {
+    /// Whether the volume it was made of still exists.
+    pub source_exists: bool,
+    /// The operation that makes, reads or deletes it now.
+    pub active_operation: Option<Operation>,
+    /// What a person does before something is lost.
+    pub confirm: plan::Confirmations,
+    /// What may be done with it now.
+    pub actions: Vec<Permission>,
 }
 
 /// What people edit on a snapshot or a backup. What is absent stays as it is.

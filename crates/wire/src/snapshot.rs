@@ -8,8 +8,10 @@ use stillpoint_model::name::Name;
 use stillpoint_model::{Timestamp, snapshot};
 use utoipa::ToSchema;
 
-use crate::item::{Consistency, ItemSizes, ItemState, Trigger, labels};
+use crate::item::{Consistency, ItemContext, ItemSizes, ItemState, Trigger, labels};
+use crate::operation::ActiveOperation;
 use crate::permission::Permission;
+use crate::volume::Confirmations;
 
 /// A point in time of one volume, on the volume's own storage.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -57,17 +59,17 @@ pub struct Snapshot {
     pub expires_at: Option<Timestamp>,
     /// Grows with each change; quoted, it is the `ETag`.
     pub version: i64,
+    /// The operation that makes, reads or deletes it now.
+    pub active_operation: Option<ActiveOperation>,
+    /// What a person does before something is lost.
+    pub confirm: Confirmations,
     /// What may be done with it now.
     pub actions: Vec<Permission>,
 }
 
 impl Snapshot {
     /// From the model, and what the server knows beside it.
-    pub fn new(
-        snapshot: snapshot::Snapshot,
-        source_exists: bool,
-        actions: Vec<Permission>,
-    ) -> Self {
+    pub fn new(snapshot: snapshot::Snapshot, context: ItemContext) -> Self {
         let snapshot::Snapshot {
             id,
             account_id: _,
@@ -98,7 +100,7 @@ impl Snapshot {
             labels,
             volume_id,
             volume_name,
-            source_exists,
+            source_exists: context.source_exists,
             state: state.into(),
             consistency: consistency.map(Into::into),
             trigger: trigger.into(),
@@ -110,7 +112,9 @@ impl Snapshot {
             created_at,
             expires_at,
             version,
-            actions,
+            active_operation: context.active_operation.as_ref().map(Into::into),
+            confirm: context.confirm.into(),
+            actions: context.actions,
         }
     }
 }
