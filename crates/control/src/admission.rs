@@ -1,0 +1,1 @@
+//! Admission: one transaction that decides and writes.

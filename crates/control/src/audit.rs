@@ -1,0 +1,1 @@
+//! The audit: one record for each mutation, in its transaction.

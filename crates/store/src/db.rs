@@ -1,0 +1,327 @@
+//! The door to the database: many readers, one writer, group commit.
+//!
+//! **Reading.** [`Db::read`] opens a read transaction: every query on it sees the same moment,
+//! and it never waits for the writer (WAL).
+//!
+//! **Writing.** One task owns the one writing connection. Jobs queue up for it; those that wait
+//! together share one transaction, each inside a savepoint of its own:
+//!
+//! ```text
+//! BEGIN IMMEDIATE
+//!   SAVEPOINT job   job 1   RELEASE
+//!   SAVEPOINT job   job 2   ROLLBACK TO, RELEASE      (its error is its own)
+//!   SAVEPOINT job   job 3   RELEASE
+//! COMMIT            one fsync
+//! answers to 1, 2 and 3
+//! ```
+//!
+//! **Guarantees.** A job sees everything that jobs before it wrote. It happens whole or not at
+//! all. Its `Ok` is answered only after COMMIT was durable (`synchronous = FULL`); when COMMIT
+//! fails, every job of the batch is answered an error and none happened. A job whose asker is
+//! gone before it began is not begun; once begun it ends, whoever listens. A job that panics is
+//! rolled back and takes no other with it.
+
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Once;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::{Any, AnyConnection, AnyPool, ConnectOptions, Connection};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::error::{Error, Result};
+use crate::migrate::migrate;
+
+/// A connection that queries read from.
+pub type Conn = AnyConnection;
+
+/// Jobs that may wait for the writer before those who ask wait, too.
+const QUEUE: usize = 1024;
+/// Jobs that share one transaction at most, so that the first need not wait long for its answer.
+const BATCH: usize = 128;
+
+/// What a power cut may take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Nothing that was answered.
+    #[default]
+    Full,
+    /// Anything. For tests and simulations, which cut no power.
+    None,
+}
+
+/// How to open a database.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The database file; made when it is missing.
+    pub path: PathBuf,
+    /// Connections for readers.
+    pub readers: u32,
+    /// What a power cut may take.
+    pub durability: Durability,
+}
+
+impl Options {
+    /// The defaults, for this file.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), readers: 3, durability: Durability::Full }
+    }
+}
+
+/// The database. Cloning it is cheap; the last clone that goes stops the writer.
+#[derive(Clone)]
+pub struct Db {
+    readers: AnyPool,
+    jobs: mpsc::Sender<Box<dyn Job>>,
+    last_event: watch::Receiver<i64>,
+}
+
+impl Db {
+    /// Opens the database, makes it when it is missing, and migrates it. Must be called inside a
+    /// tokio runtime, which the writer then lives in.
+    pub async fn open(options: &Options) -> Result<Self> {
+        static DRIVERS: Once = Once::new();
+        DRIVERS.call_once(sqlx::any::install_default_drivers);
+        let failed = |source| Error::Open { path: options.path.clone(), source };
+        let connect = connect_options(&options.path).map_err(failed)?;
+        let mut conn = AnyConnection::connect_with(&connect).await.map_err(failed)?;
+        sqlx::raw_sql(match options.durability {
+            Durability::Full => WRITER_PRAGMAS_FULL,
+            Durability::None => WRITER_PRAGMAS_NONE,
+        })
+        .execute(&mut conn)
+        .await?;
+        migrate(&mut conn).await?;
+        let newest = crate::event::event_last_sequence(&mut conn).await?;
+        let readers = AnyPoolOptions::new()
+            .max_connections(options.readers)
+            .test_before_acquire(false)
+            .acquire_timeout(Duration::from_secs(30))
+            .after_connect(|conn, _| {
+                Box::pin(async move {
+                    sqlx::raw_sql(READER_PRAGMAS).execute(conn).await?;
+                    Ok(())
+                })
+            })
+            .connect_with(connect)
+            .await?;
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        let (publish, last_event) = watch::channel(newest);
+        tokio::spawn(write_all(Tx { conn, last_event: newest }, queue, publish));
+        Ok(Self { readers, jobs, last_event })
+    }
+
+    /// A read transaction: everything read through it is from the same moment.
+    pub async fn read(&self) -> Result<Reader> {
+        Ok(Reader { transaction: self.readers.begin().await? })
+    }
+
+    /// Makes a change. `Ok` means that it is durable; `Err` means that nothing of it happened.
+    pub async fn write<T, E, F>(&self, job: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+        F: for<'c> FnOnce(&'c mut Tx) -> BoxFuture<'c, Result<T, E>> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let job = Typed { job: Some(job), result: None, reply, error: PhantomData };
+        if self.jobs.send(Box::new(job)).await.is_err() {
+            return Err(Error::WriterGone.into());
+        }
+        answer.await.unwrap_or_else(|_| Err(Error::WriterGone.into()))
+    }
+
+    /// The sequence of the last event that was committed. It moves after the COMMIT, so whoever
+    /// hears of it finds the event in the table.
+    pub fn last_event(&self) -> watch::Receiver<i64> {
+        self.last_event.clone()
+    }
+}
+
+const READER_PRAGMAS: &str = "PRAGMA query_only = ON; PRAGMA busy_timeout = 10000; \
+    PRAGMA cache_size = -2048; PRAGMA temp_store = MEMORY";
+const WRITER_PRAGMAS_FULL: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+    PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 10000; PRAGMA cache_size = -8192; \
+    PRAGMA temp_store = MEMORY; PRAGMA journal_size_limit = 67108864";
+const WRITER_PRAGMAS_NONE: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; \
+    PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 10000; PRAGMA cache_size = -8192; \
+    PRAGMA temp_store = MEMORY; PRAGMA journal_size_limit = 67108864";
+
+fn connect_options(path: &Path) -> Result<AnyConnectOptions, sqlx::Error> {
+    let mut url = String::from("sqlite://");
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'.' | b'~' => {
+                url.push(char::from(*byte));
+            }
+            other => url.push_str(&format!("%{other:02X}")),
+        }
+    }
+    url.push_str("?mode=rwc");
+    Ok(AnyConnectOptions::from_str(&url)?.disable_statement_logging())
+}
+
+/// A read transaction. It ends when it is dropped.
+pub struct Reader {
+    transaction: sqlx::Transaction<'static, Any>,
+}
+
+impl Deref for Reader {
+    type Target = Conn;
+
+    fn deref(&self) -> &Conn {
+        &self.transaction
+    }
+}
+
+impl DerefMut for Reader {
+    fn deref_mut(&mut self) -> &mut Conn {
+        &mut self.transaction
+    }
+}
+
+/// The writing transaction, as a job sees it.
+pub struct Tx {
+    conn: AnyConnection,
+    /// The last event that was inserted.
+    pub(crate) last_event: i64,
+}
+
+impl Deref for Tx {
+    type Target = Conn;
+
+    fn deref(&self) -> &Conn {
+        &self.conn
+    }
+}
+
+impl DerefMut for Tx {
+    fn deref_mut(&mut self) -> &mut Conn {
+        &mut self.conn
+    }
+}
+
+/// One change that somebody waits for.
+trait Job: Send {
+    /// Whether nobody waits for it any more.
+    fn is_abandoned(&self) -> bool;
+    /// Does it; answers whether its changes are to be kept.
+    fn run<'c>(&'c mut self, tx: &'c mut Tx) -> BoxFuture<'c, bool>;
+    /// Answers who asked: what it came to, or that the transaction failed.
+    fn answer(self: Box<Self>, failure: Option<&str>);
+}
+
+struct Typed<T, E, F> {
+    job: Option<F>,
+    result: Option<Result<T, E>>,
+    reply: oneshot::Sender<Result<T, E>>,
+    error: PhantomData<E>,
+}
+
+impl<T, E, F> Job for Typed<T, E, F>
+where
+    T: Send + 'static,
+    E: From<Error> + Send + 'static,
+    F: for<'c> FnOnce(&'c mut Tx) -> BoxFuture<'c, Result<T, E>> + Send + 'static,
+{
+    fn is_abandoned(&self) -> bool {
+        self.reply.is_closed()
+    }
+
+    fn run<'c>(&'c mut self, tx: &'c mut Tx) -> BoxFuture<'c, bool> {
+        Box::pin(async move {
+            let Some(job) = self.job.take() else { return false };
+            // A panic leaves no result: who asked hears that the writer is gone for this job.
+            self.result = AssertUnwindSafe(job(tx)).catch_unwind().await.ok();
+            matches!(self.result, Some(Ok(_)))
+        })
+    }
+
+    fn answer(self: Box<Self>, failure: Option<&str>) {
+        let result = match (self.result, failure) {
+            (Some(Ok(_)) | None, Some(why)) => Err(Error::Commit(why.to_owned()).into()),
+            (Some(result), _) => result,
+            (None, None) => Err(Error::WriterGone.into()),
+        };
+        // Whoever asked may have gone; then nobody needs the answer.
+        drop(self.reply.send(result));
+    }
+}
+
+/// The writer: takes jobs until every handle is gone.
+async fn write_all(
+    mut tx: Tx,
+    mut queue: mpsc::Receiver<Box<dyn Job>>,
+    publish: watch::Sender<i64>,
+) {
+    while let Some(first) = queue.recv().await {
+        let before = tx.last_event;
+        let mut batch = Vec::new();
+        let outcome = write_batch(&mut tx, first, &mut queue, &mut batch).await;
+        let failure = match outcome {
+            Ok(()) => None,
+            Err(error) => {
+                tracing::error!(%error, jobs = batch.len(), "a transaction failed");
+                tx.last_event = before;
+                drop(sqlx::raw_sql("ROLLBACK").execute(&mut tx.conn).await);
+                Some(error.to_string())
+            }
+        };
+        if tx.last_event != before {
+            publish.send_replace(tx.last_event);
+        }
+        for job in batch {
+            job.answer(failure.as_deref());
+        }
+    }
+    drop(tx.conn.close().await);
+}
+
+/// One transaction: the first job and those that come while it is at it.
+async fn write_batch(
+    tx: &mut Tx,
+    first: Box<dyn Job>,
+    queue: &mut mpsc::Receiver<Box<dyn Job>>,
+    batch: &mut Vec<Box<dyn Job>>,
+) -> Result<()> {
+    let mut next = Some(first);
+    let mut begun = false;
+    while let Some(mut job) = next {
+        if !job.is_abandoned() {
+            if !begun {
+                batch.push(job);
+                sqlx::query("BEGIN IMMEDIATE").execute(&mut tx.conn).await?;
+                begun = true;
+                job = batch.pop().ok_or(Error::WriterGone)?;
+            }
+            let done = write_one(tx, &mut job).await;
+            batch.push(job);
+            done?;
+        }
+        next = if batch.len() < BATCH { queue.try_recv().ok() } else { None };
+    }
+    if begun {
+        sqlx::query("COMMIT").execute(&mut tx.conn).await?;
+    }
+    Ok(())
+}
+
+async fn write_one(tx: &mut Tx, job: &mut Box<dyn Job>) -> Result<()> {
+    let before = tx.last_event;
+    sqlx::query("SAVEPOINT job").execute(&mut tx.conn).await?;
+    if !job.run(tx).await {
+        tx.last_event = before;
+        sqlx::query("ROLLBACK TO job").execute(&mut tx.conn).await?;
+    }
+    sqlx::query("RELEASE job").execute(&mut tx.conn).await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,108 @@
+//! Events, in the order they happened.
+
+use stillpoint_model::Timestamp;
+use stillpoint_model::event::{Event, EventKind};
+use stillpoint_model::id::{AccountId, OperationId, VolumeId};
+
+use crate::error::Result;
+use crate::row::{Columns, sql};
+use crate::{Conn, Tx};
+
+/// An event that is about to be recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewEvent {
+    /// Whose it is.
+    pub account_id: AccountId,
+    /// What changed.
+    pub kind: EventKind,
+    /// The id of what changed.
+    pub resource_id: uuid::Uuid,
+    /// The volume it belongs to.
+    pub volume_id: Option<VolumeId>,
+    /// The operation that changed it.
+    pub operation_id: Option<OperationId>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Records an event; the live stream hears of it after the commit.
+pub async fn event_insert(tx: &mut Tx, event: &NewEvent) -> Result<()> {
+    let row = sql!(
+        "INSERT INTO events (account_id, kind, resource_id, volume_id, operation_id, at) \
+         VALUES ($1, $2, $3, $4, $5, $6) RETURNING sequence",
+        event.account_id,
+        event.kind.as_str(),
+        event.resource_id,
+        event.volume_id,
+        event.operation_id,
+        event.at,
+    )
+    .fetch_one(&mut **tx)
+    .await?;
+    tx.last_event = Columns::of("event", &row).integer()?;
+    Ok(())
+}
+
+/// The sequence of the newest event; 0 when there is none.
+pub async fn event_last_sequence(conn: &mut Conn) -> Result<i64> {
+    let row = sql!("SELECT COALESCE(MAX(sequence), 0) FROM events").fetch_one(conn).await?;
+    Columns::of("event", &row).integer()
+}
+
+/// The sequence of the oldest event that is still kept; none when there is none.
+pub async fn event_first_sequence(conn: &mut Conn) -> Result<Option<i64>> {
+    let row = sql!("SELECT MIN(sequence) FROM events").fetch_one(conn).await?;
+    Columns::of("event", &row).optional_integer()
+}
+
+/// Up to `limit` events after `since`, the oldest first; of every account when none is given.
+pub async fn event_list(
+    conn: &mut Conn,
+    account_id: Option<AccountId>,
+    since: i64,
+    limit: u32,
+) -> Result<Vec<Event>> {
+    let rows = match account_id {
+        Some(account_id) => {
+            sql!(
+                "SELECT sequence, account_id, kind, resource_id, volume_id, operation_id, at \
+                 FROM events WHERE account_id = $1 AND sequence > $2 ORDER BY sequence LIMIT $3",
+                account_id,
+                since,
+                limit,
+            )
+            .fetch_all(conn)
+            .await?
+        }
+        None => {
+            sql!(
+                "SELECT sequence, account_id, kind, resource_id, volume_id, operation_id, at \
+                 FROM events WHERE sequence > $1 ORDER BY sequence LIMIT $2",
+                since,
+                limit,
+            )
+            .fetch_all(conn)
+            .await?
+        }
+    };
+    rows.iter()
+        .map(|row| {
+            let mut columns = Columns::of("event", row);
+            Ok(Event {
+                sequence: columns.integer()?,
+                account_id: columns.parse()?,
+                kind: columns.parse()?,
+                resource_id: columns.text()?,
+                volume_id: columns.optional()?,
+                operation_id: columns.optional()?,
+                at: columns.time()?,
+            })
+        })
+        .collect()
+}
+
+/// Removes events older than `before`.
+pub async fn event_trim(tx: &mut Tx, before: Timestamp) -> Result<u64> {
+    let done = sql!("DELETE FROM events WHERE at < $1", before).execute(&mut **tx).await?;
+    Ok(done.rows_affected())
+}
