@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use stillpoint_model::id::{BackupId, LayerId, SnapshotId, VolumeId};
+use stillpoint_model::id::{BackupId, LayerId, VolumeId};
 use stillpoint_model::layer_tree::Refusal;
 use stillpoint_model::{ByteCount, ErrorKind};
 

@@ -14,11 +14,19 @@
 //! an image is was declared, what a layer stands on comes from the pool's own records. It never
 //! starts a process. A layer that a name refers to is never changed but by its volume.
 
+mod chain;
+mod driver;
 mod error;
+pub mod fault;
+mod image;
+mod layer_pool;
+pub mod memory;
 mod pool;
 pub mod qcow2;
 
+pub use driver::{Driver, Found, Holds, Join, LayerMap, LayerWriter, Run};
 pub use error::Error;
+pub use layer_pool::LayerPool;
 pub use pool::{
     BLOCK_SIZE, Capabilities, Extent, ImageSource, LayerReader, MergeOutcome, Orphan, Pool,
     RestoreWriter, SECTOR_SIZE, Sealed, Usage, VolumeInfo,

@@ -1,0 +1,439 @@
+//! A [`Pool`] of any [`Driver`]: the tree, the execution of plans, readers against merges.
+//!
+//! **Execution.** Plans come from `model::layer_tree`; their steps run one after the other with
+//! the tree locked, each durable before the next. They are metadata and cost a few syncs. When a
+//! step fails, nobody guesses how far it came: the tree counts as stale and is read anew from the
+//! storage, exactly as after a crash, before anything else happens.
+//!
+//! **Readers and merges.** A reader pins the layers of its chain. A merge needs its two layers
+//! unpinned; a reader that wants them makes it give way at its next batch. So content never moves
+//! under a reader. A pinned layer is not removed either: it stays as a merge candidate.
+//!
+//! **Doubt.** While the storage holds anything that cannot be read, no layer counts as garbage.
+
+mod merge;
+mod restore;
+mod shared;
+
+use std::sync::Arc;
+
+use stillpoint_model::id::{BackupId, LayerId, PoolId, SnapshotId, VolumeId};
+use stillpoint_model::layer_tree::{LayerTree, MergeCandidate, Refusal, Request, VolumeOrigin};
+use stillpoint_model::progress::Monitor;
+use stillpoint_model::task::CloneSource;
+use stillpoint_model::{ByteCount, ByteRange, Env};
+
+use self::restore::Restore;
+use self::shared::{Pinned, Shared, State};
+use crate::chain::{self, Chain};
+use crate::image::Image;
+use crate::{
+    Capabilities, Driver, Error, ImageSource, LayerReader, MergeOutcome, Orphan, Pool,
+    RestoreWriter, SECTOR_SIZE, Sealed, Usage, VolumeInfo,
+};
+
+/// A pool made of a driver.
+pub struct LayerPool<D> {
+    shared: Arc<Shared<D>>,
+}
+
+impl<D: Driver> LayerPool<D> {
+    /// Opens the pool: reads its tree from the storage and completes what a crash cut off.
+    /// Damaged volumes do not keep the others from being used.
+    pub fn open(driver: D, env: Arc<dyn Env>) -> Result<Self, Error> {
+        let shared = Arc::new(Shared::new(driver, env));
+        drop(shared.lock()?);
+        Ok(Self { shared })
+    }
+
+    /// What the pool's storage holds that cannot be trusted, in words for an operator.
+    pub fn damage(&self) -> Result<Vec<String>, Error> {
+        let state = self.shared.lock()?;
+        let inconsistent = state
+            .tree
+            .inconsistencies()
+            .into_iter()
+            .map(|i| i.to_string());
+        Ok(state.damaged.iter().cloned().chain(inconsistent).collect())
+    }
+
+    fn live_tip(&self, state: &State, volume: VolumeId) -> Result<LayerId, Error> {
+        let tip = state.tree.tip(volume).ok_or(Refusal::NoVolume(volume))?;
+        self.shared.check_chain(state, tip)?;
+        Ok(tip)
+    }
+
+    /// Does what is asked to a volume whose tip nobody else has open.
+    fn change(&self, volume: VolumeId, request: &Request) -> Result<VolumeInfo, Error> {
+        let mut state = self.shared.lock()?;
+        self.shared.check_free(&state, volume)?;
+        if let Some(tip) = state.tree.tip(volume) {
+            self.shared.check_chain(&state, tip)?;
+            self.shared.driver.check_unused(tip)?;
+        }
+        self.shared.execute(&mut state, request)?;
+        self.volume_info(&mut state, volume)
+    }
+
+    fn volume_info(&self, state: &mut State, volume: VolumeId) -> Result<VolumeInfo, Error> {
+        let tip = self.live_tip(state, volume)?;
+        self.shared.measure(state, tip)?;
+        let size = state
+            .tree
+            .layer(tip)
+            .map_or(ByteCount::ZERO, |layer| layer.size);
+        Ok(VolumeInfo {
+            tip,
+            size,
+            used: state.tree.used(tip),
+        })
+    }
+
+    /// What a sealed layer is, with the volume's tip of now.
+    fn sealed(&self, state: &mut State, layer: LayerId, tip: LayerId) -> Result<Sealed, Error> {
+        self.shared.measure(state, layer)?;
+        let sealed = *state.tree.layer(layer).ok_or(Error::LayerMissing(layer))?;
+        let used = state.tree.used(layer);
+        Ok(Sealed {
+            layer,
+            tip,
+            size: sealed.size,
+            used,
+            changed: sealed.allocated,
+        })
+    }
+
+    fn check_size(&self, size: ByteCount) -> Result<(), Error> {
+        let reason = if size == ByteCount::ZERO {
+            "it holds nothing"
+        } else if !size.is_multiple_of(SECTOR_SIZE) {
+            "it is no multiple of 512 bytes"
+        } else if size > self.shared.driver.capabilities().max_volume_size {
+            "it is larger than this pool's volumes can be"
+        } else {
+            return Ok(());
+        };
+        Err(Error::BadSize { size, reason })
+    }
+
+    fn restore_of(
+        &self,
+        volume: VolumeId,
+        size: ByteCount,
+        origin: VolumeOrigin,
+    ) -> Result<Restore<D>, Error> {
+        self.check_size(size)?;
+        let mut state = self.shared.lock()?;
+        if !state.tree.may_make(volume, origin)? {
+            return Err(Refusal::VolumeExists(volume).into());
+        }
+        Restore::begin(&self.shared, &mut state, volume, size, origin)
+    }
+}
+
+impl<D: Driver> Pool for LayerPool<D> {
+    fn id(&self) -> PoolId {
+        self.shared.driver.id()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.shared.driver.capabilities()
+    }
+
+    fn volume(&self, volume: VolumeId) -> Result<VolumeInfo, Error> {
+        let mut state = self.shared.lock()?;
+        self.volume_info(&mut state, volume)
+    }
+
+    fn snapshot_layer(&self, snapshot: SnapshotId) -> Result<LayerId, Error> {
+        let state = self.shared.lock()?;
+        let (_, record) = state
+            .tree
+            .snapshot(snapshot)
+            .ok_or(Refusal::NoSnapshot(snapshot))?;
+        Ok(record.layer)
+    }
+
+    fn captured_layer(&self, volume: VolumeId, backup: BackupId) -> Result<LayerId, Error> {
+        let state = self.shared.lock()?;
+        let record = state.tree.record(volume).ok_or(Refusal::NoVolume(volume))?;
+        record
+            .captures
+            .get(&backup)
+            .copied()
+            .ok_or(Error::NoCapture { volume, backup })
+    }
+
+    fn create_volume(&self, volume: VolumeId, size: ByteCount) -> Result<VolumeInfo, Error> {
+        self.check_size(size)?;
+        self.change(volume, &Request::CreateVolume { volume, size })
+    }
+
+    fn import(
+        &self,
+        volume: VolumeId,
+        source: &ImageSource,
+        max_size: ByteCount,
+        monitor: &dyn Monitor,
+    ) -> Result<VolumeInfo, Error> {
+        let origin = VolumeOrigin::Image;
+        {
+            let mut state = self.shared.lock()?;
+            if !state.tree.may_make(volume, origin)? {
+                return self.volume_info(&mut state, volume);
+            }
+        }
+        let image = Image::open(source, max_size)?;
+        let mut restore = self.restore_of(volume, image.size(), origin)?;
+        image.copy_to(&mut restore, monitor)?;
+        Box::new(restore).finish()
+    }
+
+    fn resize(&self, volume: VolumeId, size: ByteCount) -> Result<VolumeInfo, Error> {
+        self.check_size(size)?;
+        self.change(volume, &Request::Resize { volume, size })
+    }
+
+    fn clone_volume(&self, source: CloneSource, volume: VolumeId) -> Result<VolumeInfo, Error> {
+        let mut state = self.shared.lock()?;
+        self.shared.check_free(&state, volume)?;
+        let origin = VolumeOrigin::Clone(source);
+        if state.tree.may_make(volume, origin)? {
+            let base = match source {
+                CloneSource::Volume(source) => state.tree.tip(source),
+                CloneSource::Snapshot(snapshot) => state.tree.snapshot(snapshot).map(|s| s.1.layer),
+            };
+            if let Some(base) = base {
+                self.shared.check_chain(&state, base)?;
+                self.shared.driver.check_unused(base)?;
+            }
+            self.shared
+                .execute(&mut state, &Request::Clone { source, volume })?;
+        }
+        self.volume_info(&mut state, volume)
+    }
+
+    fn delete_volume(&self, volume: VolumeId) -> Result<(), Error> {
+        let mut state = self.shared.lock()?;
+        self.shared.check_free(&state, volume)?;
+        if let Some(tip) = state.tree.tip(volume)
+            && state.tree.layer(tip).is_some()
+        {
+            self.shared.driver.check_unused(tip)?;
+        }
+        self.shared
+            .execute(&mut state, &Request::DeleteVolume { volume })
+    }
+
+    fn snapshot(&self, volume: VolumeId, snapshot: SnapshotId) -> Result<Sealed, Error> {
+        let mut state = self.shared.lock()?;
+        if state.tree.snapshot(snapshot).is_none() {
+            let tip = self.live_tip(&state, volume)?;
+            self.shared.driver.check_unused(tip)?;
+        }
+        self.shared
+            .execute(&mut state, &Request::Snapshot { volume, snapshot })?;
+        let layer = state
+            .tree
+            .snapshot(snapshot)
+            .ok_or(Refusal::NoSnapshot(snapshot))?
+            .1
+            .layer;
+        let tip = state.tree.tip(volume).unwrap_or(layer);
+        self.sealed(&mut state, layer, tip)
+    }
+
+    fn verify_snapshot(&self, snapshot: SnapshotId, monitor: &dyn Monitor) -> Result<(), Error> {
+        let layer = self.snapshot_layer(snapshot)?;
+        let pinned = Pinned::open(&self.shared, layer)?;
+        pinned.chain.verify(|| match monitor.is_cancelled() {
+            true => Err(Error::Cancelled),
+            false => Ok(()),
+        })
+    }
+
+    fn delete_snapshot(&self, snapshot: SnapshotId) -> Result<(), Error> {
+        let mut state = self.shared.lock()?;
+        self.shared
+            .execute(&mut state, &Request::DropSnapshot { snapshot })
+    }
+
+    fn roll_back(
+        &self,
+        volume: VolumeId,
+        snapshot: SnapshotId,
+        safety: SnapshotId,
+    ) -> Result<VolumeInfo, Error> {
+        self.change(
+            volume,
+            &Request::RollBack {
+                volume,
+                snapshot,
+                safety,
+            },
+        )
+    }
+
+    fn switch(
+        &self,
+        volume: VolumeId,
+        staged: VolumeId,
+        safety: SnapshotId,
+    ) -> Result<VolumeInfo, Error> {
+        self.change(
+            volume,
+            &Request::Switch {
+                volume,
+                staged,
+                safety,
+            },
+        )
+    }
+
+    fn capture(
+        &self,
+        volume: VolumeId,
+        backup: BackupId,
+        snapshot: Option<SnapshotId>,
+    ) -> Result<Sealed, Error> {
+        let mut state = self.shared.lock()?;
+        let known = state
+            .tree
+            .record(volume)
+            .and_then(|r| r.captures.get(&backup))
+            .is_some();
+        if !known && snapshot.is_none() {
+            let tip = self.live_tip(&state, volume)?;
+            self.shared.driver.check_unused(tip)?;
+        }
+        self.shared.execute(
+            &mut state,
+            &Request::Capture {
+                volume,
+                backup,
+                snapshot,
+            },
+        )?;
+        let record = state.tree.record(volume).ok_or(Refusal::NoVolume(volume))?;
+        let layer = *record
+            .captures
+            .get(&backup)
+            .ok_or(Error::NoCapture { volume, backup })?;
+        let tip = record.tip.unwrap_or(layer);
+        self.shared.check_chain(&state, layer)?;
+        self.sealed(&mut state, layer, tip)
+    }
+
+    fn settle_capture(&self, volume: VolumeId, backup: BackupId) -> Result<(), Error> {
+        let mut state = self.shared.lock()?;
+        self.shared
+            .execute(&mut state, &Request::SettleCapture { volume, backup })
+    }
+
+    fn release_capture(&self, volume: VolumeId, backup: BackupId) -> Result<(), Error> {
+        let mut state = self.shared.lock()?;
+        self.shared
+            .execute(&mut state, &Request::ReleaseCapture { volume, backup })
+    }
+
+    fn open_layer(&self, layer: LayerId) -> Result<Box<dyn LayerReader>, Error> {
+        Ok(Box::new(Pinned::open(&self.shared, layer)?))
+    }
+
+    fn changed_extents(&self, from: Option<LayerId>, to: LayerId) -> Result<Vec<ByteRange>, Error> {
+        let pinned = Pinned::open(&self.shared, to)?;
+        let Some(from) = from else {
+            return chain::data(&pinned.chain);
+        };
+        let _other = Pinned::open(&self.shared, from)?;
+        let between = {
+            let state = self.shared.lock()?;
+            self.shared
+                .open_maps(&state, &state.tree.layers_between(from, to))?
+        };
+        chain::changed(&between, pinned.chain.size())
+    }
+
+    fn begin_restore(
+        &self,
+        volume: VolumeId,
+        size: ByteCount,
+    ) -> Result<Box<dyn RestoreWriter>, Error> {
+        Ok(Box::new(self.restore_of(
+            volume,
+            size,
+            VolumeOrigin::Restore,
+        )?))
+    }
+
+    fn merge_candidates(&self) -> Vec<MergeCandidate> {
+        self.shared.merge_candidates().unwrap_or_default()
+    }
+
+    fn merge(
+        &self,
+        candidate: &MergeCandidate,
+        monitor: &dyn Monitor,
+    ) -> Result<MergeOutcome, Error> {
+        self.shared.merge(candidate, monitor)
+    }
+
+    fn tree(&self) -> LayerTree {
+        self.shared
+            .lock()
+            .map(|state| state.tree.clone())
+            .unwrap_or_default()
+    }
+
+    fn orphans(&self) -> Result<Vec<Orphan>, Error> {
+        self.shared.orphans()
+    }
+
+    fn reap(&self, orphans: &[Orphan]) -> Result<u32, Error> {
+        self.shared.reap(orphans)
+    }
+
+    fn usage(&self) -> Result<Usage, Error> {
+        let mut state = self.shared.lock()?;
+        let (capacity, free) = self.shared.driver.space()?;
+        let ids: Vec<LayerId> = state.tree.layers().map(|(id, _)| id).collect();
+        for id in &ids {
+            self.shared.measure(&mut state, *id)?;
+        }
+        let layers = state
+            .tree
+            .layers()
+            .map(|(id, layer)| (id, layer.allocated))
+            .collect();
+        Ok(Usage {
+            capacity,
+            free,
+            layers,
+        })
+    }
+
+    fn block_graph(&self, volume: VolumeId) -> Result<serde_json::Value, Error> {
+        let state = self.shared.lock()?;
+        let tip = self.live_tip(&state, volume)?;
+        self.shared.driver.block_graph(&state.tree.chain(tip))
+    }
+}
+
+impl<D: Driver> LayerReader for Pinned<D> {
+    fn size(&self) -> ByteCount {
+        self.chain.size()
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), Error> {
+        self.chain.read_at(offset, buf)
+    }
+
+    fn extent_at(&self, offset: u64) -> Result<Option<crate::Extent>, Error> {
+        self.chain.extent_at(offset)
+    }
+}
+
+/// Opened layers, read through, the first on top.
+fn chain_of(maps: Vec<Box<dyn crate::driver::LayerMap>>) -> Chain {
+    Chain::new(maps)
+}

@@ -1,0 +1,337 @@
+//! The state that a pool, its readers and its writers share, and the execution of plans.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use stillpoint_model::Env;
+use stillpoint_model::id::{LayerId, VolumeId};
+use stillpoint_model::layer_tree::{FreshLayers, LayerTree, Request, Step};
+
+use super::chain_of;
+use crate::chain::Chain;
+use crate::driver::LayerMap;
+use crate::{Driver, Error, Orphan};
+
+/// What a pool, its readers and its writers share.
+pub(super) struct Shared<D> {
+    pub(super) driver: D,
+    env: Arc<dyn Env>,
+    state: Mutex<State>,
+    /// Signalled when a merge has let go of its layers.
+    merge_ended: Condvar,
+}
+
+/// What the lock protects.
+pub(super) struct State {
+    pub(super) tree: LayerTree,
+    /// What the storage holds that cannot be read, in words.
+    pub(super) damaged: Vec<String>,
+    /// Whether the tree must be read anew, because a step failed and nobody knows how far.
+    stale: bool,
+    /// How many readers go through a layer.
+    pins: BTreeMap<LayerId, usize>,
+    /// The layers of merges that run.
+    pub(super) merging: BTreeSet<LayerId>,
+    /// The layers that readers wait for.
+    pub(super) wanted: BTreeSet<LayerId>,
+    /// The volumes that are being written, with the layer.
+    pub(super) making: BTreeMap<VolumeId, LayerId>,
+}
+
+impl State {
+    /// Whether nobody reads, merges or makes it.
+    fn is_idle(&self, layer: LayerId) -> bool {
+        !self.is_used(layer) && !self.making.values().any(|made| *made == layer)
+    }
+
+    /// Whether somebody reads or merges it.
+    pub(super) fn is_used(&self, layer: LayerId) -> bool {
+        self.pins.contains_key(&layer) || self.merging.contains(&layer)
+    }
+}
+
+impl<D: Driver> Shared<D> {
+    pub(super) fn new(driver: D, env: Arc<dyn Env>) -> Self {
+        let state = State {
+            tree: LayerTree::default(),
+            damaged: Vec::new(),
+            stale: true,
+            pins: BTreeMap::new(),
+            merging: BTreeSet::new(),
+            wanted: BTreeSet::new(),
+            making: BTreeMap::new(),
+        };
+        Self {
+            driver,
+            env,
+            state: Mutex::new(state),
+            merge_ended: Condvar::new(),
+        }
+    }
+
+    /// The state with a tree that is what the storage holds.
+    pub(super) fn lock(&self) -> Result<MutexGuard<'_, State>, Error> {
+        let mut state = self.lock_as_is();
+        if state.stale {
+            self.load(&mut state)?;
+        }
+        Ok(state)
+    }
+
+    /// The state, whatever the tree is worth. A panic elsewhere made it stale at worst.
+    pub(super) fn lock_as_is(&self) -> MutexGuard<'_, State> {
+        self.state
+            .lock()
+            .unwrap_or_else(|poisoned: PoisonError<_>| {
+                let mut state = poisoned.into_inner();
+                state.stale = true;
+                state
+            })
+    }
+
+    fn load(&self, state: &mut State) -> Result<(), Error> {
+        let found = self.driver.load()?;
+        state.tree = LayerTree::new(found.layers, found.records);
+        state.damaged = found.damaged.iter().map(ToString::to_string).collect();
+        for text in &state.damaged {
+            tracing::warn!(pool = %self.driver.id(), "{text}");
+        }
+        let empty: Vec<VolumeId> = state
+            .tree
+            .records()
+            .filter(|(_, r)| r.is_empty())
+            .map(|(id, _)| id)
+            .collect();
+        for volume in empty {
+            self.driver.remove_record(volume)?;
+            state.tree.apply(&Step::RemoveRecord { volume });
+        }
+        state.stale = false;
+        Ok(())
+    }
+
+    pub(super) fn fresh_layer(&self) -> LayerId {
+        LayerId::generate(self.env.as_ref())
+    }
+
+    /// Plans what is asked and does it.
+    pub(super) fn execute(&self, state: &mut State, request: &Request) -> Result<(), Error> {
+        let fresh = FreshLayers {
+            first: self.fresh_layer(),
+            second: self.fresh_layer(),
+        };
+        let plan = state.tree.plan(request, fresh)?;
+        for step in &plan.steps {
+            self.step(state, step)?;
+        }
+        Ok(())
+    }
+
+    /// Does one step and records it in the tree.
+    pub(super) fn step(&self, state: &mut State, step: &Step) -> Result<(), Error> {
+        if let Step::RemoveLayer { layer } = step
+            && !self.may_remove(state, *layer)
+        {
+            return Ok(());
+        }
+        if let Err(error) = self.drive(state, step) {
+            state.stale = true;
+            return Err(error);
+        }
+        state.tree.apply(step);
+        Ok(())
+    }
+
+    fn drive(&self, state: &State, step: &Step) -> Result<(), Error> {
+        match step {
+            Step::CreateLayer {
+                layer,
+                parent,
+                size,
+            } => self.driver.create_layer(*layer, *parent, *size),
+            Step::GrowLayer { layer, size } => self.driver.grow_layer(*layer, *size),
+            Step::PutRecord { volume, record } => self.driver.put_record(*volume, record),
+            Step::RemoveRecord { volume } => self.driver.remove_record(*volume),
+            Step::SealLayer { layer } if state.tree.layer(*layer).is_some() => {
+                self.driver.seal_layer(*layer)
+            }
+            Step::RemoveLayer { layer } => self.driver.remove_layer(*layer),
+            Step::SealLayer { .. } | Step::JoinLayers { .. } => Ok(()),
+        }
+    }
+
+    /// Whether a layer is garbage beyond doubt and nobody uses it right now.
+    fn may_remove(&self, state: &State, layer: LayerId) -> bool {
+        state.damaged.is_empty()
+            && state.is_idle(layer)
+            && state.tree.names(layer).next().is_none()
+            && state.tree.children(layer).next().is_none()
+    }
+
+    /// Refuses a volume that is being written.
+    pub(super) fn check_free(&self, state: &State, volume: VolumeId) -> Result<(), Error> {
+        if state.making.contains_key(&volume) {
+            return Err(Error::InTheMaking(volume));
+        }
+        Ok(())
+    }
+
+    /// Refuses a layer that stands on something missing or damaged, with the precise reason.
+    pub(super) fn check_chain(&self, state: &State, layer: LayerId) -> Result<(), Error> {
+        let chain = state.tree.chain(layer);
+        let broken = match chain.last() {
+            None => Some(layer),
+            Some(last) => state.tree.layer(*last).and_then(|layer| layer.parent),
+        };
+        match broken {
+            None => Ok(()),
+            Some(broken) => match self.driver.open_layer(broken, None) {
+                Err(error) => Err(error),
+                Ok(_) => Err(Error::NoLayer(broken)),
+            },
+        }
+    }
+
+    /// Opens layers for reading, each alone.
+    pub(super) fn open_maps(
+        &self,
+        state: &State,
+        layers: &[LayerId],
+    ) -> Result<Vec<Box<dyn LayerMap>>, Error> {
+        layers
+            .iter()
+            .map(|id| {
+                let layer = state.tree.layer(*id).ok_or(Error::NoLayer(*id))?;
+                self.driver.open_layer(*id, layer.parent)
+            })
+            .collect()
+    }
+
+    /// Brings what a layer occupies up to date.
+    pub(super) fn measure(&self, state: &mut State, layer: LayerId) -> Result<(), Error> {
+        let allocated = self.driver.allocated(layer)?;
+        state.tree.set_allocated(layer, allocated);
+        Ok(())
+    }
+
+    /// Waits until no merge works on any of these layers.
+    fn wait_for_merges<'a>(
+        &self,
+        mut state: MutexGuard<'a, State>,
+        layer: LayerId,
+    ) -> Result<MutexGuard<'a, State>, Error> {
+        loop {
+            if state.stale {
+                self.load(&mut state)?;
+            }
+            let busy: Vec<LayerId> = state
+                .tree
+                .chain(layer)
+                .into_iter()
+                .filter(|id| state.merging.contains(id))
+                .collect();
+            if busy.is_empty() {
+                return Ok(state);
+            }
+            state.wanted.extend(busy);
+            state = self
+                .merge_ended
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// A merge has let go of its layers.
+    pub(super) fn end_merge(&self, state: &mut State, layers: [LayerId; 2]) {
+        for layer in layers {
+            state.merging.remove(&layer);
+            state.wanted.remove(&layer);
+        }
+        self.merge_ended.notify_all();
+    }
+
+    pub(super) fn mark_stale(&self, state: &mut State) {
+        state.stale = true;
+    }
+
+    pub(super) fn orphans(&self) -> Result<Vec<Orphan>, Error> {
+        let state = self.lock()?;
+        let making: BTreeSet<LayerId> = state.making.values().copied().collect();
+        let unfinished = self.driver.unfinished()?.into_iter();
+        let mut found: Vec<Orphan> = unfinished
+            .filter(|(layer, _)| layer.is_none_or(|layer| !making.contains(&layer)))
+            .map(|(_, name)| Orphan::Unfinished(name))
+            .collect();
+        let layers = state.tree.layers().map(|(id, _)| id);
+        found.extend(
+            layers
+                .filter(|id| self.may_remove(&state, *id))
+                .map(Orphan::Layer),
+        );
+        Ok(found)
+    }
+
+    pub(super) fn reap(&self, orphans: &[Orphan]) -> Result<u32, Error> {
+        let known: BTreeSet<Orphan> = self.orphans()?.into_iter().collect();
+        let mut removed = 0;
+        for orphan in orphans.iter().filter(|orphan| known.contains(orphan)) {
+            let mut state = self.lock()?;
+            match orphan {
+                Orphan::Layer(layer) if self.may_remove(&state, *layer) => {
+                    self.step(&mut state, &Step::RemoveLayer { layer: *layer })?;
+                }
+                Orphan::Layer(_) => continue,
+                Orphan::Unfinished(name) => self.driver.remove_unfinished(name)?,
+            }
+            removed += 1;
+        }
+        Ok(removed)
+    }
+}
+
+/// An open chain whose layers stay as long as it lives.
+pub(super) struct Pinned<D: Driver> {
+    pub(super) chain: Chain,
+    layers: Vec<LayerId>,
+    shared: Arc<Shared<D>>,
+}
+
+impl<D: Driver> Pinned<D> {
+    pub(super) fn open(shared: &Arc<Shared<D>>, layer: LayerId) -> Result<Self, Error> {
+        let mut state = shared.wait_for_merges(shared.lock()?, layer)?;
+        if state.tree.layer(layer).is_none() && state.damaged.is_empty() {
+            let named = state.tree.names(layer).next().is_some();
+            return Err(if named {
+                Error::LayerMissing(layer)
+            } else {
+                Error::NoLayer(layer)
+            });
+        }
+        shared.check_chain(&state, layer)?;
+        let layers = state.tree.chain(layer);
+        let chain = chain_of(shared.open_maps(&state, &layers)?);
+        for layer in &layers {
+            *state.pins.entry(*layer).or_default() += 1;
+        }
+        drop(state);
+        Ok(Self {
+            chain,
+            layers,
+            shared: Arc::clone(shared),
+        })
+    }
+}
+
+impl<D: Driver> Drop for Pinned<D> {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock_as_is();
+        for layer in &self.layers {
+            if let Some(count) = state.pins.get_mut(layer) {
+                *count -= 1;
+                if *count == 0 {
+                    state.pins.remove(layer);
+                }
+            }
+        }
+    }
+}
