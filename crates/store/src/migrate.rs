@@ -10,6 +10,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0002_places.sql"),
     include_str!("../migrations/0003_volumes.sql"),
     include_str!("../migrations/0004_records.sql"),
+    include_str!("../migrations/0005_operations.sql"),
 ];
 
 const HISTORY: &str = "CREATE TABLE IF NOT EXISTS migrations (\

@@ -167,6 +167,11 @@ impl<'r> Columns<'r> {
         serde_json::from_str(&text).map_err(|_| self.corrupt(&text))
     }
 
+    pub(crate) fn optional_json<T: DeserializeOwned>(&mut self) -> Result<Option<T>> {
+        let Some(text) = self.optional_text()? else { return Ok(None) };
+        serde_json::from_str(&text).map(Some).map_err(|_| self.corrupt(&text))
+    }
+
     pub(crate) fn time(&mut self) -> Result<Timestamp> {
         self.integer().map(Timestamp::from_micros)
     }
