@@ -70,7 +70,11 @@ pub struct Options {
 impl Options {
     /// The defaults, for this file.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), readers: 3, durability: Durability::Full }
+        Self {
+            path: path.into(),
+            readers: 3,
+            durability: Durability::Full,
+        }
     }
 }
 
@@ -88,9 +92,14 @@ impl Db {
     pub async fn open(options: &Options) -> Result<Self> {
         static DRIVERS: Once = Once::new();
         DRIVERS.call_once(sqlx::any::install_default_drivers);
-        let failed = |source| Error::Open { path: options.path.clone(), source };
+        let failed = |source| Error::Open {
+            path: options.path.clone(),
+            source,
+        };
         let connect = connect_options(&options.path).map_err(failed)?;
-        let mut conn = AnyConnection::connect_with(&connect).await.map_err(failed)?;
+        let mut conn = AnyConnection::connect_with(&connect)
+            .await
+            .map_err(failed)?;
         sqlx::raw_sql(match options.durability {
             Durability::Full => WRITER_PRAGMAS_FULL,
             Durability::None => WRITER_PRAGMAS_NONE,
@@ -113,13 +122,26 @@ impl Db {
             .await?;
         let (jobs, queue) = mpsc::channel(QUEUE);
         let (publish, last_event) = watch::channel(newest);
-        tokio::spawn(write_all(Tx { conn, last_event: newest }, queue, publish));
-        Ok(Self { readers, jobs, last_event })
+        tokio::spawn(write_all(
+            Tx {
+                conn,
+                last_event: newest,
+            },
+            queue,
+            publish,
+        ));
+        Ok(Self {
+            readers,
+            jobs,
+            last_event,
+        })
     }
 
     /// A read transaction: everything read through it is from the same moment.
     pub async fn read(&self) -> Result<Reader> {
-        Ok(Reader { transaction: self.readers.begin().await? })
+        Ok(Reader {
+            transaction: self.readers.begin().await?,
+        })
     }
 
     /// Makes a change. `Ok` means that it is durable; `Err` means that nothing of it happened.
@@ -130,11 +152,18 @@ impl Db {
         F: for<'c> FnOnce(&'c mut Tx) -> BoxFuture<'c, Result<T, E>> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let job = Typed { job: Some(job), result: None, reply, error: PhantomData };
+        let job = Typed {
+            job: Some(job),
+            result: None,
+            reply,
+            error: PhantomData,
+        };
         if self.jobs.send(Box::new(job)).await.is_err() {
             return Err(Error::WriterGone.into());
         }
-        answer.await.unwrap_or_else(|_| Err(Error::WriterGone.into()))
+        answer
+            .await
+            .unwrap_or_else(|_| Err(Error::WriterGone.into()))
     }
 
     /// The sequence of the last event that was committed. It moves after the COMMIT, so whoever
@@ -236,7 +265,9 @@ where
 
     fn run<'c>(&'c mut self, tx: &'c mut Tx) -> BoxFuture<'c, bool> {
         Box::pin(async move {
-            let Some(job) = self.job.take() else { return false };
+            let Some(job) = self.job.take() else {
+                return false;
+            };
             // A panic leaves no result: who asked hears that the writer is gone for this job.
             self.result = AssertUnwindSafe(job(tx)).catch_unwind().await.ok();
             matches!(self.result, Some(Ok(_)))
@@ -304,7 +335,11 @@ async fn write_batch(
             batch.push(job);
             done?;
         }
-        next = if batch.len() < BATCH { queue.try_recv().ok() } else { None };
+        next = if batch.len() < BATCH {
+            queue.try_recv().ok()
+        } else {
+            None
+        };
     }
     if begun {
         sqlx::query("COMMIT").execute(&mut tx.conn).await?;

@@ -45,13 +45,17 @@ pub async fn event_insert(tx: &mut Tx, event: &NewEvent) -> Result<()> {
 
 /// The sequence of the newest event; 0 when there is none.
 pub async fn event_last_sequence(conn: &mut Conn) -> Result<i64> {
-    let row = sql!("SELECT COALESCE(MAX(sequence), 0) FROM events").fetch_one(conn).await?;
+    let row = sql!("SELECT COALESCE(MAX(sequence), 0) FROM events")
+        .fetch_one(conn)
+        .await?;
     Columns::of("event", &row).integer()
 }
 
 /// The sequence of the oldest event that is still kept; none when there is none.
 pub async fn event_first_sequence(conn: &mut Conn) -> Result<Option<i64>> {
-    let row = sql!("SELECT MIN(sequence) FROM events").fetch_one(conn).await?;
+    let row = sql!("SELECT MIN(sequence) FROM events")
+        .fetch_one(conn)
+        .await?;
     Columns::of("event", &row).optional_integer()
 }
 
@@ -103,6 +107,8 @@ pub async fn event_list(
 
 /// Removes events older than `before`.
 pub async fn event_trim(tx: &mut Tx, before: Timestamp) -> Result<u64> {
-    let done = sql!("DELETE FROM events WHERE at < $1", before).execute(&mut **tx).await?;
+    let done = sql!("DELETE FROM events WHERE at < $1", before)
+        .execute(&mut **tx)
+        .await?;
     Ok(done.rows_affected())
 }

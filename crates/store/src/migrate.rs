@@ -39,7 +39,9 @@ async fn apply(conn: &mut AnyConnection) -> Result<()> {
     for row in &applied {
         let version: i64 = row.try_get(0)?;
         let body: String = row.try_get(1)?;
-        let known = usize::try_from(version - 1).ok().and_then(|i| MIGRATIONS.get(i));
+        let known = usize::try_from(version - 1)
+            .ok()
+            .and_then(|i| MIGRATIONS.get(i));
         match known {
             None => return Err(Error::NewerSchema { version }),
             Some(known) if *known != body => return Err(Error::MigrationChanged { version }),

@@ -20,6 +20,7 @@ impl PageKey {
 
     /// The id to begin below among rows of that age.
     pub(crate) fn id(&self) -> String {
-        self.after.map_or_else(String::new, |(_, id)| id.to_string())
+        self.after
+            .map_or_else(String::new, |(_, id)| id.to_string())
     }
 }

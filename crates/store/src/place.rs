@@ -1,1 +1,197 @@
-//! To come.
+//! Regions, nodes, pools, targets and vaults.
+
+use sqlx::any::AnyRow;
+use stillpoint_model::Timestamp;
+use stillpoint_model::id::{AccountId, NodeId, PoolId, TargetId, VaultId};
+use stillpoint_model::place::{Node, Pool, Region, Target};
+
+use crate::error::Result;
+use crate::row::{Columns, sql};
+use crate::{Conn, Tx};
+
+/// Inserts a region.
+pub async fn region_insert(tx: &mut Tx, region: &Region) -> Result<()> {
+    sql!(
+        "INSERT INTO regions (id, name) VALUES ($1, $2)",
+        region.id,
+        &region.name
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// All regions, by name.
+pub async fn region_list(conn: &mut Conn) -> Result<Vec<Region>> {
+    sql!("SELECT id, name FROM regions ORDER BY name")
+        .fetch_all(conn)
+        .await?
+        .iter()
+        .map(|row| {
+            let mut columns = Columns::of("region", row);
+            Ok(Region {
+                id: columns.parse()?,
+                name: columns.parse()?,
+            })
+        })
+        .collect()
+}
+
+fn node(row: &AnyRow) -> Result<Node> {
+    let mut columns = Columns::of("node", row);
+    Ok(Node {
+        id: columns.parse()?,
+        region_id: columns.parse()?,
+        name: columns.parse()?,
+        last_seen_at: columns.optional_time()?,
+    })
+}
+
+/// Inserts a node.
+pub async fn node_insert(tx: &mut Tx, node: &Node) -> Result<()> {
+    sql!(
+        "INSERT INTO nodes (id, region_id, name, last_seen_at) VALUES ($1, $2, $3, $4)",
+        node.id,
+        node.region_id,
+        &node.name,
+        node.last_seen_at,
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// All nodes, by name.
+pub async fn node_list(conn: &mut Conn) -> Result<Vec<Node>> {
+    sql!("SELECT id, region_id, name, last_seen_at FROM nodes ORDER BY name")
+        .fetch_all(conn)
+        .await?
+        .iter()
+        .map(node)
+        .collect()
+}
+
+/// Records that a node was heard of.
+pub async fn node_touch(tx: &mut Tx, id: NodeId, at: Timestamp) -> Result<()> {
+    sql!("UPDATE nodes SET last_seen_at = $2 WHERE id = $1", id, at)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+fn pool(row: &AnyRow) -> Result<Pool> {
+    let mut columns = Columns::of("pool", row);
+    Ok(Pool {
+        id: columns.parse()?,
+        node_id: columns.parse()?,
+        name: columns.parse()?,
+        driver: columns.text()?,
+        live_capture: columns.flag()?,
+    })
+}
+
+/// Inserts a pool.
+pub async fn pool_insert(tx: &mut Tx, pool: &Pool) -> Result<()> {
+    sql!(
+        "INSERT INTO pools (id, node_id, name, driver, live_capture) VALUES ($1, $2, $3, $4, $5)",
+        pool.id,
+        pool.node_id,
+        &pool.name,
+        &pool.driver,
+        pool.live_capture,
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Records what a pool can do.
+pub async fn pool_update_live_capture(tx: &mut Tx, id: PoolId, live_capture: bool) -> Result<()> {
+    sql!(
+        "UPDATE pools SET live_capture = $2 WHERE id = $1",
+        id,
+        live_capture
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// All pools, the oldest first.
+pub async fn pool_list(conn: &mut Conn) -> Result<Vec<Pool>> {
+    sql!("SELECT id, node_id, name, driver, live_capture FROM pools ORDER BY id")
+        .fetch_all(conn)
+        .await?
+        .iter()
+        .map(pool)
+        .collect()
+}
+
+/// Inserts a backup target.
+pub async fn target_insert(tx: &mut Tx, target: &Target) -> Result<()> {
+    sql!(
+        "INSERT INTO targets (id, region_id, name, driver) VALUES ($1, $2, $3, $4)",
+        target.id,
+        target.region_id,
+        &target.name,
+        &target.driver,
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// All backup targets, the oldest first.
+pub async fn target_list(conn: &mut Conn) -> Result<Vec<Target>> {
+    sql!("SELECT id, region_id, name, driver FROM targets ORDER BY id")
+        .fetch_all(conn)
+        .await?
+        .iter()
+        .map(|row| {
+            let mut columns = Columns::of("target", row);
+            Ok(Target {
+                id: columns.parse()?,
+                region_id: columns.parse()?,
+                name: columns.parse()?,
+                driver: columns.text()?,
+            })
+        })
+        .collect()
+}
+
+/// Inserts the vault of an account in a target.
+pub async fn vault_insert(
+    tx: &mut Tx,
+    id: VaultId,
+    account_id: AccountId,
+    target_id: TargetId,
+    created_at: Timestamp,
+) -> Result<()> {
+    sql!(
+        "INSERT INTO vaults (id, account_id, target_id, created_at) VALUES ($1, $2, $3, $4)",
+        id,
+        account_id,
+        target_id,
+        created_at,
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// The vault of an account in a target.
+pub async fn vault_of(
+    conn: &mut Conn,
+    account_id: AccountId,
+    target_id: TargetId,
+) -> Result<Option<VaultId>> {
+    sql!(
+        "SELECT id FROM vaults WHERE account_id = $1 AND target_id = $2",
+        account_id,
+        target_id,
+    )
+    .fetch_optional(conn)
+    .await?
+    .map(|row| Columns::of("vault", &row).parse())
+    .transpose()
+}

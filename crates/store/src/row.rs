@@ -10,6 +10,7 @@ use stillpoint_model::id::{
     AccountId, BackupId, LayerId, NodeId, OperationId, PlanId, PoolId, ProjectId, RegionId,
     RequestId, SessionId, SnapshotId, TargetId, TokenId, UserId, VaultId, VolumeId,
 };
+use stillpoint_model::item::ItemSizes;
 use stillpoint_model::name::Name;
 use stillpoint_model::{ByteCount, Timestamp};
 use uuid::Uuid;
@@ -117,12 +118,20 @@ pub(crate) struct Columns<'r> {
 impl<'r> Columns<'r> {
     /// From the first column on.
     pub(crate) const fn of(table: &'static str, row: &'r AnyRow) -> Self {
-        Self { table, row, next: 0 }
+        Self {
+            table,
+            row,
+            next: 0,
+        }
     }
 
     fn corrupt(&self, value: &str) -> Error {
         let value = value.chars().take(80).collect();
-        Error::Corrupt { table: self.table, column: self.next, value }
+        Error::Corrupt {
+            table: self.table,
+            column: self.next,
+            value,
+        }
     }
 
     fn step(&mut self) -> usize {
@@ -158,7 +167,9 @@ impl<'r> Columns<'r> {
 
     /// An id, a name or a word, or nothing.
     pub(crate) fn optional<T: FromStr>(&mut self) -> Result<Option<T>> {
-        let Some(text) = self.optional_text()? else { return Ok(None) };
+        let Some(text) = self.optional_text()? else {
+            return Ok(None);
+        };
         text.parse().map(Some).map_err(|_| self.corrupt(&text))
     }
 
@@ -168,8 +179,12 @@ impl<'r> Columns<'r> {
     }
 
     pub(crate) fn optional_json<T: DeserializeOwned>(&mut self) -> Result<Option<T>> {
-        let Some(text) = self.optional_text()? else { return Ok(None) };
-        serde_json::from_str(&text).map(Some).map_err(|_| self.corrupt(&text))
+        let Some(text) = self.optional_text()? else {
+            return Ok(None);
+        };
+        serde_json::from_str(&text)
+            .map(Some)
+            .map_err(|_| self.corrupt(&text))
     }
 
     pub(crate) fn time(&mut self) -> Result<Timestamp> {
@@ -182,11 +197,15 @@ impl<'r> Columns<'r> {
 
     pub(crate) fn bytes(&mut self) -> Result<ByteCount> {
         let n = self.integer()?;
-        u64::try_from(n).map(ByteCount::new).map_err(|_| self.corrupt(&n.to_string()))
+        u64::try_from(n)
+            .map(ByteCount::new)
+            .map_err(|_| self.corrupt(&n.to_string()))
     }
 
     pub(crate) fn optional_bytes(&mut self) -> Result<Option<ByteCount>> {
-        let Some(n) = self.optional_integer()? else { return Ok(None) };
+        let Some(n) = self.optional_integer()? else {
+            return Ok(None);
+        };
         let bytes = u64::try_from(n).map_err(|_| self.corrupt(&n.to_string()))?;
         Ok(Some(ByteCount::new(bytes)))
     }
@@ -199,4 +218,15 @@ impl<'r> Columns<'r> {
         let n = self.integer()?;
         u32::try_from(n).map_err(|_| self.corrupt(&n.to_string()))
     }
+}
+
+/// The five sizes of an item.
+pub(crate) fn sizes(columns: &mut Columns<'_>) -> Result<ItemSizes> {
+    Ok(ItemSizes {
+        provisioned: columns.bytes()?,
+        used: columns.bytes()?,
+        changed: columns.bytes()?,
+        stored: columns.bytes()?,
+        freed_if_deleted: columns.bytes()?,
+    })
 }

@@ -1,1 +1,237 @@
-//! To come.
+//! Volumes.
+
+use sqlx::any::AnyRow;
+use stillpoint_model::id::{AccountId, PlanId, ProjectId, VolumeId};
+use stillpoint_model::id::{BackupId, SnapshotId};
+use stillpoint_model::item::RestorePointId;
+use stillpoint_model::name::Name;
+use stillpoint_model::volume::{Attachment, Volume, VolumeOrigin};
+use uuid::Uuid;
+
+use crate::error::Result;
+use crate::page::PageKey;
+use crate::row::{Columns, sql};
+use crate::{Conn, Tx};
+
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, account_id, project_id, pool_id, plan_id, name, role, size_bytes, state, \
+             attached_instance, attached_state, origin_kind, origin_id, active_operation_id, \
+             cooldown_until, tip_layer_id, used_bytes, failure, created_at, version FROM volumes ",
+            $rest
+        )
+    };
+}
+
+fn volume(row: &AnyRow) -> Result<Volume> {
+    let mut columns = Columns::of("volume", row);
+    Ok(Volume {
+        id: columns.parse()?,
+        account_id: columns.parse()?,
+        project_id: columns.parse()?,
+        pool_id: columns.parse()?,
+        plan_id: columns.parse()?,
+        name: columns.parse()?,
+        role: columns.parse()?,
+        size: columns.bytes()?,
+        state: columns.parse()?,
+        attachment: attachment(&mut columns)?,
+        origin: origin(&mut columns)?,
+        active_operation: columns.optional()?,
+        cooldown_until: columns.optional_time()?,
+        tip: columns.optional()?,
+        used: columns.bytes()?,
+        failure: columns.optional_text()?,
+        created_at: columns.time()?,
+        version: columns.integer()?,
+    })
+}
+
+fn attachment(columns: &mut Columns<'_>) -> Result<Option<Attachment>> {
+    let (instance, state) = (columns.optional()?, columns.optional()?);
+    Ok(instance
+        .zip(state)
+        .map(|(instance, state)| Attachment { instance, state }))
+}
+
+fn origin(columns: &mut Columns<'_>) -> Result<Option<VolumeOrigin>> {
+    let (kind, id) = (columns.optional_text()?, columns.optional::<Uuid>()?);
+    Ok(match (kind.as_deref(), id) {
+        (Some("snapshot"), Some(id)) => Some(VolumeOrigin::RestorePoint(RestorePointId::Snapshot(
+            SnapshotId::from_uuid(id),
+        ))),
+        (Some("backup"), Some(id)) => Some(VolumeOrigin::RestorePoint(RestorePointId::Backup(
+            BackupId::from_uuid(id),
+        ))),
+        (Some("volume"), Some(id)) => Some(VolumeOrigin::Volume(VolumeId::from_uuid(id))),
+        (Some("upload"), _) => Some(VolumeOrigin::Upload),
+        _ => None,
+    })
+}
+
+fn origin_columns(origin: Option<VolumeOrigin>) -> (Option<&'static str>, Option<Uuid>) {
+    match origin {
+        None => (None, None),
+        Some(VolumeOrigin::RestorePoint(RestorePointId::Snapshot(id))) => {
+            (Some("snapshot"), Some(id.as_uuid()))
+        }
+        Some(VolumeOrigin::RestorePoint(RestorePointId::Backup(id))) => {
+            (Some("backup"), Some(id.as_uuid()))
+        }
+        Some(VolumeOrigin::Volume(id)) => (Some("volume"), Some(id.as_uuid())),
+        Some(VolumeOrigin::Upload) => (Some("upload"), None),
+    }
+}
+
+/// Inserts a volume.
+pub async fn volume_insert(tx: &mut Tx, volume: &Volume) -> Result<()> {
+    let (origin_kind, origin_id) = origin_columns(volume.origin);
+    let attachment = volume.attachment.as_ref();
+    sql!(
+        "INSERT INTO volumes (id, account_id, project_id, pool_id, plan_id, name, role, \
+         size_bytes, state, attached_instance, attached_state, origin_kind, origin_id, \
+         active_operation_id, cooldown_until, tip_layer_id, used_bytes, failure, created_at, \
+         version) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, \
+         $17, $18, $19, $20)",
+        volume.id,
+        volume.account_id,
+        volume.project_id,
+        volume.pool_id,
+        volume.plan_id,
+        &volume.name,
+        volume.role.as_str(),
+        volume.size,
+        volume.state.as_str(),
+        attachment.map(|a| &a.instance),
+        attachment.map(|a| a.state.as_str()),
+        origin_kind,
+        origin_id,
+        volume.active_operation,
+        volume.cooldown_until,
+        volume.tip,
+        volume.used,
+        volume.failure.as_deref(),
+        volume.created_at,
+        volume.version,
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Writes everything of a volume that can change.
+pub async fn volume_update(tx: &mut Tx, volume: &Volume) -> Result<()> {
+    let attachment = volume.attachment.as_ref();
+    sql!(
+        "UPDATE volumes SET name = $2, size_bytes = $3, state = $4, attached_instance = $5, \
+         attached_state = $6, active_operation_id = $7, cooldown_until = $8, tip_layer_id = $9, \
+         used_bytes = $10, failure = $11, version = $12 WHERE id = $1",
+        volume.id,
+        &volume.name,
+        volume.size,
+        volume.state.as_str(),
+        attachment.map(|a| &a.instance),
+        attachment.map(|a| a.state.as_str()),
+        volume.active_operation,
+        volume.cooldown_until,
+        volume.tip,
+        volume.used,
+        volume.failure.as_deref(),
+        volume.version,
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Removes a volume's row.
+pub async fn volume_delete(tx: &mut Tx, id: VolumeId) -> Result<()> {
+    sql!("DELETE FROM volumes WHERE id = $1", id)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+/// The volume of this id, whoever's it is.
+pub async fn volume_by_id(conn: &mut Conn, id: VolumeId) -> Result<Option<Volume>> {
+    sql!(select!("WHERE id = $1"), id)
+        .fetch_optional(conn)
+        .await?
+        .as_ref()
+        .map(volume)
+        .transpose()
+}
+
+/// The project's volume of this name.
+pub async fn volume_by_name(
+    conn: &mut Conn,
+    project_id: ProjectId,
+    name: &Name,
+) -> Result<Option<Volume>> {
+    sql!(
+        select!("WHERE project_id = $1 AND name = $2"),
+        project_id,
+        name
+    )
+    .fetch_optional(conn)
+    .await?
+    .as_ref()
+    .map(volume)
+    .transpose()
+}
+
+/// A page of a project's volumes.
+pub async fn volume_list(
+    conn: &mut Conn,
+    account_id: AccountId,
+    project_id: ProjectId,
+    page: &PageKey,
+) -> Result<Vec<Volume>> {
+    sql!(
+        select!(
+            "WHERE project_id = $1 AND (created_at, id) < ($2, $3) AND account_id = $4 \
+             ORDER BY created_at DESC, id DESC LIMIT $5"
+        ),
+        project_id,
+        page.created_at(),
+        page.id(),
+        account_id,
+        page.limit,
+    )
+    .fetch_all(conn)
+    .await?
+    .iter()
+    .map(volume)
+    .collect()
+}
+
+/// How many items of a volume count toward its caps: manual ones that are neither failed nor
+/// lost. Snapshots, then backups.
+pub async fn volume_item_counts(conn: &mut Conn, id: VolumeId) -> Result<(u32, u32)> {
+    let row = sql!(
+        "SELECT \
+         (SELECT COUNT(*) FROM snapshots WHERE volume_id = $1 AND trigger_word = 'manual' \
+          AND state NOT IN ('failed', 'lost')), \
+         (SELECT COUNT(*) FROM backups WHERE volume_id = $1 AND trigger_word = 'manual' \
+          AND state NOT IN ('failed', 'lost'))",
+        id,
+    )
+    .fetch_one(conn)
+    .await?;
+    let mut columns = Columns::of("volume", &row);
+    Ok((columns.count()?, columns.count()?))
+}
+
+/// Moves the volumes of every version of a plan to one version.
+pub async fn volume_update_plan(tx: &mut Tx, name: &str, to: PlanId) -> Result<u64> {
+    let done = sql!(
+        "UPDATE volumes SET plan_id = $2, version = version + 1 \
+         WHERE plan_id IN (SELECT id FROM plans WHERE name = $1) AND plan_id <> $2",
+        name,
+        to,
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(done.rows_affected())
+}
