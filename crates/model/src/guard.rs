@@ -184,6 +184,9 @@ pub fn can(action: Action, facts: &Facts<'_>) -> Result<Allowed, Refusal> {
     if let Some(item) = &facts.item {
         check_item(action, item)?;
     }
+    if action == Action::RestoreInPlace && facts.volume.is_none() {
+        return Err(source_is_gone());
+    }
     if let Some(volume) = &facts.volume {
         check_volume_state(action, volume)?;
         allowed.warnings = check_eligibility(action, facts.plan, volume)?;
@@ -348,6 +351,11 @@ fn capture_consistency(volume: &VolumeFacts) -> Consistency {
         AttachCondition::Running => Consistency::Crash,
         AttachCondition::Detached | AttachCondition::Stopped => Consistency::Stopped,
     }
+}
+
+fn source_is_gone() -> Refusal {
+    let text = "The volume it was made of is gone. Restore to a new volume instead.";
+    Refusal::new(ProblemCode::NotEligible, text).or(WayOut::RestoreToNewVolume)
 }
 
 fn node_offline() -> Refusal {

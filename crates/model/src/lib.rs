@@ -18,6 +18,7 @@ pub mod id;
 pub mod item;
 pub mod layer_tree;
 pub mod name;
+pub mod naming;
 pub mod operation;
 pub mod place;
 pub mod plan;

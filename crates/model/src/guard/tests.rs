@@ -288,3 +288,16 @@ fn a_plan_without_a_matching_rule_denies() {
     let refusal = refusal(Action::SnapshotCreate, &facts(&plan, volume()));
     assert_eq!(refusal.code, ProblemCode::NotEligible);
 }
+
+#[test]
+fn nothing_is_put_back_into_a_volume_that_is_gone() {
+    let plan = plan();
+    let gone = Facts {
+        volume: None,
+        ..facts(&plan, volume())
+    };
+    let refusal = refusal(Action::RestoreInPlace, &gone);
+    assert_eq!(refusal.code, ProblemCode::NotEligible);
+    assert!(refusal.ways_out.contains(&WayOut::RestoreToNewVolume));
+    assert!(can(Action::RestoreNew, &gone).is_ok());
+}
