@@ -93,7 +93,7 @@ impl Cell {
 }
 
 /// To the second, UTC: `2026-11-21 09:30:00Z`.
-fn human_time(time: Timestamp) -> String {
+pub fn human_time(time: Timestamp) -> String {
     let text = time.to_string();
     let seconds = text
         .split_once('.')

@@ -15,7 +15,13 @@ use crate::output::Format;
 #[command(next_help_heading = "Connection and output")]
 pub struct RemoteArgs {
     /// The server's address [default: the one of `auth login`, or http://127.0.0.1:8420]
-    #[arg(long, global = true, value_name = "URL", env = "STILLPOINT_SERVER")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "STILLPOINT_SERVER",
+        hide_env_values = true
+    )]
     pub server: Option<String>,
     /// An API token [default: the one of `auth login`]
     #[arg(
@@ -26,13 +32,15 @@ pub struct RemoteArgs {
         hide_env_values = true
     )]
     pub token: Option<String>,
-    /// How answers are printed
+    /// How answers are printed: table, wide, json, yaml, csv or name [default: table]
     #[arg(
         short,
         long,
         global = true,
         value_name = "FORMAT",
-        default_value = "table"
+        default_value = "table",
+        hide_default_value = true,
+        hide_possible_values = true
     )]
     output: Format,
 }
@@ -240,7 +248,20 @@ mod tests {
         ];
         let mut refusal = Refusal::new(ProblemCode::VolumeBusy, "Volume is busy");
         refusal.ways_out = ways.into();
-        insta::assert_snapshot!(printed(&refusal), @"");
+        insta::assert_snapshot!(printed(&refusal), @r"
+        error[volume_busy]: Volume is busy
+        hint: Watch the running operation: stillpoint operation watch 019b76da-a800-710d-a48c-ea4c09676b8e
+        hint: Cancel the running operation: stillpoint operation cancel 019b76da-a800-710d-a48c-ea4c09676b8e
+        hint: See the operations in flight: stillpoint operation list --in-flight
+        hint: Stop the instance
+        hint: Detach the volume
+        hint: Restore to a new volume: stillpoint restore new --help
+        hint: Delete a snapshot: stillpoint snapshot list --volume 019b76da-a800-7806-9414-65060736032b
+        hint: Delete a backup: stillpoint backup list --volume 019b76da-a800-7806-9414-65060736032b
+        hint: Remove the protection
+        hint: Choose another name
+        hint: Ask your operator
+        ");
     }
 
     #[test]

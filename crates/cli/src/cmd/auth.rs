@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anstream::eprintln;
 use clap::{Args, Subcommand};
-use stillpoint_client::{Change, Client, Credential};
+use stillpoint_client::{Client, Credential};
 use stillpoint_env::SystemEnv;
 use stillpoint_model::id::TokenId;
 use stillpoint_model::{Env as _, Timestamp};
@@ -109,10 +109,7 @@ async fn login(args: &RemoteArgs, login: Option<String>, password_stdin: bool) -
         name: token_name(),
         expires_at: None,
     };
-    let created = session
-        .token_create(&request, &Change::default())
-        .await
-        .map_err(explain);
+    let created = session.token_create(&request).await.map_err(explain);
     let _ = session.sign_out().await;
     let saved = Saved {
         server: Some(server.clone()),
@@ -183,7 +180,7 @@ async fn token(remote: &Remote, verb: TokenVerb) -> Result<()> {
         TokenVerb::Create { name, expires } => {
             let expires_at = expires.map(|time| expiry(&remote.env, time));
             let request = TokenCreate { name, expires_at };
-            let created = client.token_create(&request, &Change::default()).await;
+            let created = client.token_create(&request).await;
             show_created(remote.format, &remote.check(created)?)
         }
         TokenVerb::List => {

@@ -225,7 +225,8 @@ async fn delete(
     if !change.is_dry_run() {
         let loss = format!(
             "This deletes the backup {name} of {}, made at {}.",
-            backup.volume_name, backup.created_at
+            backup.volume_name,
+            output::human_time(backup.created_at)
         );
         prompt::confirm_name(name, yes, &loss)?;
     }

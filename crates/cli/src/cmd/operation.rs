@@ -36,6 +36,9 @@ enum Verb {
         /// Only those that are over
         #[arg(long, conflicts_with = "in_flight")]
         finished: bool,
+        /// Those of every account (administrators)
+        #[arg(long)]
+        all_accounts: bool,
     },
     /// Show one operation
     Show {
@@ -95,9 +98,18 @@ impl Command {
                 volume,
                 in_flight,
                 finished,
+                all_accounts,
             } => {
                 let in_flight = (in_flight || finished).then_some(in_flight);
-                return list(remote, &OperationFilter { volume, in_flight }).await;
+                return list(
+                    remote,
+                    &OperationFilter {
+                        volume,
+                        in_flight,
+                        all_accounts,
+                    },
+                )
+                .await;
             }
             Verb::Show { which } => {
                 let operation = remote.check(client.operation_show(which.id).await)?;

@@ -7,6 +7,7 @@ use stillpoint_wire::restore::{RestoreCreate, RestoreMode, RestoreSource};
 use super::change::ChangeArgs;
 use super::{backup, snapshot, volume};
 use crate::failure::Result;
+use crate::output::human_time;
 use crate::prompt;
 use crate::remote::{Remote, RemoteArgs};
 
@@ -107,7 +108,11 @@ impl SourceArgs {
                     Some(volume) => snapshot::of_volume(remote, volume, name).await?,
                     None => snapshot::show(remote, name).await?,
                 };
-                let text = format!("snapshot {} of {}", found.name, found.created_at);
+                let text = format!(
+                    "snapshot {} of {}",
+                    found.name,
+                    human_time(found.created_at)
+                );
                 (ItemKind::Snapshot, found.id.to_string(), text)
             }
             (None, name) => {
@@ -116,7 +121,7 @@ impl SourceArgs {
                     Some(volume) => backup::of_volume(remote, volume, name).await?,
                     None => backup::show(remote, name).await?,
                 };
-                let text = format!("backup {} of {}", found.name, found.created_at);
+                let text = format!("backup {} of {}", found.name, human_time(found.created_at));
                 (ItemKind::Backup, found.id.to_string(), text)
             }
         };
@@ -135,7 +140,7 @@ async fn in_place(
     change: &ChangeArgs,
 ) -> Result<()> {
     let volume = volume::show(remote, volume).await?;
-    let source = source.find(remote, Some(&volume.id.to_string())).await?;
+    let source = source.find(remote, Some(volume.name.as_str())).await?;
     let name = volume.name.as_str();
     if !change.is_dry_run() {
         let loss = format!(

@@ -184,7 +184,8 @@ async fn delete(
     if !change.is_dry_run() {
         let loss = format!(
             "This deletes the snapshot {name} of {}, taken at {}.",
-            snapshot.volume_name, snapshot.created_at
+            snapshot.volume_name,
+            output::human_time(snapshot.created_at)
         );
         prompt::confirm_name(name, yes, &loss)?;
     }

@@ -90,7 +90,7 @@ enum Verb {
         /// Its new name
         new_name: String,
     },
-    /// Delete a volume; its snapshots go with its storage, its backups stay
+    /// Delete a volume; its snapshots and backups stay
     Delete {
         /// The volume, by name or id
         volume: String,
@@ -353,7 +353,7 @@ async fn delete(
     let name = volume.name.as_str();
     if !change.is_dry_run() {
         let loss = format!(
-            "This deletes the volume {name} ({}, {} used).",
+            "This deletes the volume {name} ({}, {} used). Its snapshots and backups stay.",
             volume.size_bytes, volume.used_bytes
         );
         prompt::confirm_name(name, yes, &loss)?;

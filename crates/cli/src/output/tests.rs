@@ -41,7 +41,7 @@ const THINGS: [Thing; 2] = [
 #[test]
 fn a_table_is_narrow_and_numbers_are_at_the_right() {
     insta::assert_snapshot!(table::rows(&THINGS, false), @r"
-    NAME         SIZE      CREATED
+    NAME             SIZE  CREATED
     db           10.0 GiB  2026-11-18 11:06:40Z
     数据库-wide     512 B  2026-11-18 11:06:40Z
     ");
@@ -50,7 +50,7 @@ fn a_table_is_narrow_and_numbers_are_at_the_right() {
 #[test]
 fn a_wide_table_shows_every_column_and_obeys_no_escape_code() {
     insta::assert_snapshot!(table::rows(&THINGS, true), @r"
-    NAME         SIZE      CREATED               LONG NOTE   ID
+    NAME             SIZE  CREATED               LONG NOTE   ID
     db           10.0 GiB  2026-11-18 11:06:40Z  two lines   -
     数据库-wide     512 B  2026-11-18 11:06:40Z  a\u{1b}[2J  -
     ");
@@ -63,7 +63,7 @@ fn one_thing_is_shown_as_fields() {
     Size:       10.0 GiB
     Created:    2026-11-18 11:06:40Z
     Long note:  two
-                  lines
+                lines
     ID:         -
     ");
 }

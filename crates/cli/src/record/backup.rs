@@ -38,7 +38,7 @@ impl Record for Backup {
             Column::wide("CONTENT HASH", |b| {
                 Cell::maybe(b.content_hash.as_ref().map(Cell::text))
             }),
-            Column::wide("TARGET ID", |b| Cell::text(&b.target_id)),
+            Column::wide("TARGET", |b| Cell::text(&b.target)),
             Column::wide("VOLUME ID", |b| Cell::text(&b.volume_id)),
             Column::wide("ID", |b| Cell::text(&b.id)),
         ]

@@ -1,5 +1,6 @@
 //! Volumes in tables.
 
+use stillpoint_model::operation::OperationKind;
 use stillpoint_wire::volume::{Volume, VolumeOrigin};
 
 use crate::output::{Cell, Column, Record};
@@ -60,7 +61,8 @@ fn now(volume: &Volume) -> String {
             .percent
             .map(|p| format!(" {p} %"))
             .unwrap_or_default();
-        return format!("{}: {}{percent}", active.kind, active.progress.phase);
+        let kind = OperationKind::from(active.kind).word();
+        return format!("{kind}: {}{percent}", active.progress.phase);
     }
     match volume.cooldown_remaining_s {
         0 => String::new(),

@@ -1,0 +1,14 @@
+//! The command line as its users meet it: what is printed where, and the exit codes.
+//!
+//! The server is a stub that answers what a test tells it to, so that each test asks one
+//! question of the CLI alone. The real server is met in `server.rs`.
+
+mod auth;
+mod change;
+mod completion;
+mod failure;
+mod help;
+mod output;
+mod run;
+mod sample;
+mod stub;
