@@ -1,0 +1,118 @@
+//! What operators see of the installation. Read only, for administrators.
+
+use axum::Json;
+use axum::extract::State;
+use stillpoint_control::ListQuery;
+use stillpoint_control::admin::{self, AuditQuery};
+use stillpoint_wire::Page;
+use stillpoint_wire::admin::{Account, AuditRecord, Node, Pool, Target};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::credential::Caller;
+use crate::error::{ApiError, Result};
+use crate::input::{NoQuery, PageQuery, QueryOf, list_query};
+use crate::reply;
+use crate::state::App;
+
+pub(super) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::default()
+        .routes(routes!(node_list))
+        .routes(routes!(pool_list))
+        .routes(routes!(target_list))
+        .routes(routes!(account_list))
+        .routes(routes!(audit_list))
+}
+
+/// A list that is short enough for one page.
+fn whole<T>(items: impl IntoIterator<Item = T>) -> Json<Page<T>> {
+    Json(Page {
+        items: items.into_iter().collect(),
+        next_page: None,
+    })
+}
+
+/// The hypervisor hosts. For administrators.
+#[utoipa::path(get, path = "/v1/admin/nodes", tag = "administration",
+    responses((status = 200, description = "All nodes", body = Page<Node>)))]
+async fn node_list(
+    State(app): State<App>,
+    Caller(actor): Caller,
+    _: QueryOf<NoQuery>,
+) -> Result<Json<Page<Node>>> {
+    let nodes = admin::nodes(app.cx(), &actor).await?;
+    let node = |view: admin::NodeView| Node::new(view.node, view.region_name.into(), view.online);
+    Ok(whole(nodes.into_iter().map(node)))
+}
+
+/// The storage that holds volumes. For administrators.
+#[utoipa::path(get, path = "/v1/admin/pools", tag = "administration",
+    responses((status = 200, description = "All pools", body = Page<Pool>)))]
+async fn pool_list(
+    State(app): State<App>,
+    Caller(actor): Caller,
+    _: QueryOf<NoQuery>,
+) -> Result<Json<Page<Pool>>> {
+    Ok(whole(
+        admin::pools(app.cx(), &actor)
+            .await?
+            .into_iter()
+            .map(Pool::from),
+    ))
+}
+
+/// The places where backups go. For administrators.
+#[utoipa::path(get, path = "/v1/admin/targets", tag = "administration",
+    responses((status = 200, description = "All backup targets", body = Page<Target>)))]
+async fn target_list(
+    State(app): State<App>,
+    Caller(actor): Caller,
+    _: QueryOf<NoQuery>,
+) -> Result<Json<Page<Target>>> {
+    Ok(whole(
+        admin::targets(app.cx(), &actor)
+            .await?
+            .into_iter()
+            .map(Target::from),
+    ))
+}
+
+/// The customers, newest first. For administrators.
+#[utoipa::path(get, path = "/v1/admin/accounts", tag = "administration", params(PageQuery),
+    responses((status = 200, description = "A page of accounts", body = Page<Account>)))]
+async fn account_list(
+    State(app): State<App>,
+    Caller(actor): Caller,
+    QueryOf(query): QueryOf<PageQuery>,
+) -> Result<Json<Page<Account>>> {
+    let page = admin::accounts(app.cx(), &actor, &query.list()?).await?;
+    Ok(Json(reply::page(page, Account::from)))
+}
+
+/// What was changed, by whom, newest first. For administrators.
+#[utoipa::path(get, path = "/v1/admin/audit", tag = "administration", params(PageQuery),
+    responses((status = 200, description = "A page of the audit", body = Page<AuditRecord>)))]
+async fn audit_list(
+    State(app): State<App>,
+    Caller(actor): Caller,
+    QueryOf(query): QueryOf<PageQuery>,
+) -> Result<Json<Page<AuditRecord>>> {
+    let ListQuery { limit, .. } = list_query(None, query.limit)?;
+    let wrong = |_| ApiError::invalid("?page", "Use `next_page` of the page before, as it is.");
+    let before = query
+        .page
+        .as_deref()
+        .map(str::parse::<i64>)
+        .transpose()
+        .map_err(wrong)?;
+    let records = admin::audit(app.cx(), &actor, &AuditQuery { before, limit }).await?;
+    let full = u32::try_from(records.len()).is_ok_and(|len| len >= limit);
+    let last = records
+        .last()
+        .map(|record| record.sequence)
+        .filter(|last| full && *last > 1);
+    Ok(Json(Page {
+        items: records.into_iter().map(AuditRecord::from).collect(),
+        next_page: last.map(|sequence| sequence.to_string()),
+    }))
+}

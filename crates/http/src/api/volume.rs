@@ -1,0 +1,264 @@
+//! Volumes.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use stillpoint_control::volume::{self, VolumeImport, VolumeQuery, VolumeView};
+use stillpoint_model::volume::{Attachment as ModelAttachment, VolumeRole};
+use stillpoint_wire::Page;
+use stillpoint_wire::operation::Operation;
+use stillpoint_wire::permission::Preview;
+use stillpoint_wire::volume::{
+    Attachment, Volume, VolumeClone, VolumeContext, VolumeCreate, VolumePatch, VolumeResize,
+};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::credential::Caller;
+use crate::error::{ApiError, Result};
+use crate::input::{
+    ChangeQuery, Conditions, DeleteQuery, JsonBody, PageQuery, QueryOf, name, optional_name,
+    optional_reference, reference,
+};
+use crate::reply;
+use crate::state::App;
+
+pub(super) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::default()
+        .routes(routes!(volume_list, volume_create))
+        .routes(routes!(volume_show, volume_update, volume_delete))
+        .routes(routes!(volume_resize))
+        .routes(routes!(volume_clone))
+        .routes(routes!(volume_attach, volume_detach))
+}
+
+fn volume(view: VolumeView) -> Volume {
+    let actions = reply::permissions(&view.permissions);
+    let context = VolumeContext {
+        now: view.now,
+        active_operation: view.active_operation,
+        snapshots: view.snapshots,
+        backups: view.backups,
+        caps: view.caps,
+        confirm: view.confirm,
+        plan: view.plan_name,
+        pool: view.pool_name.into(),
+        region: view.region_name.into(),
+        actions,
+    };
+    Volume::new(view.volume, context)
+}
+
+fn tagged(view: VolumeView) -> impl IntoResponse {
+    reply::tagged(view.volume.version, volume(view))
+}
+
+/// Your volumes, newest first.
+#[utoipa::path(get, path = "/v1/volumes", tag = "volumes", params(PageQuery),
+    responses((status = 200, description = "A page of volumes", body = Page<Volume>)))]
+async fn volume_list(
+    State(app): State<App>,
+    Caller(actor): Caller,
+    QueryOf(query): QueryOf<PageQuery>,
+) -> Result<Json<Page<Volume>>> {
+    let query = VolumeQuery {
+        page: query.list()?,
+    };
+    let page = volume::list(app.cx(), &actor, &query).await?;
+    Ok(Json(reply::page(page, volume)))
+}
+
+/// One volume.
+#[utoipa::path(get, path = "/v1/volumes/{volume}", tag = "volumes",
+    params(("volume" = String, Path, description = "Id or name")),
+    responses((status = 200, description = "The volume", body = Volume,
+        headers(("etag" = String, description = "Its version, for `If-Match`")))))]
+async fn volume_show(
+    State(app): State<App>,
+    Caller(actor): Caller,
+    Path(id): Path<String>,
+) -> Result<impl IntoResponse> {
+    let reference = reference(&id, "volume")?;
+    Ok(tagged(volume::show(app.cx(), &actor, &reference).await?))
+}
+
+/// Make a volume: an empty one of `size_bytes`, or one of an uploaded `image`.
+#[utoipa::path(post, path = "/v1/volumes", tag = "volumes", request_body = VolumeCreate,
+    params(ChangeQuery),
+    responses(
+        (status = 202, description = "Accepted", body = Operation,
+            headers(("location" = String, description = "The operation"))),
+        (status = 200, description = "What `dry_run` found", body = Preview)))]
+async fn volume_create(
+    State(app): State<App>,
+    Caller(actor): Caller,
+    QueryOf(query): QueryOf<ChangeQuery>,
+    conditions: Conditions,
+    JsonBody(body): JsonBody<VolumeCreate>,
+) -> Result<Response> {
+    let change = conditions.change(&query);
+    let name = name(&body.name, "/name")?;
+    let role = body.role.map_or(VolumeRole::Data, Into::into);
+    let pool = optional_reference(body.pool.as_deref(), "pool", "/pool")?;
+    let answer = match (body.size_bytes, body.image) {
+        (Some(size), None) => {
+            let request = volume::VolumeCreate {
+                name,
+                size,
+                role,
+                pool,
+            };
+            volume::create(app.cx(), &actor, request, &change).await?
+        }
+        (None, Some(image)) => {
+            let (upload, format) = (image.upload, image.format.into());
+            let request = VolumeImport {
+                name,
+                role,
+                upload,
+                format,
+                pool,
+            };
+            volume::import(app.cx(), &actor, request, &change).await?
+        }
+        (None, None) => {
+            let text = "Give `size_bytes` for an empty volume, or `image` for an uploaded one.";
+            return Err(ApiError::invalid("/size_bytes", text));
+        }
+        (Some(_), Some(_)) => {
+            let text = "An image brings its own size: leave `size_bytes` out, and resize later.";
+            return Err(ApiError::invalid("/size_bytes", text));
+        }
+    };
+    Ok(reply::answer(answer))
+}
+
+/// Rename a volume.
+#[utoipa::path(patch, path = "/v1/volumes/{volume}", tag = "volumes", request_body = VolumePatch,
+    params(("volume" = String, Path, description = "Id or name"), ChangeQuery),
+    responses((status = 200, description = "The volume as it is now, or would be", body = Volume,
+        headers(("etag" = String, description = "Its version, for `If-Match`")))))]
+async fn volume_update(
+    State(app): State<App>,
+    Caller(actor): Caller,
+    Path(id): Path<String>,
+    QueryOf(query): QueryOf<ChangeQuery>,
+    conditions: Conditions,
+    JsonBody(body): JsonBody<VolumePatch>,
+) -> Result<impl IntoResponse> {
+    let reference = reference(&id, "volume")?;
+    let change = conditions.change(&query);
+    let Some(name) = optional_name(body.name.as_deref(), "/name")? else {
+        return Err(ApiError::invalid("", "Nothing to change was given."));
+    };
+    Ok(tagged(
+        volume::rename(app.cx(), &actor, &reference, name, &change).await?,
+    ))
+}
+
+/// Delete a volume.
+#[utoipa::path(delete, path = "/v1/volumes/{volume}", tag = "volumes",
+    params(("volume" = String, Path, description = "Id or name"), DeleteQuery),
+    responses(
+        (status = 202, description = "Accepted", body = Operation,
+            headers(("location" = String, description = "The operation"))),
+        (status = 200, description = "What `dry_run` found", body = Preview)))]
+async fn volume_delete(
+    State(app): State<App>,
+    Caller(actor): Caller,
+    Path(id): Path<String>,
+    QueryOf(query): QueryOf<DeleteQuery>,
+    conditions: Conditions,
+) -> Result<Response> {
+    let reference = reference(&id, "volume")?;
+    let change = conditions.delete(&query);
+    let confirm = query.confirm.as_deref();
+    let answer = volume::delete(app.cx(), &actor, &reference, confirm, &change).await?;
+    Ok(reply::answer(answer))
+}
+
+/// Make a volume larger.
+#[utoipa::path(post, path = "/v1/volumes/{volume}/resize", tag = "volumes",
+    request_body = VolumeResize,
+    params(("volume" = String, Path, description = "Id or name"), ChangeQuery),
+    responses(
+        (status = 202, description = "Accepted", body = Operation,
+            headers(("location" = String, description = "The operation"))),
+        (status = 200, description = "What `dry_run` found", body = Preview)))]
+async fn volume_resize(
+    State(app): State<App>,
+    Caller(actor): Caller,
+    Path(id): Path<String>,
+    QueryOf(query): QueryOf<ChangeQuery>,
+    conditions: Conditions,
+    JsonBody(body): JsonBody<VolumeResize>,
+) -> Result<Response> {
+    let reference = reference(&id, "volume")?;
+    let change = conditions.change(&query);
+    let answer = volume::resize(app.cx(), &actor, &reference, body.size_bytes, &change).await?;
+    Ok(reply::answer(answer))
+}
+
+/// Make a volume that starts as a copy of this one as it is now.
+#[utoipa::path(post, path = "/v1/volumes/{volume}/clone", tag = "volumes",
+    request_body = VolumeClone,
+    params(("volume" = String, Path, description = "Id or name"), ChangeQuery),
+    responses(
+        (status = 202, description = "Accepted", body = Operation,
+            headers(("location" = String, description = "The operation"))),
+        (status = 200, description = "What `dry_run` found", body = Preview)))]
+async fn volume_clone(
+    State(app): State<App>,
+    Caller(actor): Caller,
+    Path(id): Path<String>,
+    QueryOf(query): QueryOf<ChangeQuery>,
+    conditions: Conditions,
+    JsonBody(body): JsonBody<VolumeClone>,
+) -> Result<Response> {
+    let reference = reference(&id, "volume")?;
+    let change = conditions.change(&query);
+    let name = optional_name(body.name.as_deref(), "/name")?;
+    let answer = volume::clone(app.cx(), &actor, &reference, name, &change).await?;
+    Ok(reply::answer(answer))
+}
+
+/// Say which instance has the volume, and whether it runs. For administrators.
+#[utoipa::path(put, path = "/v1/volumes/{volume}/attachment", tag = "volumes",
+    request_body = Attachment,
+    params(("volume" = String, Path, description = "Id, of any account, or name"), ChangeQuery),
+    responses((status = 200, description = "The volume as it is now", body = Volume)))]
+async fn volume_attach(
+    State(app): State<App>,
+    Caller(actor): Caller,
+    Path(id): Path<String>,
+    QueryOf(query): QueryOf<ChangeQuery>,
+    conditions: Conditions,
+    JsonBody(body): JsonBody<Attachment>,
+) -> Result<impl IntoResponse> {
+    let reference = reference(&id, "volume")?;
+    let change = conditions.change(&query);
+    let instance = name(&body.instance, "/instance")?;
+    let attachment = Some(ModelAttachment {
+        instance,
+        state: body.state.into(),
+    });
+    let view = volume::set_attachment(app.cx(), &actor, &reference, attachment, &change).await?;
+    Ok(tagged(view))
+}
+
+/// Say that no instance has the volume. For administrators.
+#[utoipa::path(delete, path = "/v1/volumes/{volume}/attachment", tag = "volumes",
+    params(("volume" = String, Path, description = "Id, of any account, or name"), ChangeQuery),
+    responses((status = 200, description = "The volume as it is now", body = Volume)))]
+async fn volume_detach(
+    State(app): State<App>,
+    Caller(actor): Caller,
+    Path(id): Path<String>,
+    QueryOf(query): QueryOf<ChangeQuery>,
+    conditions: Conditions,
+) -> Result<impl IntoResponse> {
+    let reference = reference(&id, "volume")?;
+    let change = conditions.change(&query);
+    let view = volume::set_attachment(app.cx(), &actor, &reference, None, &change).await?;
+    Ok(tagged(view))
+}
