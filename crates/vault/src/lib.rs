@@ -1,1 +1,46 @@
-//! vault
+//! The backup repository: a deduplicating, compressed, encrypted vault inside a backup target.
+//!
+//! `docs/vault-format.md` specifies the bytes; [`format`](mod@format) reads and writes them; the
+//! rest is the engine: [`Vault::prepare_backup`] stores, [`PreparedBackup::commit`] makes it
+//! count, [`Vault::restore`] brings it back, [`Vault::check`] proves it, [`rescue`] does all of
+//! that with nothing but a target and the root key.
+//!
+//! What it guarantees:
+//!
+//! - objects are written once under names that are never reused; everything a manifest reaches
+//!   was durable before the manifest was put;
+//! - a backup counts from the moment its manifest is there, and only a caller whose fence still
+//!   held could put it there;
+//! - every chunk is proven on every read, and a restore succeeds only after what it wrote was
+//!   read back and compared with the whole volume's hash;
+//! - memory is bounded by [`Tuning`], not by the size of a volume.
+//!
+//! **Invariant:** it knows nothing of accounts, HTTP or SQL, and needs none of them: the target
+//! and the key are enough. It never replaces an object, and deletes only what its caller names.
+
+mod backup;
+mod catalogue;
+mod check;
+mod error;
+mod fetch;
+mod format;
+mod ingest;
+mod reap;
+pub mod rescue;
+mod restore;
+pub mod target;
+mod vault;
+mod volume;
+
+#[cfg(test)]
+mod tests;
+
+pub use backup::{BackupSpec, PreparedBackup, Receipt};
+pub use catalogue::BackupInfo;
+pub use check::{CheckLevel, CheckReport, Problem};
+pub use error::Error;
+pub use format::{AccountKey, CHUNK_LEN, ContentHash, KeyId, MAX_VOLUME_LEN, RootKey};
+pub use reap::{Reaped, Unreferenced};
+pub use restore::RestoreReport;
+pub use vault::{Tuning, Vault, VaultSpec};
+pub use volume::{ReadAt, VolumeReader, VolumeWriter};

@@ -1,0 +1,254 @@
+//! One backup from preparation to commit.
+//!
+//! ```text
+//!  prepare_backup            commit                      read_back
+//!  run record ─> packs ─> index ─> [fence confirmed] ─> manifest ─> still ours? ─> record gone
+//!       └────────────── error, cancel, abort, reap: everything of the run goes ──┘
+//! ```
+//!
+//! Crash anywhere: the run's record is there and says which objects are its own;
+//! [`Vault::reap_backup`] removes exactly those, or, when the manifest got there, keeps the backup.
+
+use std::collections::BTreeMap;
+
+use stillpoint_model::id::{BackupId, RunId, VolumeId};
+use stillpoint_model::progress::Monitor;
+use stillpoint_model::{ByteCount, ByteRange, ErrorKind};
+
+use crate::format::ContentHash;
+use crate::format::manifest::{MAX_NOTE_LEN, MAX_NOTES, Manifest};
+use crate::format::names::IdBytes;
+use crate::format::object::Class;
+use crate::format::run::Note;
+use crate::ingest::ingest;
+use crate::volume::VolumeReader;
+use crate::{Error, MAX_VOLUME_LEN, Vault};
+
+/// What to back up.
+#[derive(Clone, Debug)]
+pub struct BackupSpec<'a> {
+    /// The new backup.
+    pub backup_id: BackupId,
+    /// The volume it is of.
+    pub volume_id: VolumeId,
+    /// The backup of the same volume in this vault to compare with and to share with.
+    pub parent: Option<BackupId>,
+    /// What may differ from the parent, in bytes; only this is read. None reads everything.
+    /// Without a parent it must be none.
+    pub changed: Option<&'a [ByteRange]>,
+    /// Notes that are stored with the backup and shown by [`Vault::describe`]: at most 64, at
+    /// most 4 KiB each. They are encrypted.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// What a backup came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// The backup.
+    pub backup_id: BackupId,
+    /// The run that made it.
+    pub run_id: RunId,
+    /// The volume's size.
+    pub provisioned: ByteCount,
+    /// Bytes in chunks that are not zero.
+    pub used: ByteCount,
+    /// Bytes in chunks that differ from the parent; without one, as `used`.
+    pub changed: ByteCount,
+    /// Bytes that were written to the target.
+    pub stored: ByteCount,
+    /// Bytes that were read from the volume.
+    pub bytes_read: ByteCount,
+    /// The hash over the whole volume.
+    pub content_hash: ContentHash,
+}
+
+/// A backup whose data is stored and that does not count yet.
+#[derive(Debug)]
+pub struct PreparedBackup {
+    vault: Vault,
+    backup_id: BackupId,
+    manifest: Manifest,
+    sealed: Vec<u8>,
+}
+
+impl Vault {
+    /// Stores what a backup needs, all but its manifest.
+    ///
+    /// On an error or a cancellation everything that this run wrote is removed again, as far as
+    /// the target lets it; what is left, [`Vault::reap_backup`] removes later. `BackupExists`
+    /// when the id has a manifest already.
+    pub fn prepare_backup(
+        &self,
+        spec: &BackupSpec<'_>,
+        source: &dyn VolumeReader,
+        monitor: &dyn Monitor,
+    ) -> Result<PreparedBackup, Error> {
+        self.require_writable()?;
+        validate(spec, source)?;
+        let parent = spec
+            .parent
+            .map(|id| self.live_manifest(spec.volume_id, id))
+            .transpose()?;
+        let name = self.names.manifest(spec.volume_id, spec.backup_id);
+        match self.target.head(&name) {
+            Ok(_) => return Err(Error::BackupExists(spec.backup_id)),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
+        let run_id = RunId::generate(&*self.env);
+        let prepared = self
+            .open_run(spec, run_id)
+            .and_then(|()| self.prepare_in_run(spec, run_id, parent.as_ref(), source, monitor));
+        if prepared.is_err()
+            && let Err(error) = self.discard_run(spec.backup_id, run_id)
+        {
+            tracing::warn!(%run_id, %error, "a failed run left objects; reaping will remove them");
+        }
+        prepared
+    }
+
+    fn open_run(&self, spec: &BackupSpec<'_>, run_id: RunId) -> Result<(), Error> {
+        let name = self.names.run(spec.backup_id, run_id);
+        let header = self.header(Class::Run, run_id.to_bytes());
+        let note = Note {
+            run_id,
+            volume_id: spec.volume_id,
+            at: self.env.now(),
+        };
+        let record = self.seal(&name, &header, note.encode())?;
+        Ok(self.target.put_new(&name, &record)?)
+    }
+
+    fn prepare_in_run(
+        &self,
+        spec: &BackupSpec<'_>,
+        run_id: RunId,
+        parent: Option<&Manifest>,
+        source: &dyn VolumeReader,
+        monitor: &dyn Monitor,
+    ) -> Result<PreparedBackup, Error> {
+        let size = source.size();
+        let found = ingest(self, spec, run_id, parent, source, monitor)?;
+        let mut manifest = Manifest {
+            volume_id: spec.volume_id,
+            run_id,
+            parent: spec.parent,
+            created: self.env.now(),
+            size,
+            changed: found.changed,
+            stored: found.stored,
+            bytes_read: found.bytes_read,
+            content_hash: found.content_hash,
+            root: found.root,
+            metadata: spec.metadata.clone(),
+        };
+        let name = self.names.manifest(spec.volume_id, spec.backup_id);
+        let header = self.header(Class::Manifest, spec.backup_id.to_bytes());
+        // The manifest counts itself: its length does not depend on the number in it.
+        let len = self.seal(&name, &header, manifest.encode())?.len();
+        manifest.stored += ByteCount::new(len as u64);
+        let header = self.header(Class::Manifest, spec.backup_id.to_bytes());
+        let sealed = self.seal(&name, &header, manifest.encode())?;
+        Ok(PreparedBackup {
+            vault: self.clone(),
+            backup_id: spec.backup_id,
+            manifest,
+            sealed,
+        })
+    }
+}
+
+fn validate(spec: &BackupSpec<'_>, source: &dyn VolumeReader) -> Result<(), Error> {
+    if source.size().get() > MAX_VOLUME_LEN {
+        return Err(Error::Invalid("the volume is too large"));
+    }
+    if spec.parent.is_none() && spec.changed.is_some() {
+        return Err(Error::Invalid("changed ranges without a parent"));
+    }
+    if spec.parent == Some(spec.backup_id) {
+        return Err(Error::Invalid("a backup cannot be its own parent"));
+    }
+    let short = |text: &String| text.len() <= MAX_NOTE_LEN;
+    if spec.metadata.len() > MAX_NOTES
+        || !spec
+            .metadata
+            .iter()
+            .all(|(key, value)| short(key) && short(value))
+    {
+        return Err(Error::Invalid("too many or too long notes"));
+    }
+    Ok(())
+}
+
+impl PreparedBackup {
+    /// The run that stored it.
+    pub fn run_id(&self) -> RunId {
+        self.manifest.run_id
+    }
+
+    /// What it came to.
+    pub fn receipt(&self) -> Receipt {
+        Receipt {
+            backup_id: self.backup_id,
+            run_id: self.manifest.run_id,
+            provisioned: self.manifest.size,
+            used: self.manifest.used(),
+            changed: self.manifest.changed,
+            stored: self.manifest.stored,
+            bytes_read: self.manifest.bytes_read,
+            content_hash: self.manifest.content_hash,
+        }
+    }
+
+    /// Puts the manifest, after `confirm` said that the caller's fence still holds.
+    ///
+    /// After `NotConfirmed` nothing was put. After an error of the target it may have been:
+    /// committing again finds out and gives the receipt. `Reaped` says that somebody took the
+    /// run back meanwhile; then the manifest is gone, too. Call [`Vault::read_back`] before
+    /// anybody is told that the backup is available.
+    pub fn commit(
+        &self,
+        confirm: &mut dyn FnMut() -> Result<(), ErrorKind>,
+    ) -> Result<Receipt, Error> {
+        let (run_id, names) = (self.run_id(), self.vault.names);
+        let name = names.manifest(self.manifest.volume_id, self.backup_id);
+        confirm().map_err(|kind| Error::NotConfirmed { run_id, kind })?;
+        match self.vault.target.put_new(&name, &self.sealed) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::Conflict => self.is_ours()?,
+            Err(error) => return Err(error.into()),
+        }
+        // Whoever reaps a run takes the manifest's name before anything else goes, and gives it
+        // back at the very end. So the put above can succeed late only when all is gone.
+        if self.vault.is_reaped(run_id)? {
+            self.vault.target.delete(&name)?;
+            return Err(Error::Reaped(run_id));
+        }
+        if let Err(error) = self.vault.target.delete(&names.run(self.backup_id, run_id)) {
+            tracing::warn!(%run_id, %error, "the record of a committed run stays until reaping");
+        }
+        Ok(self.receipt())
+    }
+
+    /// Whether the manifest that is there already is this run's.
+    fn is_ours(&self) -> Result<(), Error> {
+        match self.vault.manifest(self.manifest.volume_id, self.backup_id) {
+            Ok(there) if there.run_id == self.run_id() => Ok(()),
+            Ok(_) => Err(Error::BackupExists(self.backup_id)),
+            Err(Error::BackupNotFound(_)) => Err(Error::Reaped(self.run_id())),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes the run back: removes what it wrote. Refuses with `Conflict` when its manifest is
+    /// there, because the backup counts then.
+    pub fn abort(self) -> Result<(), Error> {
+        match self
+            .vault
+            .reap_run(self.manifest.volume_id, self.backup_id, self.run_id())?
+        {
+            true => Ok(()),
+            false => Err(Error::BackupExists(self.backup_id)),
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Which backups a vault holds; deleting and undeleting them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use stillpoint_model::id::{BackupId, RunId, VolumeId};
+use stillpoint_model::{ByteCount, ErrorKind, Timestamp};
+
+use crate::format::ContentHash;
+use crate::format::manifest::Manifest;
+use crate::format::names::{IdBytes, Named};
+use crate::format::object::Class;
+use crate::format::run::{MAX_NOTE_OBJECT_LEN, Note};
+use crate::target::{ObjectName, list_each};
+use crate::vault::damaged;
+use crate::{Error, Vault};
+
+/// What a vault says about a backup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackupInfo {
+    /// The backup.
+    pub backup_id: BackupId,
+    /// The volume it is of.
+    pub volume_id: VolumeId,
+    /// The run that made it.
+    pub run_id: RunId,
+    /// The backup it was compared with. It needs it no more.
+    pub parent: Option<BackupId>,
+    /// When its manifest was made.
+    pub created: Timestamp,
+    /// The volume's size.
+    pub provisioned: ByteCount,
+    /// Bytes in chunks that are not zero.
+    pub used: ByteCount,
+    /// Bytes in chunks that differ from the parent.
+    pub changed: ByteCount,
+    /// Bytes that it added to the target.
+    pub stored: ByteCount,
+    /// Bytes that were read from the volume.
+    pub bytes_read: ByteCount,
+    /// The hash over the whole volume.
+    pub content_hash: ContentHash,
+    /// The notes that were stored with it.
+    pub metadata: BTreeMap<String, String>,
+    /// When it was deleted, if it was.
+    pub deleted: Option<Timestamp>,
+}
+
+impl BackupInfo {
+    fn new(backup_id: BackupId, manifest: Manifest, deleted: Option<Timestamp>) -> Self {
+        Self {
+            backup_id,
+            volume_id: manifest.volume_id,
+            run_id: manifest.run_id,
+            parent: manifest.parent,
+            created: manifest.created,
+            provisioned: manifest.size,
+            used: manifest.used(),
+            changed: manifest.changed,
+            stored: manifest.stored,
+            bytes_read: manifest.bytes_read,
+            content_hash: manifest.content_hash,
+            metadata: manifest.metadata,
+            deleted,
+        }
+    }
+}
+
+/// What is under `volumes/`, by name.
+#[derive(Debug, Default)]
+pub(crate) struct Listing {
+    pub manifests: BTreeSet<(VolumeId, BackupId)>,
+    pub tombstones: BTreeSet<(VolumeId, BackupId)>,
+}
+
+impl Vault {
+    /// Every name of a backup, from one listing of one prefix.
+    pub(crate) fn list_names(&self, volume: Option<VolumeId>) -> Result<Listing, Error> {
+        let prefix = match volume {
+            Some(volume) => self.names.volume(volume),
+            None => self.names.prefix("volumes/"),
+        };
+        let mut listing = Listing::default();
+        list_each(&*self.target, &prefix, |entry| {
+            match self.names.parse(&entry.name) {
+                Some(Named::Manifest(volume, backup)) => {
+                    listing.manifests.insert((volume, backup));
+                }
+                Some(Named::Tombstone(volume, backup)) => {
+                    listing.tombstones.insert((volume, backup));
+                }
+                _ => {}
+            }
+            Ok::<_, Error>(())
+        })?;
+        Ok(listing)
+    }
+
+    /// The backups of a volume or of the whole vault, deleted ones too, by volume and age.
+    ///
+    /// A manifest that cannot be read is an error with its name: use [`Vault::check`] to learn
+    /// about the others.
+    pub fn list_backups(&self, volume: Option<VolumeId>) -> Result<Vec<BackupInfo>, Error> {
+        let listing = self.list_names(volume)?;
+        let mut backups = vec![];
+        for (volume, backup) in listing.manifests {
+            let manifest = match self.manifest(volume, backup) {
+                // A run that is being reaped, or a backup that went away since the listing.
+                Err(Error::BackupNotFound(_)) => continue,
+                other => other?,
+            };
+            let deleted = listing.tombstones.contains(&(volume, backup));
+            let deleted = if deleted {
+                self.deleted_at(volume, backup)?
+            } else {
+                None
+            };
+            backups.push(BackupInfo::new(backup, manifest, deleted));
+        }
+        Ok(backups)
+    }
+
+    /// What the vault says about a backup, deleted or not.
+    pub fn describe(&self, volume: VolumeId, backup: BackupId) -> Result<BackupInfo, Error> {
+        let manifest = self.manifest(volume, backup)?;
+        let deleted = self.deleted_at(volume, backup)?;
+        Ok(BackupInfo::new(backup, manifest, deleted))
+    }
+
+    /// The volume that a backup is of, by the names alone.
+    pub fn volume_of(&self, backup: BackupId) -> Result<VolumeId, Error> {
+        let listing = self.list_names(None)?;
+        let mut of_backup = listing
+            .manifests
+            .into_iter()
+            .filter(|(_, id)| *id == backup);
+        of_backup
+            .next()
+            .map(|(volume, _)| volume)
+            .ok_or(Error::BackupNotFound(backup))
+    }
+
+    /// The manifest of a backup that was not deleted.
+    pub(crate) fn live_manifest(
+        &self,
+        volume: VolumeId,
+        backup: BackupId,
+    ) -> Result<Manifest, Error> {
+        let manifest = self.manifest(volume, backup)?;
+        match self.target.head(&self.names.tombstone(volume, backup)) {
+            Ok(_) => Err(Error::BackupDeleted(backup)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(manifest),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn deleted_at(&self, volume: VolumeId, backup: BackupId) -> Result<Option<Timestamp>, Error> {
+        let name = self.names.tombstone(volume, backup);
+        match self.read_note(&name, Class::Tombstone, backup.to_bytes()) {
+            Ok(note) if note.volume_id == volume => Ok(Some(note.at)),
+            Ok(_) => Err(Error::Corrupt {
+                object: name,
+                what: "it is of another volume",
+            }),
+            Err(error) if error.is_missing() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) fn read_note(
+        &self,
+        name: &ObjectName,
+        class: Class,
+        id: [u8; 16],
+    ) -> Result<Note, Error> {
+        let body = self.read_object(name, class, id, 0, MAX_NOTE_OBJECT_LEN)?;
+        Note::decode(&body).map_err(|what| damaged(name, what))
+    }
+
+    /// Deletes a backup: writes a tombstone beside its manifest. Its data stays until a
+    /// collection; until then it can be undeleted. Deleting twice is deleting once.
+    pub fn delete_backup(&self, volume: VolumeId, backup: BackupId) -> Result<(), Error> {
+        self.require_writable()?;
+        let run_id = self.manifest(volume, backup)?.run_id;
+        let name = self.names.tombstone(volume, backup);
+        let header = self.header(Class::Tombstone, backup.to_bytes());
+        let note = Note {
+            run_id,
+            volume_id: volume,
+            at: self.env.now(),
+        };
+        let object = self.seal(&name, &header, note.encode())?;
+        match self.target.put_new(&name, &object) {
+            Err(error) if error.kind() != ErrorKind::Conflict => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes a deletion back.
+    pub fn undelete_backup(&self, volume: VolumeId, backup: BackupId) -> Result<(), Error> {
+        self.require_collectable()?;
+        self.manifest(volume, backup)?;
+        Ok(self.target.delete(&self.names.tombstone(volume, backup))?)
+    }
+}

@@ -1,0 +1,133 @@
+//! Where the objects of a vault are.
+
+use stillpoint_model::id::{BackupId, RunId, VaultId, VolumeId};
+use uuid::Uuid;
+
+use super::pack::PackId;
+use crate::target::ObjectName;
+
+/// The names of one vault's objects.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Names {
+    pub vault: VaultId,
+}
+
+/// What a name in a vault says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Named {
+    Keys(u32),
+    Run(BackupId, RunId),
+    Pack(PackId),
+    Index(RunId, u32),
+    Manifest(VolumeId, BackupId),
+    Tombstone(VolumeId, BackupId),
+    /// A pack that a later version marked.
+    Marked(PackId),
+}
+
+impl Names {
+    fn made(self, rest: std::fmt::Arguments<'_>) -> ObjectName {
+        ObjectName::made(format!("{}/{rest}", self.vault))
+    }
+
+    pub(crate) fn prefix(self, rest: &str) -> String {
+        format!("{}/{rest}", self.vault)
+    }
+
+    pub(crate) fn keys(self, generation: u32) -> ObjectName {
+        self.made(format_args!("keys/{generation:08x}"))
+    }
+
+    pub(crate) fn run(self, backup: BackupId, run: RunId) -> ObjectName {
+        self.made(format_args!("runs/{backup}/{run}"))
+    }
+
+    pub(crate) fn runs_of(self, backup: BackupId) -> String {
+        self.prefix(&format!("runs/{backup}/"))
+    }
+
+    pub(crate) fn pack(self, pack: PackId) -> ObjectName {
+        self.made(format_args!("packs/{}/{:08x}", pack.run, pack.seq))
+    }
+
+    pub(crate) fn packs_of(self, run: RunId) -> String {
+        self.prefix(&format!("packs/{run}/"))
+    }
+
+    pub(crate) fn index(self, run: RunId, seq: u32) -> ObjectName {
+        self.made(format_args!("index/{run}/{seq:08x}"))
+    }
+
+    pub(crate) fn indexes_of(self, run: RunId) -> String {
+        self.prefix(&format!("index/{run}/"))
+    }
+
+    pub(crate) fn manifest(self, volume: VolumeId, backup: BackupId) -> ObjectName {
+        self.made(format_args!("volumes/{volume}/{backup}.manifest"))
+    }
+
+    pub(crate) fn tombstone(self, volume: VolumeId, backup: BackupId) -> ObjectName {
+        self.made(format_args!("volumes/{volume}/{backup}.tombstone"))
+    }
+
+    pub(crate) fn volume(self, volume: VolumeId) -> String {
+        self.prefix(&format!("volumes/{volume}/"))
+    }
+
+    /// What a name says; none when it is no name of this vault's.
+    pub(crate) fn parse(self, name: &ObjectName) -> Option<Named> {
+        let rest = name.as_str().strip_prefix(&format!("{}/", self.vault))?;
+        let mut parts = rest.split('/');
+        let named = match (parts.next()?, parts.next()?, parts.next()) {
+            ("keys", generation, None) => Named::Keys(seq(generation)?),
+            ("runs", backup, Some(run)) => Named::Run(backup.parse().ok()?, run.parse().ok()?),
+            ("packs", run, Some(number)) => Named::Pack(pack(run, number)?),
+            ("condemned" | "quarantine", run, Some(number)) => Named::Marked(pack(run, number)?),
+            ("index", run, Some(number)) => Named::Index(run.parse().ok()?, seq(number)?),
+            ("volumes", volume, Some(file)) => {
+                let volume = volume.parse().ok()?;
+                if let Some(backup) = file.strip_suffix(".manifest") {
+                    Named::Manifest(volume, backup.parse().ok()?)
+                } else {
+                    Named::Tombstone(volume, file.strip_suffix(".tombstone")?.parse().ok()?)
+                }
+            }
+            _ => return None,
+        };
+        parts.next().is_none().then_some(named)
+    }
+}
+
+fn pack(run: &str, number: &str) -> Option<PackId> {
+    Some(PackId {
+        run: run.parse().ok()?,
+        seq: seq(number)?,
+    })
+}
+
+/// Eight lower-case hex digits: one spelling per number.
+fn seq(text: &str) -> Option<u32> {
+    super::hash::from_hex::<4>(text).map(u32::from_be_bytes)
+}
+
+macro_rules! id_bytes {
+    ($($id:ident),*) => {$(
+        impl IdBytes for $id {
+            fn to_bytes(self) -> [u8; 16] {
+                self.as_uuid().into_bytes()
+            }
+
+            fn of_bytes(bytes: [u8; 16]) -> Self {
+                Self::from_uuid(Uuid::from_bytes(bytes))
+            }
+        }
+    )*};
+}
+
+/// Ids as the 16 bytes that objects hold.
+pub(crate) trait IdBytes: Sized {
+    fn to_bytes(self) -> [u8; 16];
+    fn of_bytes(bytes: [u8; 16]) -> Self;
+}
+
+id_bytes!(BackupId, RunId, VaultId, VolumeId);

@@ -1,0 +1,48 @@
+//! Small objects about backups: the record of a run, the void that blocks its manifest while it
+//! is reaped, and tombstones.
+
+use stillpoint_model::Timestamp;
+use stillpoint_model::id::{RunId, VolumeId};
+
+use super::names::IdBytes;
+use super::wire::{Malformed, Reader, Writer};
+
+/// The longest of these objects.
+pub(crate) const MAX_NOTE_OBJECT_LEN: u64 = 4096;
+
+/// What a run does. Restores and checks get kinds of their own with collection.
+const KIND_BACKUP: u8 = 1;
+
+/// What these objects say: the run and the volume they are about, and when they were written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Note {
+    pub run_id: RunId,
+    pub volume_id: VolumeId,
+    pub at: Timestamp,
+}
+
+impl Note {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut w = Writer::default();
+        w.u8(KIND_BACKUP).raw(&[0; 7]).raw(&self.run_id.to_bytes());
+        w.raw(&self.volume_id.to_bytes()).i64(self.at.as_micros());
+        w.finish()
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut r = Reader::new(bytes);
+        if r.u8()? != KIND_BACKUP {
+            return Err(Malformed::Unknown("its kind"));
+        }
+        r.zeros(7)?;
+        let run_id = RunId::of_bytes(r.array()?);
+        let volume_id = VolumeId::of_bytes(r.array()?);
+        let at = Timestamp::from_micros(r.i64()?);
+        r.finish()?;
+        Ok(Self {
+            run_id,
+            volume_id,
+            at,
+        })
+    }
+}

@@ -1,0 +1,324 @@
+//! Storing the content of a volume: from its bytes to packs, an index and a tree.
+//!
+//! ```text
+//!  caller's thread                      workers         packer          uploader
+//!  read ─ zeros? ─ id ─ known? ─ frame ─> compress,  ─> seal into ─> put ─┐
+//!     ^                                   compare       a pack            │
+//!     └──── leaves whose packs are confirmed <────────────────────────────┘
+//! ```
+//!
+//! Every channel is bounded, so a slow target stops the reading. A leaf waits until every pack it
+//! names is confirmed; then it is stored, and its ancestors after it. Only subtrees that a changed
+//! range touches are visited; the rest is the parent's.
+
+mod dedup;
+mod leaf;
+mod pipeline;
+mod ranges;
+mod tree;
+
+use stillpoint_model::ByteCount;
+use stillpoint_model::id::RunId;
+use stillpoint_model::progress::Monitor;
+
+use crate::backup::BackupSpec;
+use crate::fetch::HeaderCache;
+use crate::format::CHUNK_LEN;
+use crate::format::hash::ContentHash;
+use crate::format::index::{Index, IndexFrame, IndexPack, prefix_of};
+use crate::format::manifest::{Manifest, chunks_of};
+use crate::format::names::IdBytes;
+use crate::format::object::{Class, Header};
+use crate::format::pack::Spot;
+use crate::format::tree::{FrameLoc, Interior, LEAF_LEVEL, NodeRef, chunks_at, top_level};
+use crate::volume::VolumeReader;
+use crate::{Error, Vault};
+use dedup::Dedup;
+use pipeline::{Feed, PackConfirmed};
+use ranges::{ChunkRanges, DataCursor};
+use tree::TreeWriter;
+
+/// An index object is written when it holds this many chunks (1 GiB of the volume).
+const INDEX_CHUNKS: usize = 1 << 16;
+
+/// What was stored.
+pub(crate) struct Ingested {
+    pub root: Option<NodeRef>,
+    pub content_hash: ContentHash,
+    pub changed: ByteCount,
+    pub stored: ByteCount,
+    pub bytes_read: ByteCount,
+}
+
+/// Stores a volume's content under a run whose record is in place.
+pub(crate) fn ingest(
+    vault: &Vault,
+    spec: &BackupSpec<'_>,
+    run_id: RunId,
+    parent: Option<&Manifest>,
+    source: &dyn VolumeReader,
+    monitor: &dyn Monitor,
+) -> Result<Ingested, Error> {
+    std::thread::scope(|scope| {
+        let feed = pipeline::start(scope, vault, run_id);
+        let mut ingest = Ingest::new(vault, spec, run_id, parent, source, monitor, feed)?;
+        // When this ends early, dropping the feed ends the threads, and the scope joins them.
+        let result = ingest.run(parent);
+        // An error further down the pipeline is the cause of the one seen here.
+        ingest.feed.failure().map_or(result, Err)
+    })
+}
+
+/// The state of the caller's thread.
+struct Ingest<'a> {
+    vault: &'a Vault,
+    source: &'a dyn VolumeReader,
+    monitor: &'a dyn Monitor,
+    run_id: RunId,
+    size: ByteCount,
+    chunks: u64,
+    changed: ChunkRanges,
+    data: DataCursor,
+    total: Option<ByteCount>,
+    headers: HeaderCache,
+    dedup: Dedup,
+    feed: Feed,
+    tree: TreeWriter<'a>,
+    index: Index,
+    index_chunks: usize,
+    index_seq: u32,
+    /// The frame that is being filled, and room to read into.
+    open_frame: Vec<u8>,
+    read_buf: Vec<u8>,
+    bytes_read: u64,
+    bytes_seen: u64,
+    chunks_changed: u64,
+    stored: ByteCount,
+}
+
+impl<'a> Ingest<'a> {
+    fn new(
+        vault: &'a Vault,
+        spec: &'a BackupSpec<'a>,
+        run_id: RunId,
+        parent: Option<&Manifest>,
+        source: &'a dyn VolumeReader,
+        monitor: &'a dyn Monitor,
+        feed: Feed,
+    ) -> Result<Self, Error> {
+        let size = source.size();
+        let changed = ChunkRanges::new(spec.changed, size, parent.map(|parent| parent.size));
+        Ok(Self {
+            vault,
+            source,
+            monitor,
+            run_id,
+            size,
+            chunks: chunks_of(size),
+            total: changed.bytes().or(Some(size)),
+            changed,
+            data: DataCursor::default(),
+            headers: HeaderCache::default(),
+            dedup: Dedup::new(vault)?,
+            feed,
+            tree: TreeWriter::new(vault, run_id),
+            index: Index {
+                volume_id: spec.volume_id,
+                backup_id: spec.backup_id,
+                packs: vec![],
+            },
+            index_chunks: 0,
+            index_seq: 0,
+            open_frame: vec![],
+            read_buf: vec![],
+            bytes_read: 0,
+            bytes_seen: 0,
+            chunks_changed: 0,
+            stored: ByteCount::ZERO,
+        })
+    }
+
+    fn run(&mut self, parent: Option<&Manifest>) -> Result<Ingested, Error> {
+        let level = top_level(self.chunks);
+        let old = match parent {
+            Some(parent) => self.align_parent(parent, level)?,
+            None => None,
+        };
+        self.visit(level, 0, old)?;
+        self.send_frame()?;
+        self.finish_feed()?;
+        let (root, tree_bytes) = self.tree.finish()?;
+        self.flush_index()?;
+        self.stored += tree_bytes;
+        let top = root.map_or(self.vault.keys.hasher.zero(level), |root| root.hash);
+        let clip = |chunks: u64| ByteCount::new(chunks * CHUNK_LEN as u64).min(self.size);
+        Ok(Ingested {
+            root,
+            content_hash: self.vault.keys.hasher.content(self.size.get(), level, top),
+            changed: clip(self.chunks_changed),
+            stored: self.stored,
+            bytes_read: ByteCount::new(self.bytes_read),
+        })
+    }
+
+    /// The parent's tree, as a tree of this volume's height.
+    fn align_parent(&mut self, parent: &Manifest, level: u8) -> Result<Option<NodeRef>, Error> {
+        let Some(mut at) = parent.root else {
+            return Ok(None);
+        };
+        let mut from = parent.level();
+        while from > level {
+            let node = self.vault.interior(&at, from, 0)?;
+            match node.children.first().copied().flatten() {
+                Some(first) => at = first,
+                None => return Ok(None),
+            }
+            from -= 1;
+        }
+        while from < level {
+            let mut node = Interior::empty();
+            node.children[0] = Some(at);
+            from += 1;
+            at = self.tree.store_interior(from, 0, &node)?;
+        }
+        Ok(Some(at))
+    }
+
+    fn visit(&mut self, level: u8, index: u64, old: Option<NodeRef>) -> Result<(), Error> {
+        let (start, end) = (index * chunks_at(level), (index + 1) * chunks_at(level));
+        if start >= self.chunks {
+            self.tree.child(None);
+            return Ok(());
+        }
+        if !self.changed.touches(start, end) {
+            self.tree.child(old);
+            return Ok(());
+        }
+        let end = end.min(self.chunks);
+        if self.changed.covers(start, end) && !self.data.any(self.source, start, end)? {
+            self.chunks_changed += old.map_or(0, |old| old.chunks);
+            self.advance((end - start) * CHUNK_LEN as u64)?;
+            self.tree.child(None);
+            return Ok(());
+        }
+        if level == LEAF_LEVEL {
+            return self.visit_leaf(index, old);
+        }
+        let read = old.map(|at| self.vault.interior(&at, level, index));
+        let (old, node) = match read {
+            Some(Ok(node)) => (old, node),
+            Some(Err(error)) => {
+                self.distrust(start, end, error)?;
+                (None, Interior::empty())
+            }
+            None => (None, Interior::empty()),
+        };
+        let children = node.children.clone();
+        self.tree.open(level, index, old, node);
+        for (child, number) in children.into_iter().zip(0_u64..) {
+            self.visit(level - 1, index * 64 + number, child)?;
+        }
+        self.tree.close();
+        self.settle()
+    }
+
+    /// A part of the parent that cannot be read heals here: its chunks are read from the source.
+    fn distrust(&mut self, start: u64, end: u64, error: Error) -> Result<(), Error> {
+        if !error.is_of_one_object() {
+            return Err(error);
+        }
+        tracing::warn!(%error, start, end, "a part of the parent is damaged; reading it anew");
+        self.changed.insert(start, end);
+        Ok(())
+    }
+
+    /// Says how far it is, and hears whether to stop.
+    fn advance(&mut self, bytes: u64) -> Result<(), Error> {
+        self.bytes_seen += bytes;
+        self.monitor
+            .progress(ByteCount::new(self.bytes_seen), self.total);
+        if self.monitor.is_cancelled() {
+            Err(Error::Cancelled)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Takes in what was confirmed, and stores the nodes that waited for it.
+    fn settle(&mut self) -> Result<(), Error> {
+        while let Some(confirmed) = self.feed.try_confirmed()? {
+            self.take_confirmed(confirmed)?;
+        }
+        let dedup = &self.dedup;
+        self.tree.advance(&|number| dedup.own_frame(number))
+    }
+
+    fn finish_feed(&mut self) -> Result<(), Error> {
+        self.feed.close();
+        while let Some(confirmed) = self.feed.wait_confirmed()? {
+            self.take_confirmed(confirmed)?;
+        }
+        let dedup = &self.dedup;
+        self.tree.advance(&|number| dedup.own_frame(number))
+    }
+
+    fn take_confirmed(&mut self, confirmed: PackConfirmed) -> Result<(), Error> {
+        let PackConfirmed { pack, len, frames } = confirmed;
+        self.stored += ByteCount::new(len.into());
+        let mut indexed = IndexPack {
+            seq: pack.seq,
+            len,
+            frames: vec![],
+        };
+        for (number, spot) in frames {
+            let ids = self.dedup.confirm(
+                number,
+                FrameLoc {
+                    pack,
+                    pack_len: len,
+                    spot,
+                },
+            );
+            self.index_chunks += ids.len();
+            let prefixes = ids.iter().map(prefix_of).collect();
+            indexed.frames.push(IndexFrame { spot, prefixes });
+        }
+        self.index.packs.push(indexed);
+        if self.index_chunks >= INDEX_CHUNKS {
+            self.flush_index()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Writes an index object. The first one is always written, even if it is empty: that it is
+    /// there says that the run was not reaped.
+    fn flush_index(&mut self) -> Result<(), Error> {
+        if self.index.packs.is_empty() && self.index_seq > 0 {
+            return Ok(());
+        }
+        let name = self.vault.names.index(self.run_id, self.index_seq);
+        let header = Header {
+            seq: self.index_seq,
+            ..self.vault.header(Class::Index, self.run_id.to_bytes())
+        };
+        let object = self.vault.seal(&name, &header, self.index.encode())?;
+        self.vault.target.put_new(&name, &object)?;
+        self.stored += ByteCount::new(object.len() as u64);
+        self.index.packs.clear();
+        self.index_chunks = 0;
+        self.index_seq += 1;
+        Ok(())
+    }
+}
+
+/// Where a chunk's frame is: in a pack that is known, or in one that this run is filling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum FrameAt {
+    Known(FrameLoc),
+    /// The number of this run's frame.
+    Own(u64),
+}
+
+/// A frame of this run by its number, and where in its pack it went.
+type Numbered = (u64, Spot);

@@ -1,0 +1,226 @@
+//! Taking back runs that did not commit, and finding what no manifest names.
+//!
+//! Whoever reaps a run has made sure that its fence is stale. The run itself may not know yet: it
+//! may have been stopped just before its manifest. So reaping first takes the manifest's name
+//! with a void, which is a conditional create like the manifest: exactly one of them gets it. If
+//! it is the manifest, the run committed and only its record goes. If it is the void, no manifest
+//! of this run can appear until everything of it is gone, and a run that puts one after that
+//! finds its first index object missing and takes the manifest away again.
+//!
+//! Crash anywhere: the record goes last, so the next reaping goes on where this one stopped.
+
+use std::collections::HashSet;
+
+use stillpoint_model::ErrorKind;
+use stillpoint_model::id::{BackupId, RunId, VolumeId};
+
+use crate::fetch::TreeVisitor;
+use crate::format::names::{IdBytes, Named};
+use crate::format::object::Class;
+use crate::format::pack::PackId;
+use crate::format::run::Note;
+use crate::format::tree::{Leaf, NodeRef};
+use crate::target::{ObjectName, list_each};
+use crate::{Error, Vault};
+
+/// What reaping a backup's runs came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reaped {
+    /// Runs that were taken back.
+    pub runs: usize,
+    /// Whether a run had committed: then the backup is there and was kept.
+    pub committed: bool,
+}
+
+/// What no manifest names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unreferenced {
+    /// Runs that are under way or crashed, with the backups they are for.
+    pub runs: Vec<(BackupId, RunId)>,
+    /// Packs and index objects of runs that are neither under way nor named by a manifest, and
+    /// packs that are no longer used.
+    pub objects: Vec<ObjectName>,
+    /// Objects whose names belong to no class of this version.
+    pub unknown: Vec<ObjectName>,
+}
+
+impl Vault {
+    /// Takes back every run for a backup that did not commit, and tidies up after one that did.
+    /// The caller has fenced them. Doing it again changes nothing.
+    pub fn reap_backup(&self, volume: VolumeId, backup: BackupId) -> Result<Reaped, Error> {
+        let mut runs = vec![];
+        let prefix = self.names.runs_of(backup);
+        list_each(&*self.target, &prefix, |entry| {
+            if let Some(Named::Run(_, run)) = self.names.parse(&entry.name) {
+                runs.push(run);
+            }
+            Ok::<_, Error>(())
+        })?;
+        let mut reaped = Reaped::default();
+        for run in runs {
+            match self.reap_run(volume, backup, run)? {
+                true => reaped.runs += 1,
+                false => reaped.committed = true,
+            }
+        }
+        self.target.abandon(&prefix)?;
+        if !reaped.committed {
+            reaped.committed = match self.manifest(volume, backup) {
+                Ok(_) => true,
+                Err(Error::BackupNotFound(_)) => false,
+                Err(error) => return Err(error),
+            };
+        }
+        Ok(reaped)
+    }
+
+    /// Takes one run back; false when it committed and was kept.
+    pub(crate) fn reap_run(
+        &self,
+        volume: VolumeId,
+        backup: BackupId,
+        run: RunId,
+    ) -> Result<bool, Error> {
+        self.require_collectable()?;
+        let name = self.names.manifest(volume, backup);
+        let voided = self.put_void(&name, volume, backup, run)?;
+        if !voided {
+            match self.manifest(volume, backup) {
+                Ok(manifest) if manifest.run_id == run => {
+                    self.target.delete(&self.names.run(backup, run))?;
+                    return Ok(false);
+                }
+                // Another run has the name: this one can never get it.
+                Ok(_) => {}
+                Err(Error::BackupNotFound(_)) => {
+                    return Err(Error::Internal(
+                        "two reapings of one backup at the same time",
+                    ));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.discard_objects(run)?;
+        if voided {
+            self.target.delete(&name)?;
+        }
+        self.target.delete(&self.names.run(backup, run))?;
+        Ok(true)
+    }
+
+    /// Puts a void where the manifest would be; false when the name is taken by anything but a
+    /// void of the same run.
+    fn put_void(
+        &self,
+        name: &ObjectName,
+        volume: VolumeId,
+        backup: BackupId,
+        run: RunId,
+    ) -> Result<bool, Error> {
+        let header = self.header(Class::Void, backup.to_bytes());
+        let note = Note {
+            run_id: run,
+            volume_id: volume,
+            at: self.env.now(),
+        };
+        let object = self.seal(name, &header, note.encode())?;
+        match self.target.put_new(name, &object) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::Conflict => Ok(self
+                .read_void(volume, backup)
+                .is_ok_and(|there| there.run_id == run)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    pub(crate) fn read_void(&self, volume: VolumeId, backup: BackupId) -> Result<Note, Error> {
+        self.read_note(
+            &self.names.manifest(volume, backup),
+            Class::Void,
+            backup.to_bytes(),
+        )
+    }
+
+    /// Removes everything of a run that never tried to commit.
+    pub(crate) fn discard_run(&self, backup: BackupId, run: RunId) -> Result<(), Error> {
+        self.discard_objects(run)?;
+        Ok(self.target.delete(&self.names.run(backup, run))?)
+    }
+
+    /// Removes a run's index objects, the first one first, then its packs.
+    fn discard_objects(&self, run: RunId) -> Result<(), Error> {
+        for prefix in [self.names.indexes_of(run), self.names.packs_of(run)] {
+            let mut names = vec![];
+            list_each(&*self.target, &prefix, |entry| {
+                names.push(entry.name);
+                Ok::<_, Error>(())
+            })?;
+            for name in names {
+                self.target.delete(&name)?;
+            }
+            self.target.abandon(&prefix)?;
+        }
+        Ok(())
+    }
+
+    /// Whether everything of a run was taken back: its first index object is the first to go.
+    pub(crate) fn is_reaped(&self, run: RunId) -> Result<bool, Error> {
+        match self.target.head(&self.names.index(run, 0)) {
+            Ok(_) => Ok(false),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Everything in the vault that no manifest names, deleted backups' manifests included. It
+    /// reads every manifest's tree and changes nothing.
+    pub fn unreferenced(&self) -> Result<Unreferenced, Error> {
+        let mut used = Used::default();
+        let mut committed = HashSet::new();
+        for (volume, backup) in self.list_names(None)?.manifests {
+            let manifest = match self.manifest(volume, backup) {
+                Err(Error::BackupNotFound(_)) => continue,
+                other => other?,
+            };
+            committed.insert(manifest.run_id);
+            if let Some(root) = &manifest.root {
+                self.walk_tree(manifest.level(), 0, root, &mut used)?;
+            }
+        }
+        let mut found = Unreferenced::default();
+        list_each(&*self.target, &self.names.prefix(""), |entry| {
+            match self.names.parse(&entry.name) {
+                Some(Named::Run(backup, run)) => found.runs.push((backup, run)),
+                Some(Named::Pack(pack)) if !used.packs.contains(&pack) => {
+                    found.objects.push(entry.name);
+                }
+                Some(Named::Index(run, _)) if !committed.contains(&run) => {
+                    found.objects.push(entry.name);
+                }
+                Some(_) => {}
+                None => found.unknown.push(entry.name),
+            }
+            Ok::<_, Error>(())
+        })?;
+        Ok(found)
+    }
+}
+
+#[derive(Default)]
+struct Used {
+    packs: HashSet<PackId>,
+    nodes: HashSet<(PackId, u32)>,
+}
+
+impl TreeVisitor for Used {
+    fn enter(&mut self, _level: u8, _index: u64, at: &NodeRef) -> Result<bool, Error> {
+        self.packs.insert(at.pack);
+        Ok(self.nodes.insert((at.pack, at.spot.offset)))
+    }
+
+    fn leaf(&mut self, _index: u64, _at: &NodeRef, leaf: Leaf) -> Result<(), Error> {
+        self.packs
+            .extend(leaf.frames.iter().map(|frame| frame.pack));
+        Ok(())
+    }
+}

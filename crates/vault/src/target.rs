@@ -1,0 +1,144 @@
+//! Where objects are kept: the few things a vault asks of a directory, an NFS mount or a bucket.
+//!
+//! A target stores immutable objects under names. It promises four things, which [`probe`]
+//! tries before a target is used and the conformance suite tries harder:
+//!
+//! - [`Target::put_new`] stores the whole object or nothing, durably, and never replaces one:
+//!   of several at once exactly one wins;
+//! - what was put is read back and listed at once, by everybody;
+//! - a listing names every object that was there throughout it;
+//! - a deleted object is gone at once.
+//!
+//! It promises nothing about times, link counts or order of arrival, and nobody asks.
+
+mod fault;
+mod local;
+mod memory;
+mod name;
+mod probe;
+
+#[cfg(test)]
+mod conformance;
+
+use std::io;
+
+use stillpoint_model::{ByteCount, ByteRange, ErrorKind};
+
+pub use fault::{Fault, FaultTarget};
+pub use local::LocalTarget;
+pub use memory::MemoryTarget;
+pub use name::{InvalidName, ObjectName};
+pub use probe::probe;
+
+use crate::error::kind_of_io;
+
+/// A store of immutable objects. All calls block; all may be made from several threads.
+pub trait Target: Send + Sync {
+    /// Stores a new object. `Conflict` when the name is taken, whatever it holds.
+    /// After any other error the object may or may not be there.
+    fn put_new(&self, name: &ObjectName, bytes: &[u8]) -> Result<(), TargetError>;
+
+    /// Reads exactly `range` of an object; `NotFound` without the object, `Corrupt` when it ends
+    /// before the range does.
+    fn get(&self, name: &ObjectName, range: ByteRange) -> Result<Vec<u8>, TargetError>;
+
+    /// The length of an object.
+    fn head(&self, name: &ObjectName) -> Result<ByteCount, TargetError>;
+
+    /// At most `limit` objects whose names start with `prefix` and sort after `after`, by name in
+    /// byte order. A prefix is empty or ends with `/`.
+    fn list(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<ListPage, TargetError>;
+
+    /// Removes an object. Removing what is not there is no error.
+    fn delete(&self, name: &ObjectName) -> Result<(), TargetError>;
+
+    /// Drops what interrupted puts under a prefix left behind, where that can happen. The caller
+    /// knows that nobody puts anything there.
+    fn abandon(&self, _prefix: &str) -> Result<(), TargetError> {
+        Ok(())
+    }
+}
+
+/// One object of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListEntry {
+    /// Its name.
+    pub name: ObjectName,
+    /// Its length.
+    pub len: ByteCount,
+}
+
+/// A part of a listing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListPage {
+    /// The objects, by name.
+    pub entries: Vec<ListEntry>,
+    /// Whether there may be more after the last of them.
+    pub more: bool,
+}
+
+/// An error of a target: what was tried, on what, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{action} {name}: {kind}")]
+pub struct TargetError {
+    action: &'static str,
+    name: String,
+    kind: ErrorKind,
+    #[source]
+    source: Option<io::Error>,
+}
+
+impl TargetError {
+    /// An error without a cause from the system.
+    pub fn new(action: &'static str, name: impl ToString, kind: ErrorKind) -> Self {
+        Self {
+            action,
+            name: name.to_string(),
+            kind,
+            source: None,
+        }
+    }
+
+    /// An error from the system.
+    pub fn from_io(action: &'static str, name: impl ToString, source: io::Error) -> Self {
+        Self {
+            action,
+            name: name.to_string(),
+            kind: kind_of_io(&source),
+            source: Some(source),
+        }
+    }
+
+    /// What the caller should do.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+}
+
+/// How many names one call of a listing asks for.
+const PAGE: usize = 1000;
+
+/// Calls `visit` for every object under a prefix, by name, page by page.
+pub(crate) fn list_each<E: From<TargetError>>(
+    target: &dyn Target,
+    prefix: &str,
+    mut visit: impl FnMut(ListEntry) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut after: Option<String> = None;
+    loop {
+        let page = target.list(prefix, after.as_deref(), PAGE)?;
+        let last = page.entries.last().map(|entry| entry.name.to_string());
+        for entry in page.entries {
+            visit(entry)?;
+        }
+        match last {
+            Some(last) if page.more => after = Some(last),
+            _ => return Ok(()),
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! A target that fails on purpose, so that tests can crash a vault at every call.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use stillpoint_model::{ByteCount, ByteRange, ErrorKind};
+
+use super::{ListPage, ObjectName, Target, TargetError};
+
+/// What happens at the chosen call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The call fails and changes nothing; the next ones work.
+    FailBefore,
+    /// The call takes effect and is reported as failed; the next ones work.
+    FailAfter,
+    /// The call and all after it fail and change nothing: the process died before it.
+    CrashBefore,
+    /// The call takes effect, then it and all after it fail: the process died after it.
+    CrashAfter,
+    /// The call and all after it that would store something find no space left.
+    FullFrom,
+}
+
+/// Passes calls on to another target, counts them, and fails at the N-th.
+pub struct FaultTarget {
+    inner: Arc<dyn Target>,
+    fault: Option<(u64, Fault)>,
+    calls: AtomicU64,
+    down: AtomicBool,
+}
+
+impl FaultTarget {
+    /// Counts calls only.
+    pub fn counting(inner: Arc<dyn Target>) -> Self {
+        Self {
+            inner,
+            fault: None,
+            calls: AtomicU64::new(0),
+            down: AtomicBool::new(false),
+        }
+    }
+
+    /// Has `fault` happen at the `nth` call, counted from zero.
+    pub fn new(inner: Arc<dyn Target>, nth: u64, fault: Fault) -> Self {
+        Self {
+            fault: Some((nth, fault)),
+            ..Self::counting(inner)
+        }
+    }
+
+    /// How many calls were made.
+    pub fn calls(&self) -> u64 {
+        self.calls.load(Ordering::SeqCst)
+    }
+
+    fn call<T>(
+        &self,
+        action: &'static str,
+        name: &str,
+        stores: bool,
+        run: impl FnOnce() -> Result<T, TargetError>,
+    ) -> Result<T, TargetError> {
+        let now = self.calls.fetch_add(1, Ordering::SeqCst);
+        let failed = || TargetError::new(action, name, ErrorKind::Retry);
+        if self.down.load(Ordering::SeqCst) {
+            return Err(failed());
+        }
+        match self.fault {
+            Some((nth, Fault::FullFrom)) if now >= nth && stores => {
+                Err(TargetError::new(action, name, ErrorKind::Full))
+            }
+            Some((nth, fault)) if now == nth => match fault {
+                Fault::FailBefore => Err(failed()),
+                Fault::FailAfter => run().and(Err(failed())),
+                Fault::CrashBefore => {
+                    self.down.store(true, Ordering::SeqCst);
+                    Err(failed())
+                }
+                Fault::CrashAfter => {
+                    self.down.store(true, Ordering::SeqCst);
+                    run().and(Err(failed()))
+                }
+                Fault::FullFrom => run(),
+            },
+            _ => run(),
+        }
+    }
+}
+
+impl Target for FaultTarget {
+    fn put_new(&self, name: &ObjectName, bytes: &[u8]) -> Result<(), TargetError> {
+        self.call("put", name.as_str(), true, || {
+            self.inner.put_new(name, bytes)
+        })
+    }
+
+    fn get(&self, name: &ObjectName, range: ByteRange) -> Result<Vec<u8>, TargetError> {
+        self.call("get", name.as_str(), false, || self.inner.get(name, range))
+    }
+
+    fn head(&self, name: &ObjectName) -> Result<ByteCount, TargetError> {
+        self.call("head", name.as_str(), false, || self.inner.head(name))
+    }
+
+    fn list(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<ListPage, TargetError> {
+        self.call("list", prefix, false, || {
+            self.inner.list(prefix, after, limit)
+        })
+    }
+
+    fn delete(&self, name: &ObjectName) -> Result<(), TargetError> {
+        self.call("delete", name.as_str(), false, || self.inner.delete(name))
+    }
+
+    fn abandon(&self, prefix: &str) -> Result<(), TargetError> {
+        self.call("abandon", prefix, false, || self.inner.abandon(prefix))
+    }
+}

@@ -1,0 +1,299 @@
+//! Objects as files in a directory.
+//!
+//! A put writes an unnamed file (`O_TMPFILE`), fsyncs it, links it to its name, which fails when
+//! the name is taken, and fsyncs the directory. A process that dies before the link leaves
+//! nothing; after it, the whole object. Where the file system has no unnamed files, a file
+//! `.NAME.N.part` beside the object takes their place; listings pass over it and
+//! [`Target::abandon`] removes what a crash left of it. Directories come with the first object in
+//! them and go with the last. Nothing here looks at times or link counts.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use stillpoint_model::{ByteCount, ByteRange, ErrorKind};
+
+use super::{ListEntry, ListPage, ObjectName, Target, TargetError};
+
+/// How often a put starts over because somebody else removed the directory under it.
+const PUT_ATTEMPTS: usize = 16;
+
+/// A directory of objects.
+#[derive(Debug)]
+pub struct LocalTarget {
+    root: PathBuf,
+}
+
+impl LocalTarget {
+    /// Uses an existing directory.
+    pub fn open(root: impl Into<PathBuf>) -> Result<Self, TargetError> {
+        let root = root.into();
+        match fs::metadata(&root) {
+            Ok(meta) if meta.is_dir() => Ok(Self { root }),
+            Ok(_) => Err(TargetError::new("open", root.display(), ErrorKind::Invalid)),
+            Err(error) => Err(TargetError::from_io("open", root.display(), error)),
+        }
+    }
+
+    /// Where it is.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    /// Makes the directories above `path`, each durable before anything is put into it.
+    fn make_parents(&self, dir: &Path) -> io::Result<()> {
+        if dir == self.root || dir.is_dir() {
+            return Ok(());
+        }
+        let parent = dir.parent().unwrap_or(&self.root);
+        self.make_parents(parent)?;
+        match fs::create_dir(dir) {
+            Ok(()) => sync_dir(parent),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn put(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let dir = path.parent().unwrap_or(&self.root);
+        self.make_parents(dir)?;
+        match write_unnamed(dir, bytes) {
+            Ok(file) => link_unnamed(&file, path)?,
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR) => {
+                put_named(dir, path, bytes)?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        sync_dir(dir)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other?,
+        }
+        let mut dir = path.parent().unwrap_or(&self.root);
+        while dir != self.root && fs::remove_dir(dir).is_ok() {
+            dir = dir.parent().unwrap_or(&self.root);
+        }
+        match sync_dir(dir) {
+            // Somebody else's delete took the directory away: its parent was synced by them.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+}
+
+/// Writes a file that has no name yet, durably.
+fn write_unnamed(dir: &Path, bytes: &[u8]) -> Result<File, rustix::io::Errno> {
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(dir, flags, Mode::from_raw_mode(0o400))?);
+    let io_errno = |error: io::Error| {
+        rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO)
+    };
+    file.write_all_at(bytes, 0).map_err(io_errno)?;
+    file.sync_all().map_err(io_errno)?;
+    Ok(file)
+}
+
+fn link_unnamed(file: &File, path: &Path) -> io::Result<()> {
+    let from = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
+    rustix::fs::linkat(CWD, from, CWD, path, AtFlags::SYMLINK_FOLLOW)?;
+    Ok(())
+}
+
+/// The way of file systems without unnamed files.
+fn put_named(dir: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let base = path
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let mut attempt = 0_u64;
+    let (part, file) = loop {
+        let part = dir.join(format!(".{base}.{attempt}.part"));
+        match File::create_new(&part) {
+            Ok(file) => break (part, file),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => attempt += 1,
+            Err(error) => return Err(error),
+        }
+    };
+    let linked = file
+        .write_all_at(bytes, 0)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::hard_link(&part, path));
+    let removed = fs::remove_file(&part);
+    linked.and(removed)
+}
+
+fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+impl Target for LocalTarget {
+    fn put_new(&self, name: &ObjectName, bytes: &[u8]) -> Result<(), TargetError> {
+        let path = self.path(name.as_str());
+        let mut last = None;
+        for _ in 0..PUT_ATTEMPTS {
+            match self.put(&path, bytes) {
+                Ok(()) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => last = Some(error),
+                Err(error) => return Err(TargetError::from_io("put", name, error)),
+            }
+        }
+        let error = last.unwrap_or_else(|| io::Error::from(io::ErrorKind::NotFound));
+        Err(TargetError::from_io("put", name, error))
+    }
+
+    fn get(&self, name: &ObjectName, range: ByteRange) -> Result<Vec<u8>, TargetError> {
+        let failed = |error| TargetError::from_io("get", name, error);
+        let file = File::open(self.path(name.as_str())).map_err(failed)?;
+        // The length is checked before anything of that size is allocated.
+        if file.metadata().map_err(failed)?.len() < range.end() {
+            return Err(TargetError::new("get", name, ErrorKind::Corrupt));
+        }
+        let len = usize::try_from(range.len)
+            .map_err(|_| TargetError::new("get", name, ErrorKind::Invalid))?;
+        let mut bytes = vec![0; len];
+        file.read_exact_at(&mut bytes, range.offset)
+            .map_err(failed)?;
+        Ok(bytes)
+    }
+
+    fn head(&self, name: &ObjectName) -> Result<ByteCount, TargetError> {
+        match fs::symlink_metadata(self.path(name.as_str())) {
+            Ok(meta) if meta.is_file() => Ok(ByteCount::new(meta.len())),
+            Ok(_) => Err(TargetError::new("head", name, ErrorKind::NotFound)),
+            Err(error) => Err(TargetError::from_io("head", name, error)),
+        }
+    }
+
+    fn list(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<ListPage, TargetError> {
+        let mut walk = Walk {
+            root: &self.root,
+            after: after.unwrap_or(""),
+            limit,
+            found: vec![],
+        };
+        walk.dir(prefix)
+            .map_err(|error| TargetError::from_io("list", prefix, error))?;
+        let more = walk.found.len() > limit;
+        walk.found.truncate(limit);
+        Ok(ListPage {
+            entries: walk.found,
+            more,
+        })
+    }
+
+    fn delete(&self, name: &ObjectName) -> Result<(), TargetError> {
+        self.remove(&self.path(name.as_str()))
+            .map_err(|error| TargetError::from_io("delete", name, error))
+    }
+
+    fn abandon(&self, prefix: &str) -> Result<(), TargetError> {
+        let failed = |error| TargetError::from_io("abandon", prefix, error);
+        let dir = self.path(prefix);
+        let entries = match fs::read_dir(&dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other.map_err(failed)?,
+        };
+        for entry in entries {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if name.starts_with('.') && name.ends_with(".part") {
+                self.remove(&entry.path()).map_err(failed)?;
+            }
+        }
+        // A put that died between its directory and its object left the directory.
+        let mut dir = dir.as_path();
+        while dir != self.root && dir.starts_with(&self.root) && fs::remove_dir(dir).is_ok() {
+            dir = dir.parent().unwrap_or(&self.root);
+        }
+        Ok(())
+    }
+}
+
+/// Lists in the byte order of whole names: a directory sorts as its name and a slash.
+struct Walk<'a> {
+    root: &'a Path,
+    after: &'a str,
+    limit: usize,
+    found: Vec<ListEntry>,
+}
+
+impl Walk<'_> {
+    /// Lists `prefix`, which is empty or ends with a slash.
+    fn dir(&mut self, prefix: &str) -> io::Result<()> {
+        for name in self.children(prefix)? {
+            if self.found.len() > self.limit {
+                break;
+            }
+            if name.ends_with('/') {
+                // Everything below sorts before `after` unless `after` is below or before it.
+                if name.as_str() > self.after || self.after.starts_with(&name) {
+                    self.dir(&name)?;
+                }
+            } else if name.as_str() > self.after {
+                self.file(name)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, name: String) -> io::Result<()> {
+        let Ok(name) = ObjectName::new(name) else {
+            return Ok(());
+        };
+        match fs::symlink_metadata(self.root.join(name.as_str())) {
+            Ok(meta) if meta.is_file() => {
+                self.found.push(ListEntry {
+                    name,
+                    len: ByteCount::new(meta.len()),
+                });
+                Ok(())
+            }
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn children(&self, prefix: &str) -> io::Result<Vec<String>> {
+        let entries = match fs::read_dir(self.root.join(prefix)) {
+            // A directory that went away held nothing that was there throughout. The root is
+            // another matter: a missing mount must never look like an empty target.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !prefix.is_empty() => {
+                fs::metadata(self.root)?;
+                return Ok(vec![]);
+            }
+            other => other?,
+        };
+        let mut names = vec![];
+        for entry in entries {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().into_string() else {
+                continue;
+            };
+            if name.starts_with('.') {
+                continue;
+            }
+            let slash = if entry.file_type()?.is_dir() { "/" } else { "" };
+            names.push(format!("{prefix}{name}{slash}"));
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+}

@@ -1,0 +1,332 @@
+//! Making and opening a vault.
+
+use std::sync::Arc;
+
+use stillpoint_model::id::{AccountId, VaultId, VolumeId};
+use stillpoint_model::{ByteRange, Env, ErrorKind};
+
+use crate::Error;
+use crate::format::names::{IdBytes, Named, Names};
+use crate::format::object::{Class, Flags, Header, open_object, seal_object};
+use crate::format::wire::Malformed;
+use crate::format::{AccountKey, KEY_OBJECT_LEN, KeyId, KeyObject, RootKey, VaultKeys};
+use crate::target::{ObjectName, Target, list_each};
+
+/// Whose vault it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VaultSpec {
+    /// The vault.
+    pub vault_id: VaultId,
+    /// The account that it belongs to. Shown when keys are rescued; decides nothing here.
+    pub account_id: AccountId,
+}
+
+/// How much memory and how many threads a backup or a restore may use, and how hard it presses.
+///
+/// At the default a backup peaks at about 40 MiB: two packs of 8 MiB (one filling, one on its
+/// way), at most ten frames of 1 MiB in flight, the index of 9 MiB and its caches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tuning {
+    /// The level of zstd.
+    pub zstd_level: i32,
+    /// Threads that compress, or that fetch and decompress.
+    pub workers: usize,
+    /// A pack is full at this length, in bytes.
+    pub pack_len: usize,
+    /// The most entries of the index in memory, 16 bytes each. Beyond, the index is sampled and
+    /// finds fewer of the chunks that moved.
+    pub index_entries: usize,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            zstd_level: 3,
+            workers: 2,
+            pack_len: 8 << 20,
+            index_entries: 450_000,
+        }
+    }
+}
+
+/// An open vault. Cheap to clone; every call may be made from any thread. All calls block.
+#[derive(Clone)]
+pub struct Vault {
+    pub(crate) target: Arc<dyn Target>,
+    pub(crate) env: Arc<dyn Env>,
+    pub(crate) keys: Arc<VaultKeys>,
+    pub(crate) names: Names,
+    pub(crate) tuning: Tuning,
+    account_id: AccountId,
+    /// The generation of the keys object that opened it, and a hash of its bytes.
+    opened_with: (u32, [u8; 32]),
+}
+
+impl std::fmt::Debug for Vault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Vault({})", self.names.vault)
+    }
+}
+
+impl Vault {
+    /// Makes a vault under new keys. `VaultExists` when it is there already.
+    pub fn create(
+        target: Arc<dyn Target>,
+        spec: VaultSpec,
+        root: &RootKey,
+        account: &AccountKey,
+        env: Arc<dyn Env>,
+    ) -> Result<Self, Error> {
+        let id = spec.vault_id.to_bytes();
+        let names = Names {
+            vault: spec.vault_id,
+        };
+        let mut salt = [0; 16];
+        env.fill_random(&mut salt);
+        let secret = RootSecret::random(&*env);
+        let object = KeyObject {
+            header: Header {
+                seq: 1,
+                ..Header::new(Class::Keys, id, id, salt)
+            },
+            account_id: spec.account_id,
+            root_key_id: root.id(),
+        };
+        let name = names.keys(1);
+        let bytes = object
+            .seal(root, account, &secret.0)
+            .map_err(|what| damaged(&name, what))?;
+        match target.put_new(&name, &bytes) {
+            Ok(()) => Self::open(target, spec.vault_id, root, env),
+            Err(error) if error.kind() == ErrorKind::Conflict => {
+                Err(Error::VaultExists(spec.vault_id))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Opens a vault. `VaultNotFound`, or `WrongKey` with the name of the key that is needed.
+    pub fn open(
+        target: Arc<dyn Target>,
+        vault_id: VaultId,
+        root: &RootKey,
+        env: Arc<dyn Env>,
+    ) -> Result<Self, Error> {
+        let names = Names { vault: vault_id };
+        let mut generations = vec![];
+        list_each(&*target, &names.prefix("keys/"), |entry| {
+            if let Some(Named::Keys(generation)) = names.parse(&entry.name) {
+                generations.push((generation, entry.len.get()));
+            }
+            Ok::<_, Error>(())
+        })?;
+        let mut failure = Error::VaultNotFound(vault_id);
+        for (generation, len) in generations.into_iter().rev() {
+            let name = names.keys(generation);
+            match read_keys(&*target, &name, len, vault_id, generation, root) {
+                Ok((object, keys, hash)) => {
+                    return Ok(Self {
+                        target,
+                        env,
+                        keys: Arc::new(keys),
+                        names,
+                        tuning: Tuning::default(),
+                        account_id: object.account_id,
+                        opened_with: (generation, hash),
+                    });
+                }
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+
+    /// Opens a vault, or makes it with a new account key when it is not there. Doing it twice,
+    /// even at the same time, is doing it once.
+    pub fn open_or_create(
+        target: Arc<dyn Target>,
+        spec: VaultSpec,
+        root: &RootKey,
+        env: Arc<dyn Env>,
+    ) -> Result<Self, Error> {
+        let open = || Self::open(target.clone(), spec.vault_id, root, env.clone());
+        match open() {
+            Err(Error::VaultNotFound(_)) => {}
+            other => return other,
+        }
+        let account = AccountKey::generate(&*env);
+        match Self::create(target.clone(), spec, root, &account, env.clone()) {
+            Err(Error::VaultExists(_)) => open(),
+            other => other,
+        }
+    }
+
+    /// The same vault, used with other settings.
+    #[must_use]
+    pub fn with_tuning(self, tuning: Tuning) -> Self {
+        Self { tuning, ..self }
+    }
+
+    /// The vault's id.
+    pub fn id(&self) -> VaultId {
+        self.names.vault
+    }
+
+    /// The account it belongs to.
+    pub fn account_id(&self) -> AccountId {
+        self.account_id
+    }
+
+    /// The prefix in the target under which everything of one volume is.
+    pub fn volume_prefix(&self, volume_id: VolumeId) -> String {
+        self.names.volume(volume_id)
+    }
+
+    /// Refuses when writing needs something unknown here.
+    pub(crate) fn require_writable(&self) -> Result<(), Error> {
+        self.require(self.keys.flags.write, "a feature needed to write")
+    }
+
+    /// Refuses when deleting needs something unknown here.
+    pub(crate) fn require_collectable(&self) -> Result<(), Error> {
+        self.require(
+            self.keys.flags.write | self.keys.flags.collect,
+            "a feature needed to delete",
+        )
+    }
+
+    fn require(&self, flags: u32, what: &'static str) -> Result<(), Error> {
+        if flags == 0 {
+            return Ok(());
+        }
+        Err(Error::Unsupported {
+            object: self.names.keys(1),
+            what,
+        })
+    }
+
+    pub(crate) fn header(&self, class: Class, id: [u8; 16]) -> Header {
+        let mut salt = [0; 16];
+        self.env.fill_random(&mut salt);
+        Header::new(class, self.keys.vault, id, salt)
+    }
+
+    /// Seals a small object.
+    pub(crate) fn seal(
+        &self,
+        name: &ObjectName,
+        header: &Header,
+        body: Vec<u8>,
+    ) -> Result<Vec<u8>, Error> {
+        self.keys
+            .object(header)
+            .and_then(|key| seal_object(&key, header, body))
+            .map_err(|what| damaged(name, what))
+    }
+
+    /// Reads a small object of known class and id, at most `max_len` long, and gives its body.
+    pub(crate) fn read_object(
+        &self,
+        name: &ObjectName,
+        class: Class,
+        id: [u8; 16],
+        seq: u32,
+        max_len: u64,
+    ) -> Result<Vec<u8>, Error> {
+        let len = self.target.head(name)?.get();
+        if len > max_len {
+            return Err(damaged(name, Malformed::Wrong("it is too long")));
+        }
+        let mut bytes = self.target.get(name, ByteRange::new(0, len))?;
+        let wanted = Header {
+            seq,
+            ..Header::new(class, self.keys.vault, id, [0; 16])
+        };
+        Header::expect(&bytes, &wanted)
+            .and_then(|header| self.keys.object(&header))
+            .and_then(|key| open_object(&key, &mut bytes))
+            .map_err(|what| damaged(name, what))
+    }
+}
+
+impl Vault {
+    /// Reads a generation of the keys object again. The one that opened this vault must be what
+    /// it was then; of another only the clear part can be proven without the root key.
+    pub(crate) fn check_keys(&self, generation: u32, len: u64) -> Result<(), Error> {
+        let name = self.names.keys(generation);
+        if len != KEY_OBJECT_LEN as u64 {
+            return Err(damaged(&name, Malformed::Wrong("it has the wrong length")));
+        }
+        let bytes = self.target.get(&name, ByteRange::new(0, len))?;
+        KeyObject::decode(&bytes, self.names.vault).map_err(|what| damaged(&name, what))?;
+        let (opened_with, hash) = self.opened_with;
+        if opened_with == generation && hash != *blake3::hash(&bytes).as_bytes() {
+            return Err(damaged(
+                &name,
+                Malformed::Wrong("it changed since it was opened"),
+            ));
+        }
+        Ok(())
+    }
+}
+
+struct RootSecret(zeroize::Zeroizing<[u8; 32]>);
+
+impl RootSecret {
+    fn random(env: &dyn Env) -> Self {
+        let mut bytes = zeroize::Zeroizing::new([0; 32]);
+        env.fill_random(&mut *bytes);
+        Self(bytes)
+    }
+}
+
+fn read_keys(
+    target: &dyn Target,
+    name: &ObjectName,
+    len: u64,
+    vault_id: VaultId,
+    generation: u32,
+    root: &RootKey,
+) -> Result<(KeyObject, VaultKeys, [u8; 32]), Error> {
+    if len != KEY_OBJECT_LEN as u64 {
+        return Err(damaged(name, Malformed::Wrong("it has the wrong length")));
+    }
+    let bytes = target.get(name, ByteRange::new(0, len))?;
+    let object = KeyObject::decode(&bytes, vault_id).map_err(|what| damaged(name, what))?;
+    if object.header.seq != generation {
+        return Err(damaged(name, Malformed::Wrong("it is another object")));
+    }
+    if object.root_key_id != root.id() {
+        let (needed, given): (KeyId, KeyId) = (object.root_key_id, root.id());
+        return Err(Error::WrongKey {
+            vault_id,
+            needed,
+            given,
+        });
+    }
+    let keys = object
+        .open(&bytes, root)
+        .map_err(|what| damaged(name, what))?;
+    Ok((object, keys, *blake3::hash(&bytes).as_bytes()))
+}
+
+/// The error of an object that is not what it should be.
+pub(crate) fn damaged(object: &ObjectName, what: Malformed) -> Error {
+    let object = object.clone();
+    match what {
+        Malformed::Wrong(what) => Error::Corrupt { object, what },
+        Malformed::Unknown(what) => Error::Unsupported { object, what },
+    }
+}
+
+impl Flags {
+    /// Everything that a vault's flags can ask for, at once.
+    #[cfg(test)]
+    pub(crate) fn all(bit: u32) -> Self {
+        Self {
+            read: bit,
+            write: bit,
+            collect: bit,
+        }
+    }
+}
