@@ -107,9 +107,12 @@ pub async fn operation_insert(tx: &mut Tx, run: &Run) -> Result<()> {
 
 /// One operation.
 pub async fn operation_by_id(conn: &mut Conn, id: OperationId) -> Result<Option<Operation>> {
-    let row = sql!(concat!("SELECT ", columns!(), " FROM operations WHERE id = $1"), id)
-        .fetch_optional(conn)
-        .await?;
+    let row = sql!(
+        concat!("SELECT ", columns!(), " FROM operations WHERE id = $1"),
+        id
+    )
+    .fetch_optional(conn)
+    .await?;
     row.as_ref().map(operation_of).transpose()
 }
 
@@ -358,7 +361,9 @@ pub async fn operation_due(
     )
     .fetch_all(conn)
     .await?;
-    rows.iter().map(|row| Columns::of("operation", row).parse()).collect()
+    rows.iter()
+        .map(|row| Columns::of("operation", row).parse())
+        .collect()
 }
 
 /// When the next operation is due.
@@ -366,5 +371,19 @@ pub async fn operation_next_due(conn: &mut Conn) -> Result<Option<Timestamp>> {
     let row = sqlx::query("SELECT MIN(due_at) FROM operations WHERE due_at IS NOT NULL")
         .fetch_one(conn)
         .await?;
-    Ok(row.try_get::<Option<i64>, _>(0)?.map(Timestamp::from_micros))
+    Ok(row
+        .try_get::<Option<i64>, _>(0)?
+        .map(Timestamp::from_micros))
+}
+
+/// Releases volumes whose operation is over or unknown. Answers how many there were.
+pub async fn operation_release_loose(tx: &mut Tx) -> Result<u64> {
+    let done = sqlx::query(
+        "UPDATE volumes SET active_operation_id = NULL, version = version + 1 \
+         WHERE active_operation_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM operations o \
+         WHERE o.id = volumes.active_operation_id AND o.finished_at IS NULL)",
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(done.rows_affected())
 }

@@ -44,9 +44,12 @@ fn tasks(rows: &[AnyRow]) -> Result<Vec<Task>> {
 
 /// One task.
 pub async fn task_by_id(conn: &mut Conn, id: TaskId) -> Result<Option<Task>> {
-    let row = sql!(concat!("SELECT ", columns!(), " FROM tasks t WHERE t.id = $1"), id.as_uuid())
-        .fetch_optional(conn)
-        .await?;
+    let row = sql!(
+        concat!("SELECT ", columns!(), " FROM tasks t WHERE t.id = $1"),
+        id.as_uuid()
+    )
+    .fetch_optional(conn)
+    .await?;
     row.as_ref().map(task).transpose()
 }
 
@@ -95,17 +98,15 @@ pub async fn task_update(tx: &mut Tx, task: &Task) -> Result<()> {
 
 /// Removes a task that is over.
 pub async fn task_delete(tx: &mut Tx, id: TaskId) -> Result<()> {
-    sql!("DELETE FROM tasks WHERE id = $1", id.as_uuid()).execute(&mut **tx).await?;
+    sql!("DELETE FROM tasks WHERE id = $1", id.as_uuid())
+        .execute(&mut **tx)
+        .await?;
     Ok(())
 }
 
 /// The task that a node should do next: in one of its pools, due, the oldest first; the upkeep
 /// of a pool only when nothing else is to be done there.
-pub async fn task_next(
-    conn: &mut Conn,
-    node_id: NodeId,
-    now: Timestamp,
-) -> Result<Option<Task>> {
+pub async fn task_next(conn: &mut Conn, node_id: NodeId, now: Timestamp) -> Result<Option<Task>> {
     let row = sql!(
         concat!(
             "SELECT ",
@@ -140,7 +141,9 @@ pub async fn task_next_due(
     )
     .fetch_one(conn)
     .await?;
-    Ok(row.try_get::<Option<i64>, _>(0)?.map(Timestamp::from_micros))
+    Ok(row
+        .try_get::<Option<i64>, _>(0)?
+        .map(Timestamp::from_micros))
 }
 
 /// What a node has in hand.
@@ -190,13 +193,19 @@ pub async fn task_next_loose_end(conn: &mut Conn) -> Result<Option<Timestamp>> {
     )
     .fetch_one(conn)
     .await?;
-    Ok(row.try_get::<Option<i64>, _>(0)?.map(Timestamp::from_micros))
+    Ok(row
+        .try_get::<Option<i64>, _>(0)?
+        .map(Timestamp::from_micros))
 }
 
 /// The upkeep of a pool that is waiting or under way.
 pub async fn task_upkeep(conn: &mut Conn, pool_id: PoolId) -> Result<Option<Task>> {
     let row = sql!(
-        concat!("SELECT ", columns!(), " FROM tasks t WHERE t.role = 'upkeep' AND t.pool_id = $1"),
+        concat!(
+            "SELECT ",
+            columns!(),
+            " FROM tasks t WHERE t.role = 'upkeep' AND t.pool_id = $1"
+        ),
         pool_id
     )
     .fetch_optional(conn)
@@ -206,9 +215,13 @@ pub async fn task_upkeep(conn: &mut Conn, pool_id: PoolId) -> Result<Option<Task
 
 /// Every task there is, the oldest first: what a test or an operator looks at.
 pub async fn task_list(conn: &mut Conn) -> Result<Vec<Task>> {
-    let rows = sqlx::query(concat!("SELECT ", columns!(), " FROM tasks t ORDER BY t.id"))
-        .fetch_all(conn)
-        .await?;
+    let rows = sqlx::query(concat!(
+        "SELECT ",
+        columns!(),
+        " FROM tasks t ORDER BY t.id"
+    ))
+    .fetch_all(conn)
+    .await?;
     tasks(&rows)
 }
 

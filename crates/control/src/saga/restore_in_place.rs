@@ -1,0 +1,194 @@
+//! Putting a volume back to a snapshot or a backup, undoable by its owner.
+//!
+//! ```text
+//! begin      the safety snapshot is listed as creating
+//! stage      from a backup only: the node restores it to a      undo: delete the staged volume
+//!            staged volume and compares it whole
+//! put back   the node rolls the volume back, or switches it     undo: none; ask the node whether
+//!            to the staged one; what was there becomes the      the safety snapshot exists
+//!            safety snapshot, in one step
+//! finish     the safety snapshot is available, for a day
+//! ```
+//!
+//! *Put back* is atomic in the pool and leaves the safety snapshot as its witness. When its
+//! worker is lost, the witness says what happened: if it is there, the operation goes forward and
+//! succeeds. If the node cannot even be asked (it is gone for hours, or an operator released the
+//! volume), the operation ends as failed, says that the outcome is not known, and the safety
+//! snapshot stays listed until the upkeep has asked.
+
+use stillpoint_model::item::{ItemSizes, ItemState, Trigger};
+use stillpoint_model::name::Name;
+use stillpoint_model::operation::{OperationKind, Phase};
+use stillpoint_model::saga::{Request, RestoreSource, Setback};
+use stillpoint_model::snapshot::Snapshot;
+use stillpoint_model::task::{TaskOutcome, TaskSpec};
+
+use super::{Answer, Saga, Scene, Step, Undo, reason, record_volume};
+
+/// Putting a volume back.
+pub const SAGA: Saga = Saga {
+    kind: OperationKind::RestoreInPlace,
+    steps: &[
+        Step::store("begin", Phase::Initiation, begin),
+        Step::task("stage", Phase::Restoring, stage, Undo::Task(unstage)),
+        Step::task(
+            "put back",
+            Phase::Restoring,
+            put_back,
+            Undo::Ask {
+                task: inspect,
+                happened,
+            },
+        ),
+        Step::store("finish", Phase::CleanUp, finish),
+    ],
+    unwound,
+    answered,
+};
+
+fn begin(scene: &mut Scene) {
+    let Request::RestoreInPlace { safety_id, .. } = scene.run.order.request else {
+        return;
+    };
+    let Some(volume) = &scene.volume else { return };
+    let operation = &scene.run.operation;
+    let seconds = scene.now.to_string();
+    let name = format!("before restore {}", seconds.get(..19).unwrap_or_default());
+    scene.safety = Some(Snapshot {
+        id: safety_id,
+        account_id: operation.account_id,
+        project_id: volume.project_id,
+        pool_id: volume.pool_id,
+        volume_id: volume.id,
+        volume_name: volume.name.clone(),
+        name: name.parse::<Name>().unwrap_or_else(|_| volume.name.clone()),
+        description: "What the volume held before it was restored.".to_owned(),
+        labels: std::collections::BTreeMap::new(),
+        state: ItemState::Creating,
+        consistency: None,
+        trigger: Trigger::Safety,
+        sizes: ItemSizes::default(),
+        layer: None,
+        duration_ms: None,
+        protected: false,
+        failure: None,
+        operation_id: Some(operation.id),
+        created_at: scene.now,
+        expires_at: None,
+        version: 1,
+    });
+}
+
+fn stage(scene: &Scene) -> Option<TaskSpec> {
+    let Request::RestoreInPlace {
+        source, staged_id, ..
+    } = scene.run.order.request
+    else {
+        return None;
+    };
+    match source {
+        RestoreSource::Snapshot { .. } => None,
+        RestoreSource::Backup {
+            backup_id,
+            source_volume_id,
+            vault,
+        } => Some(TaskSpec::BackupRestore {
+            volume_id: staged_id,
+            backup_id,
+            source_volume_id,
+            vault,
+        }),
+    }
+}
+
+fn unstage(scene: &Scene) -> Option<TaskSpec> {
+    let Request::RestoreInPlace {
+        source, staged_id, ..
+    } = scene.run.order.request
+    else {
+        return None;
+    };
+    match source {
+        RestoreSource::Snapshot { .. } => None,
+        RestoreSource::Backup { .. } => Some(TaskSpec::VolumeDelete {
+            volume_id: staged_id,
+        }),
+    }
+}
+
+fn put_back(scene: &Scene) -> Option<TaskSpec> {
+    let volume_id = scene.run.operation.volume_id?;
+    let Request::RestoreInPlace {
+        source,
+        safety_id,
+        staged_id,
+    } = scene.run.order.request
+    else {
+        return None;
+    };
+    Some(match source {
+        RestoreSource::Snapshot { snapshot_id } => TaskSpec::VolumeRollBack {
+            volume_id,
+            snapshot_id,
+            safety_id,
+        },
+        RestoreSource::Backup { .. } => TaskSpec::VolumeSwitch {
+            volume_id,
+            staged_id,
+            safety_id,
+        },
+    })
+}
+
+fn inspect(scene: &Scene) -> Option<TaskSpec> {
+    let volume_id = scene.run.operation.volume_id?;
+    let Request::RestoreInPlace { safety_id, .. } = scene.run.order.request else {
+        return None;
+    };
+    Some(TaskSpec::VolumeInspect {
+        volume_id,
+        witness: Some(safety_id),
+    })
+}
+
+const fn happened(_: &Scene, answer: &TaskOutcome) -> bool {
+    matches!(answer, TaskOutcome::Inspected { witness: true, .. })
+}
+
+fn finish(scene: &mut Scene) {
+    if let (Some(outcome), Some(volume)) = (scene.outcome("put back").cloned(), &mut scene.volume) {
+        record_volume(volume, &outcome);
+    }
+    keep_safety(scene);
+}
+
+/// Lists the safety snapshot as available, for as long as the plan keeps it.
+fn keep_safety(scene: &mut Scene) {
+    let expires_at = scene
+        .now
+        .saturating_add(scene.run.order.terms.safety_snapshot());
+    if let Some(safety) = &mut scene.safety {
+        safety.state = ItemState::Available;
+        safety.failure = None;
+        safety.expires_at = Some(expires_at);
+    }
+}
+
+fn unwound(scene: &mut Scene, setback: &Setback) {
+    if !scene.is_open("put back") {
+        scene.safety = None;
+    } else if let Some(safety) = &mut scene.safety {
+        safety.failure = Some(format!(
+            "{} It is not known yet whether the volume was put back; if it was, this snapshot \
+             keeps what was there.",
+            reason(setback)
+        ));
+    }
+}
+
+fn answered(scene: &mut Scene, answer: &Answer<'_>) {
+    match answer {
+        Answer::Found(TaskOutcome::Inspected { witness: true, .. }) => keep_safety(scene),
+        Answer::Found(_) | Answer::Missing => scene.safety = None,
+    }
+}
