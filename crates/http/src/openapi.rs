@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use axum::body::Bytes;
 use utoipa::PartialSchema;
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{ArrayBuilder, Schema};
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme,
 };
@@ -44,6 +45,7 @@ pub fn document() -> OpenApi {
     document.tags = Some(tags());
     add_problem(&mut document);
     add_security(&mut document);
+    name_page_items(&mut document);
     let items = document.paths.paths.values_mut();
     let operations = items.flat_map(|item| {
         let with_key = |operation, takes_key| (operation, takes_key);
@@ -101,6 +103,22 @@ fn add_security(document: &mut OpenApi) {
         SecurityRequirement::new("token", nothing),
         SecurityRequirement::new("session", nothing),
     ]);
+}
+
+/// A page refers to the schema of its items instead of spelling it out once more.
+fn name_page_items(document: &mut OpenApi) {
+    let components = document.components.get_or_insert_default();
+    for (name, schema) in &mut components.schemas {
+        let (Some(item), RefOr::T(Schema::Object(page))) = (name.strip_prefix("Page_"), schema)
+        else {
+            continue;
+        };
+        let items = ArrayBuilder::new()
+            .items(Ref::from_schema_name(item))
+            .build();
+        page.properties
+            .insert("items".to_owned(), RefOr::T(Schema::Array(items)));
+    }
 }
 
 /// Whatever goes wrong, it is told in one shape.
