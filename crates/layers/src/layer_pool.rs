@@ -65,8 +65,7 @@ impl<D: Driver> LayerPool<D> {
 
     /// Does what is asked to a volume whose tip nobody else has open.
     fn change(&self, volume: VolumeId, request: &Request) -> Result<VolumeInfo, Error> {
-        let mut state = self.shared.lock()?;
-        self.shared.check_free(&state, volume)?;
+        let mut state = self.shared.lock_volume(volume)?;
         if let Some(tip) = state.tree.tip(volume) {
             self.shared.check_chain(&state, tip)?;
             self.shared.driver.check_unused(tip)?;
@@ -195,7 +194,10 @@ impl<D: Driver> Pool for LayerPool<D> {
     }
 
     fn clone_volume(&self, source: CloneSource, volume: VolumeId) -> Result<VolumeInfo, Error> {
-        let mut state = self.shared.lock()?;
+        let mut state = match source {
+            CloneSource::Volume(source) => self.shared.lock_volume(source)?,
+            CloneSource::Snapshot(_) => self.shared.lock()?,
+        };
         self.shared.check_free(&state, volume)?;
         let origin = VolumeOrigin::Clone(source);
         if state.tree.may_make(volume, origin)? {
@@ -214,8 +216,7 @@ impl<D: Driver> Pool for LayerPool<D> {
     }
 
     fn delete_volume(&self, volume: VolumeId) -> Result<(), Error> {
-        let mut state = self.shared.lock()?;
-        self.shared.check_free(&state, volume)?;
+        let mut state = self.shared.lock_volume(volume)?;
         if let Some(tip) = state.tree.tip(volume)
             && state.tree.layer(tip).is_some()
         {
@@ -226,7 +227,7 @@ impl<D: Driver> Pool for LayerPool<D> {
     }
 
     fn snapshot(&self, volume: VolumeId, snapshot: SnapshotId) -> Result<Sealed, Error> {
-        let mut state = self.shared.lock()?;
+        let mut state = self.shared.lock_volume(volume)?;
         if state.tree.snapshot(snapshot).is_none() {
             let tip = self.live_tip(&state, volume)?;
             self.shared.driver.check_unused(tip)?;
@@ -296,7 +297,7 @@ impl<D: Driver> Pool for LayerPool<D> {
         backup: BackupId,
         snapshot: Option<SnapshotId>,
     ) -> Result<Sealed, Error> {
-        let mut state = self.shared.lock()?;
+        let mut state = self.shared.lock_volume(volume)?;
         let known = state
             .tree
             .record(volume)

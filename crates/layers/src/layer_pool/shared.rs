@@ -214,31 +214,34 @@ impl<D: Driver> Shared<D> {
         Ok(())
     }
 
-    /// Waits until no merge works on any of these layers.
-    fn wait_for_merges<'a>(
+    /// The state once no merge works on the layers that `find` names; makes merges give way.
+    fn lock_unmerged(
         &self,
-        mut state: MutexGuard<'a, State>,
-        layer: LayerId,
-    ) -> Result<MutexGuard<'a, State>, Error> {
+        find: impl Fn(&LayerTree) -> Vec<LayerId>,
+    ) -> Result<MutexGuard<'_, State>, Error> {
+        let mut state = self.lock()?;
         loop {
-            if state.stale {
-                self.load(&mut state)?;
-            }
-            let busy: Vec<LayerId> = state
-                .tree
-                .chain(layer)
-                .into_iter()
-                .filter(|id| state.merging.contains(id))
-                .collect();
-            if busy.is_empty() {
+            let mut layers = find(&state.tree);
+            layers.retain(|layer| state.merging.contains(layer));
+            if layers.is_empty() {
                 return Ok(state);
             }
-            state.wanted.extend(busy);
+            state.wanted.extend(layers);
             state = self
                 .merge_ended
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
+            if state.stale {
+                self.load(&mut state)?;
+            }
         }
+    }
+
+    /// The state once a volume may be changed: nobody makes it, and no merge writes to its tip.
+    pub(super) fn lock_volume(&self, volume: VolumeId) -> Result<MutexGuard<'_, State>, Error> {
+        let state = self.lock_unmerged(|tree| tree.tip(volume).into_iter().collect())?;
+        self.check_free(&state, volume)?;
+        Ok(state)
     }
 
     /// A merge has let go of its layers.
@@ -298,7 +301,7 @@ pub(super) struct Pinned<D: Driver> {
 
 impl<D: Driver> Pinned<D> {
     pub(super) fn open(shared: &Arc<Shared<D>>, layer: LayerId) -> Result<Self, Error> {
-        let mut state = shared.wait_for_merges(shared.lock()?, layer)?;
+        let mut state = shared.lock_unmerged(|tree| tree.chain(layer))?;
         if state.tree.layer(layer).is_none() && state.damaged.is_empty() {
             let named = state.tree.names(layer).next().is_some();
             return Err(if named {

@@ -1,25 +1,51 @@
-//! stub
-use crate::{
-    Error,
-    driver::{LayerMap, Run},
-};
+//! Images that other people made.
+
 use std::fs::File;
+
 use stillpoint_model::ByteCount;
-/// stub
-pub(crate) struct Upload;
+
+use super::FormatError;
+use super::header::{Header, ReadError};
+use super::map::Map;
+use crate::Error;
+use crate::driver::{LayerMap, Run};
+
+/// An uploaded qcow2 image that stands alone.
+pub(crate) struct Upload {
+    map: Map,
+}
+
 impl Upload {
-    pub(crate) fn open(_: File) -> Result<Self, Error> {
-        Err(Error::Unsupported("read qcow2 images"))
+    /// Checks everything that the image claims about itself.
+    pub(crate) fn open(file: File) -> Result<Self, Error> {
+        let file_len = file.metadata().map_err(Error::ImageUnreadable)?.len();
+        let header = Header::read(&file, file_len).map_err(refused)?;
+        if header.backing_name.is_some() {
+            return Err(Error::ImageRefused(FormatError::BackingFile));
+        }
+        Ok(Self {
+            map: Map::open(file, file_len, header).map_err(refused)?,
+        })
     }
 }
+
 impl LayerMap for Upload {
     fn size(&self) -> ByteCount {
-        ByteCount::ZERO
+        ByteCount::new(self.map.header.size)
     }
-    fn run_at(&self, _: u64) -> Result<Run, Error> {
-        Err(Error::Unsupported(""))
+
+    fn run_at(&self, offset: u64) -> Result<Run, Error> {
+        self.map.run_at(offset).map_err(refused)
     }
-    fn read_data(&self, _: u64, _: &mut [u8]) -> Result<(), Error> {
-        Err(Error::Unsupported(""))
+
+    fn read_data(&self, offset: u64, buf: &mut [u8]) -> Result<(), Error> {
+        self.map.read_data(offset, buf).map_err(refused)
+    }
+}
+
+fn refused(error: ReadError) -> Error {
+    match error {
+        ReadError::Io(error) => Error::ImageUnreadable(error),
+        ReadError::Format(error) => Error::ImageRefused(error),
     }
 }

@@ -1,0 +1,418 @@
+//! What a pool asks of the folder.
+
+use std::fs;
+use std::io;
+
+use serde_json::{Value, json};
+use stillpoint_model::ByteCount;
+use stillpoint_model::id::{LayerId, PoolId, VolumeId};
+use stillpoint_model::layer_tree::{Direction, Layer, VolumeRecord};
+
+use super::record::{record_name, record_volume};
+use super::{NEW, NewFile, Opened, Qcow2Driver, SEALED, WRITABLE, damaged, layer_io, set_mode};
+use crate::driver::{Found, Join, LayerMap, LayerWriter, Run};
+use crate::qcow2::header::{CLUSTER_SIZE, Header, L1_ENTRIES};
+use crate::qcow2::lock;
+use crate::qcow2::map::Map;
+use crate::qcow2::writer::Writer;
+use crate::{Capabilities, Driver, Error};
+
+/// Bytes that a layer occupies before anything is written to it, at least.
+const EMPTY_BYTES: u64 = 3 * 4096;
+/// The largest volume: what one cluster of L1 entries reaches.
+const MAX_SIZE: u64 = L1_ENTRIES as u64 * (CLUSTER_SIZE / 16) * CLUSTER_SIZE;
+
+impl Qcow2Driver {
+    /// Reads one layer's header. When the file took its child's place in a merge and a crash
+    /// came before the rename, renames it.
+    fn load_layer(&self, layer: LayerId) -> Result<Option<Layer>, Error> {
+        let opened = self.open_checked(layer, false)?;
+        if opened.identity.layer != layer {
+            return self.finish_rename(layer, &opened).map(|()| None);
+        }
+        Ok(Some(Layer {
+            parent: opened.identity.parent,
+            size: ByteCount::new(opened.header.size),
+            allocated: allocated(opened.blocks),
+        }))
+    }
+
+    fn finish_rename(&self, parent: LayerId, opened: &Opened) -> Result<(), Error> {
+        let child = opened.identity.layer;
+        let foreign = Error::ForeignLayer {
+            layer: parent,
+            reason: "it is another layer",
+        };
+        let replaced = self.open_own(child, false).map_err(|_| foreign)?;
+        if replaced.identity.parent != Some(parent) {
+            let reason = "it is another layer";
+            return Err(Error::ForeignLayer {
+                layer: parent,
+                reason,
+            });
+        }
+        let permissions = replaced
+            .file
+            .metadata()
+            .map(|metadata| metadata.permissions());
+        permissions
+            .and_then(|permissions| opened.file.set_permissions(permissions))
+            .and_then(|()| fs::rename(self.layer_path(parent), self.layer_path(child)))
+            .map_err(|e| layer_io(child, e))?;
+        self.sync_folder("layers")
+    }
+
+    fn load_layers(&self, found: &mut Found) -> Result<(), Error> {
+        let names = self.names("layers")?;
+        let ids = || {
+            names
+                .iter()
+                .filter_map(|name| name.strip_suffix(".qcow2")?.parse().ok())
+        };
+        let mut renamed = Vec::new();
+        for layer in ids() {
+            match self.load_layer(layer) {
+                Ok(Some(read)) => {
+                    found.layers.insert(layer, read);
+                }
+                Ok(None) => renamed.push(layer),
+                Err(error @ (Error::Io { .. } | Error::Full)) => return Err(error),
+                Err(error) => found.damaged.push(error),
+            }
+        }
+        if renamed.is_empty() {
+            return Ok(());
+        }
+        // What was read before the renames may be out of date: a child has another parent now.
+        let renamed: Vec<LayerId> = renamed;
+        *found = Found::default();
+        for layer in ids().filter(|layer| !renamed.contains(layer)) {
+            match self.load_layer(layer) {
+                Ok(read) => found.layers.extend(read.map(|read| (layer, read))),
+                Err(error) => found.damaged.push(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn join_down(&self, join: &Join) -> Result<(), Error> {
+        let parent = self.open_exclusive(join.parent)?;
+        let child = self.open_exclusive(join.child)?;
+        let mut header = parent.header.clone();
+        header.identity = Some(self.identity(join.child, join.grandparent));
+        header.size = join.size.get();
+        self.write_header(&parent, &header)?;
+        let mode = if join.sealed { SEALED } else { WRITABLE };
+        let (from, to) = (self.layer_path(join.parent), self.layer_path(join.child));
+        set_mode(&from, mode)
+            .and_then(|()| fs::rename(&from, &to))
+            .map_err(|e| layer_io(join.child, e))?;
+        drop(child);
+        self.sync_folder("layers")
+    }
+
+    fn join_up(&self, join: &Join) -> Result<(), Error> {
+        let child = self.open_exclusive(join.child)?;
+        let mut header = child.header.clone();
+        header.identity = Some(self.identity(join.child, join.grandparent));
+        self.write_header(&child, &header)?;
+        let mode = if join.sealed { SEALED } else { WRITABLE };
+        set_mode(&self.layer_path(join.child), mode).map_err(|e| layer_io(join.child, e))?;
+        self.remove_layer(join.parent)
+    }
+}
+
+impl Driver for Qcow2Driver {
+    fn id(&self) -> PoolId {
+        self.id
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            kind: "qcow2",
+            live_capture: false,
+            max_volume_size: ByteCount::new(MAX_SIZE),
+        }
+    }
+
+    fn load(&self) -> Result<Found, Error> {
+        let mut found = Found::default();
+        self.load_layers(&mut found)?;
+        for volume in self
+            .names("volumes")?
+            .iter()
+            .filter_map(|name| record_volume(name))
+        {
+            match self.read_record(volume) {
+                Ok(record) => {
+                    found.records.insert(volume, record);
+                }
+                Err(error) => found.damaged.push(error),
+            }
+        }
+        Ok(found)
+    }
+
+    fn create_layer(
+        &self,
+        layer: LayerId,
+        parent: Option<LayerId>,
+        size: ByteCount,
+    ) -> Result<(), Error> {
+        let header = Header::new(size.get(), self.identity(layer, parent));
+        let (file, new) = self.begin_file(layer, &header)?;
+        file.sync_all().map_err(|e| layer_io(layer, e))?;
+        self.name_file(new, layer)
+    }
+
+    fn grow_layer(&self, layer: LayerId, size: ByteCount) -> Result<(), Error> {
+        let opened = self.open_exclusive(layer)?;
+        let mut header = opened.header.clone();
+        header.size = size.get();
+        self.write_header(&opened, &header)
+    }
+
+    fn seal_layer(&self, layer: LayerId) -> Result<(), Error> {
+        set_mode(&self.layer_path(layer), SEALED).map_err(|e| layer_io(layer, e))
+    }
+
+    fn remove_layer(&self, layer: LayerId) -> Result<(), Error> {
+        match fs::remove_file(self.layer_path(layer)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(layer_io(layer, e)),
+            _ => {
+                self.fill_reserve();
+                Ok(())
+            }
+        }
+    }
+
+    fn put_record(&self, volume: VolumeId, record: &VolumeRecord) -> Result<(), Error> {
+        self.write_record(volume, record)
+    }
+
+    fn remove_record(&self, volume: VolumeId) -> Result<(), Error> {
+        match fs::remove_file(self.path.join("volumes").join(record_name(volume))) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("removing a record", e)),
+            _ => self.sync_folder("volumes"),
+        }
+    }
+
+    fn allocated(&self, layer: LayerId) -> Result<ByteCount, Error> {
+        use std::os::unix::fs::MetadataExt;
+        match fs::metadata(self.layer_path(layer)) {
+            Ok(metadata) => Ok(allocated(metadata.blocks())),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Err(Error::LayerMissing(layer)),
+            Err(e) => Err(layer_io(layer, e)),
+        }
+    }
+
+    fn check_unused(&self, layer: LayerId) -> Result<(), Error> {
+        let file = self.open_file(layer, false)?;
+        match lock::has_writer(&file).map_err(|e| layer_io(layer, e))? {
+            true => Err(Error::LayerInUse(layer)),
+            false => Ok(()),
+        }
+    }
+
+    fn open_layer(
+        &self,
+        layer: LayerId,
+        parent: Option<LayerId>,
+    ) -> Result<Box<dyn LayerMap>, Error> {
+        let opened = self.open_own(layer, false)?;
+        if opened.identity.parent != parent {
+            return Err(Error::ForeignLayer {
+                layer,
+                reason: "it stands on another layer",
+            });
+        }
+        let map = Map::open(opened.file, opened.len, opened.header);
+        Ok(Box::new(LayerFile {
+            layer,
+            map: map.map_err(|e| damaged(layer, e))?,
+        }))
+    }
+
+    fn begin_layer(&self, layer: LayerId, size: ByteCount) -> Result<Box<dyn LayerWriter>, Error> {
+        let header = Header::new(size.get(), self.identity(layer, None));
+        let (file, new) = self.begin_file(layer, &header)?;
+        let folder = fs::File::open(self.path.join("layers")).map_err(|e| layer_io(layer, e))?;
+        let target = Some(NewLayer {
+            new,
+            path: self.layer_path(layer),
+            folder,
+        });
+        Ok(Box::new(LayerFileWriter {
+            layer,
+            writer: Writer::new_layer(file, &header),
+            target,
+        }))
+    }
+
+    fn reopen_layer(&self, layer: LayerId, size: ByteCount) -> Result<Box<dyn LayerWriter>, Error> {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = fs::metadata(self.layer_path(layer)).map_err(|e| layer_io(layer, e))?;
+        let mode = mode.permissions().mode() & 0o777;
+        let opened = self.open_exclusive(layer)?;
+        let size = size.get().max(opened.header.size);
+        let writer = Writer::existing(opened.file, &opened.header, size, mode);
+        let writer = writer.map_err(|e| damaged(layer, e))?;
+        Ok(Box::new(LayerFileWriter {
+            layer,
+            writer,
+            target: None,
+        }))
+    }
+
+    fn join_layers(&self, join: &Join) -> Result<(), Error> {
+        match join.direction {
+            Direction::Commit => self.join_down(join),
+            Direction::Stream => self.join_up(join),
+        }
+    }
+
+    fn unfinished(&self) -> Result<Vec<(Option<LayerId>, String)>, Error> {
+        let layers = self.names("layers")?.into_iter().filter_map(|name| {
+            let layer = name
+                .strip_suffix(NEW)?
+                .strip_suffix(".qcow2")?
+                .parse()
+                .ok()?;
+            Some((Some(layer), name))
+        });
+        let records = self.names("volumes")?.into_iter().filter_map(|name| {
+            record_volume(name.strip_suffix(NEW)?)?;
+            Some((None, name))
+        });
+        Ok(layers.chain(records).collect())
+    }
+
+    fn remove_unfinished(&self, name: &str) -> Result<(), Error> {
+        let known = self.unfinished()?;
+        let Some((layer, name)) = known.into_iter().find(|(_, known)| known == name) else {
+            return Ok(());
+        };
+        let folder = if layer.is_some() { "layers" } else { "volumes" };
+        match fs::remove_file(self.path.join(folder).join(name)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                Err(Error::io("removing an unfinished file", e))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn space(&self) -> Result<(ByteCount, ByteCount), Error> {
+        let space = rustix::fs::statvfs(&self.path)
+            .map_err(|e| Error::io("asking for free space", e.into()))?;
+        let bytes = |blocks: u64| ByteCount::new(blocks.saturating_mul(space.f_frsize));
+        Ok((bytes(space.f_blocks), bytes(space.f_bavail)))
+    }
+
+    fn block_graph(&self, chain: &[LayerId]) -> Result<Value, Error> {
+        let root = self
+            .path
+            .canonicalize()
+            .map_err(|e| Error::io("finding the pool", e))?;
+        let mut below = Value::Null;
+        for (index, layer) in chain.iter().enumerate().rev() {
+            let file = root.join("layers").join(super::file_name(*layer));
+            let read_only = index > 0;
+            below = json!({
+                "driver": "qcow2",
+                "node-name": node_name('q', *layer),
+                "read-only": read_only,
+                "discard": "unmap",
+                "file": {
+                    "driver": "file",
+                    "node-name": node_name('f', *layer),
+                    "filename": file.to_string_lossy(),
+                    "read-only": read_only,
+                    "discard": "unmap",
+                },
+                "backing": below,
+            });
+        }
+        Ok(below)
+    }
+}
+
+/// A layer, open for reading.
+struct LayerFile {
+    layer: LayerId,
+    map: Map,
+}
+
+impl LayerMap for LayerFile {
+    fn size(&self) -> ByteCount {
+        ByteCount::new(self.map.header.size)
+    }
+
+    fn run_at(&self, offset: u64) -> Result<Run, Error> {
+        self.map.run_at(offset).map_err(|e| damaged(self.layer, e))
+    }
+
+    fn read_data(&self, offset: u64, buf: &mut [u8]) -> Result<(), Error> {
+        self.map
+            .read_data(offset, buf)
+            .map_err(|e| damaged(self.layer, e))
+    }
+}
+
+/// A layer, open for writing.
+struct LayerFileWriter {
+    layer: LayerId,
+    writer: Writer,
+    /// What a new layer becomes.
+    target: Option<NewLayer>,
+}
+
+struct NewLayer {
+    new: NewFile,
+    path: std::path::PathBuf,
+    folder: fs::File,
+}
+
+impl LayerWriter for LayerFileWriter {
+    fn write_at(&mut self, offset: u64, data: &[u8]) -> Result<(), Error> {
+        self.writer
+            .write_at(offset, data)
+            .map_err(|e| damaged(self.layer, e))
+    }
+
+    fn zero_at(&mut self, offset: u64, len: u64) -> Result<(), Error> {
+        self.writer
+            .zero_at(offset, len)
+            .map_err(|e| damaged(self.layer, e))
+    }
+
+    fn finish(self: Box<Self>) -> Result<(), Error> {
+        let Self {
+            layer,
+            writer,
+            target,
+        } = *self;
+        writer.finish().map_err(|e| damaged(layer, e))?;
+        let Some(NewLayer {
+            mut new,
+            path,
+            folder,
+        }) = target
+        else {
+            return Ok(());
+        };
+        fs::rename(&new.path, path).map_err(|e| layer_io(layer, e))?;
+        new.is_done = true;
+        folder.sync_all().map_err(|e| layer_io(layer, e))
+    }
+}
+
+fn allocated(blocks: u64) -> ByteCount {
+    ByteCount::new((blocks * 512).saturating_sub(EMPTY_BYTES))
+}
+
+/// A name for a node of QEMU's block graph, which has at most 31 characters. What is left out of
+/// the id is the beginning of its time.
+fn node_name(kind: char, layer: LayerId) -> String {
+    let id = layer.as_uuid().simple().to_string();
+    format!("{kind}{}", id.get(2..).unwrap_or_default())
+}
