@@ -1,0 +1,152 @@
+//! What went wrong, in two languages: a code and a sentence for the customer, the whole chain of
+//! causes for the operator.
+//!
+//! The customer's sentence never holds a path, and no id of anything that is not the customer's.
+
+use std::error::Error as StdError;
+
+use stillpoint_layers as layers;
+use stillpoint_model::ErrorKind;
+use stillpoint_model::refusal::ProblemCode;
+use stillpoint_model::task::TaskFailure;
+use stillpoint_vault as vault;
+
+/// An error and everything that caused it, on one line.
+pub fn chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// A failure whose sentence follows from its kind.
+pub fn of_kind(kind: ErrorKind, detail: String) -> TaskFailure {
+    let (code, text) = match kind {
+        ErrorKind::Retry => (
+            ProblemCode::NodeOffline,
+            "The storage did not answer in time. Try again later.",
+        ),
+        ErrorKind::Conflict => (
+            ProblemCode::AttachedRunning,
+            "Something on the node has the volume open. Stop the instance or detach the volume \
+             first.",
+        ),
+        ErrorKind::NotFound => (
+            ProblemCode::IntegrityError,
+            "Something that this needs is not in the storage any more.",
+        ),
+        ErrorKind::Invalid => (
+            ProblemCode::InvalidRequest,
+            "The storage does not accept that.",
+        ),
+        ErrorKind::Fenced => (
+            ProblemCode::NodeOffline,
+            "The node lost its claim to this work.",
+        ),
+        ErrorKind::Corrupt => (
+            ProblemCode::IntegrityError,
+            "Stored data is damaged or missing. Nothing was changed.",
+        ),
+        ErrorKind::Unsupported => (ProblemCode::NotEligible, "This storage cannot do that."),
+        ErrorKind::Full => (
+            ProblemCode::PoolFull,
+            "The storage has no room left. Delete something, or ask your operator for more.",
+        ),
+        ErrorKind::Cancelled => (ProblemCode::Cancelled, "It was cancelled."),
+        ErrorKind::Internal => (
+            ProblemCode::Internal,
+            "The node had a fault. Try again, and ask your operator if it happens twice.",
+        ),
+    };
+    TaskFailure {
+        kind,
+        code,
+        text: text.to_owned(),
+        detail,
+    }
+}
+
+/// What the control plane hears of a pool's error.
+pub fn of_pool(error: &layers::Error) -> TaskFailure {
+    let detail = chain(error);
+    let mut failure = of_kind(error.kind(), detail);
+    match error {
+        layers::Error::ImageRefused(_) | layers::Error::ImageTooLarge { .. } => {
+            failure.code = ProblemCode::ImageRefused;
+            failure.text = sentence(&error.to_string());
+        }
+        layers::Error::ImageUnreadable(_) => {
+            failure.code = ProblemCode::ImageRefused;
+            failure.text = "The uploaded image cannot be read.".to_owned();
+        }
+        layers::Error::BadSize { .. } => failure.text = sentence(&error.to_string()),
+        _ => {}
+    }
+    failure
+}
+
+/// What the control plane hears of a vault's error.
+pub fn of_vault(error: &vault::Error) -> TaskFailure {
+    let mut failure = of_kind(error.kind(), chain(error));
+    match error.kind() {
+        ErrorKind::Full => {
+            failure.text = "The backup target has no room left. Delete a backup, or ask your \
+                            operator for more."
+                .to_owned();
+        }
+        ErrorKind::Corrupt => {
+            failure.text =
+                "Data of this backup is damaged or missing in the backup target.".to_owned();
+        }
+        ErrorKind::Conflict => failure.code = ProblemCode::Internal,
+        _ => {}
+    }
+    failure
+}
+
+/// A message as a sentence.
+fn sentence(message: &str) -> String {
+    let mut chars = message.chars();
+    let first = chars
+        .next()
+        .map(|c| c.to_uppercase().to_string())
+        .unwrap_or_default();
+    format!("{first}{}.", chars.as_str())
+}
+
+/// A task that names something which this node was not given.
+pub fn not_configured(what: &str) -> TaskFailure {
+    of_kind(ErrorKind::Internal, format!("this node has no {what}"))
+}
+
+/// The work itself broke: a bug.
+pub fn panicked(detail: String) -> TaskFailure {
+    of_kind(ErrorKind::Internal, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    #[test]
+    fn a_customer_reads_no_path_and_an_operator_the_whole_chain() {
+        let failure = of_pool(&layers::Error::PoolInUse(PathBuf::from("/srv/secret")));
+        assert!(!failure.text.contains("/srv"), "{}", failure.text);
+        assert!(failure.detail.contains("/srv/secret"), "{}", failure.detail);
+    }
+
+    #[test]
+    fn a_full_pool_has_its_own_code() {
+        let failure = of_pool(&layers::Error::Full);
+        assert_eq!(
+            (failure.kind, failure.code),
+            (ErrorKind::Full, ProblemCode::PoolFull)
+        );
+    }
+}

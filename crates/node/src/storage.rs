@@ -1,0 +1,129 @@
+//! What a node can reach: its pools, its backup targets, its folder of uploads.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use stillpoint_layers::{ImageSource, Pool};
+use stillpoint_model::id::{PoolId, TargetId, VaultId};
+use stillpoint_model::task::{ImageFormat, TaskFailure, VaultRef};
+use stillpoint_model::{Env, ErrorKind};
+use stillpoint_vault::target::Target;
+use stillpoint_vault::{RootKey, Tuning, Vault, VaultSpec};
+
+use crate::failure::{not_configured, of_vault};
+
+/// A backup target and the key over all keys in it.
+struct KeyedTarget {
+    target: Arc<dyn Target>,
+    root_key: RootKey,
+}
+
+/// What a node can reach.
+pub struct Storage {
+    env: Arc<dyn Env>,
+    tuning: Tuning,
+    uploads: PathBuf,
+    pools: HashMap<PoolId, Arc<dyn Pool>>,
+    targets: HashMap<TargetId, KeyedTarget>,
+    vaults: Mutex<HashMap<VaultId, Vault>>,
+}
+
+impl Storage {
+    /// Nothing yet but a folder where uploads wait to be imported.
+    pub fn new(env: Arc<dyn Env>, uploads: PathBuf, tuning: Tuning) -> Self {
+        Self {
+            env,
+            tuning,
+            uploads,
+            pools: HashMap::new(),
+            targets: HashMap::new(),
+            vaults: Mutex::default(),
+        }
+    }
+
+    /// Adds a pool, under its own id.
+    #[must_use]
+    pub fn with_pool(mut self, pool: Arc<dyn Pool>) -> Self {
+        self.pools.insert(pool.id(), pool);
+        self
+    }
+
+    /// Adds a backup target.
+    #[must_use]
+    pub fn with_target(mut self, id: TargetId, target: Arc<dyn Target>, root_key: RootKey) -> Self {
+        self.targets.insert(id, KeyedTarget { target, root_key });
+        self
+    }
+
+    /// A pool of this node.
+    pub(crate) fn pool(&self, id: PoolId) -> Result<&dyn Pool, TaskFailure> {
+        let pool = self
+            .pools
+            .get(&id)
+            .ok_or_else(|| not_configured(&format!("pool {id}")))?;
+        Ok(&**pool)
+    }
+
+    /// An image that waits to be imported.
+    pub(crate) fn upload(&self, upload: uuid::Uuid, format: ImageFormat) -> ImageSource {
+        ImageSource {
+            path: self.uploads.join(upload.to_string()),
+            format,
+        }
+    }
+
+    /// An existing vault.
+    pub(crate) fn vault(&self, vault: VaultRef) -> Result<Vault, TaskFailure> {
+        self.cached(vault, |keyed| {
+            Vault::open(
+                keyed.target.clone(),
+                vault.vault_id,
+                &keyed.root_key,
+                self.env.clone(),
+            )
+        })
+    }
+
+    /// A vault; none when it was never made.
+    pub(crate) fn vault_if_there(&self, vault: VaultRef) -> Result<Option<Vault>, TaskFailure> {
+        match self.vault(vault) {
+            Ok(vault) => Ok(Some(vault)),
+            Err(failure) if failure.kind == ErrorKind::NotFound => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// A vault, made when it is not there.
+    pub(crate) fn vault_for_backup(&self, vault: VaultRef) -> Result<Vault, TaskFailure> {
+        let spec = VaultSpec {
+            vault_id: vault.vault_id,
+            account_id: vault.account_id,
+        };
+        self.cached(vault, |keyed| {
+            let target = keyed.target.clone();
+            Vault::open_or_create(target, spec, &keyed.root_key, self.env.clone())
+        })
+    }
+
+    fn cached(
+        &self,
+        vault: VaultRef,
+        open: impl FnOnce(&KeyedTarget) -> Result<Vault, stillpoint_vault::Error>,
+    ) -> Result<Vault, TaskFailure> {
+        let id = vault.target_id;
+        let keyed = self
+            .targets
+            .get(&id)
+            .ok_or_else(|| not_configured(&format!("backup target {id}")))?;
+        let vaults = || self.vaults.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = vaults().get(&vault.vault_id) {
+            return Ok(open.clone());
+        }
+        let opened = open(keyed)
+            .map_err(|error| of_vault(&error))?
+            .with_tuning(self.tuning);
+        vaults().insert(vault.vault_id, opened.clone());
+        Ok(opened)
+    }
+}

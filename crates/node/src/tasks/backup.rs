@@ -1,0 +1,403 @@
+//! Backups: from a captured layer into the vault, and back into a new volume.
+//!
+//! **Again after a crash.** An upload first asks the vault whether its backup is there already;
+//! then it is done. Else what earlier runs of it left is reaped, and a new run begins. A restore
+//! begins anew unless its volume is finished, which is then compared once more by restoring
+//! again: nobody was told of it yet.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use stillpoint_layers::{BLOCK_SIZE, LayerReader, Pool, RestoreWriter};
+use stillpoint_model::id::{BackupId, LayerId, SnapshotId, VolumeId};
+use stillpoint_model::task::{Directive, TaskFailure, TaskOutcome};
+use stillpoint_model::{ByteCount, ByteRange, ErrorKind};
+use stillpoint_vault::{
+    BackupInfo, BackupSpec, CheckLevel, PreparedBackup, Receipt, Vault, VolumeReader, VolumeWriter,
+};
+
+use super::volume::sealed;
+use super::{Hooks, TaskResult};
+use crate::control_plane::ControlError;
+use crate::failure::{of_kind, of_pool, of_vault};
+use crate::progress::Watch;
+
+/// How often a commit is tried when the target's answer leaves open whether it happened.
+const COMMIT_ATTEMPTS: u32 = 3;
+
+/// A backup and the volume it is of.
+#[derive(Clone, Copy)]
+pub struct Backup {
+    pub volume_id: VolumeId,
+    pub backup_id: BackupId,
+}
+
+pub fn capture(
+    pool: &dyn Pool,
+    volume: VolumeId,
+    backup: BackupId,
+    snapshot: Option<SnapshotId>,
+) -> TaskResult {
+    sealed(pool.capture(volume, backup, snapshot))
+}
+
+pub fn settle(pool: &dyn Pool, volume: VolumeId, backup: BackupId) -> TaskResult {
+    pool.settle_capture(volume, backup)
+        .map_err(|error| of_pool(&error))?;
+    Ok(TaskOutcome::Done)
+}
+
+pub fn upload(
+    pool: &dyn Pool,
+    vault: &Vault,
+    backup: Backup,
+    parent: Option<BackupId>,
+    hooks: &dyn Hooks,
+) -> TaskResult {
+    if let Some(info) = committed(vault, backup)? {
+        return Ok(stored_of(&info));
+    }
+    let Backup {
+        volume_id,
+        backup_id,
+    } = backup;
+    vault
+        .reap_backup(volume_id, backup_id)
+        .map_err(|error| of_vault(&error))?;
+    let layer = pool
+        .captured_layer(volume_id, backup_id)
+        .map_err(|error| of_pool(&error))?;
+    let source = Source(pool.open_layer(layer).map_err(|error| of_pool(&error))?);
+    let parent = usable_parent(vault, volume_id, parent)?;
+    let changed = changed_since(pool, volume_id, parent, layer);
+    let spec = BackupSpec {
+        backup_id,
+        volume_id,
+        parent,
+        changed: changed.as_deref(),
+        metadata: BTreeMap::new(),
+    };
+    let prepared = vault
+        .prepare_backup(&spec, &source, hooks.watch())
+        .map_err(|error| of_vault(&error))?;
+    let receipt = commit(prepared, hooks)?;
+    Ok(stored(&receipt))
+}
+
+/// What the vault says of a backup that is committed and was not deleted.
+fn committed(vault: &Vault, backup: Backup) -> Result<Option<BackupInfo>, TaskFailure> {
+    match vault.describe(backup.volume_id, backup.backup_id) {
+        Ok(info) => Ok(info.deleted.is_none().then_some(info)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(of_vault(&error)),
+    }
+}
+
+/// The parent, unless it went since it was chosen. A backup needs none.
+fn usable_parent(
+    vault: &Vault,
+    volume_id: VolumeId,
+    parent: Option<BackupId>,
+) -> Result<Option<BackupId>, TaskFailure> {
+    let Some(backup_id) = parent else {
+        return Ok(None);
+    };
+    Ok(committed(
+        vault,
+        Backup {
+            volume_id,
+            backup_id,
+        },
+    )?
+    .map(|info| info.backup_id))
+}
+
+/// What may differ from the parent, where the pool still has the parent's capture. Without it
+/// everything is read.
+fn changed_since(
+    pool: &dyn Pool,
+    volume: VolumeId,
+    parent: Option<BackupId>,
+    layer: LayerId,
+) -> Option<Vec<ByteRange>> {
+    let base = pool.captured_layer(volume, parent?).ok()?;
+    match pool.changed_extents(Some(base), layer) {
+        Ok(changed) => Some(changed),
+        Err(error) => {
+            tracing::info!(%volume, %error, "what changed is not known; everything is read");
+            None
+        }
+    }
+}
+
+/// Puts the manifest once the control plane has confirmed, or takes the run back.
+fn commit(prepared: PreparedBackup, hooks: &dyn Hooks) -> Result<Receipt, TaskFailure> {
+    let mut confirm = || match hooks.confirm() {
+        Ok(Directive::Continue) => Ok(()),
+        Ok(Directive::Cancel) => Err(ErrorKind::Cancelled),
+        Err(ControlError::Fenced) => Err(ErrorKind::Fenced),
+        Err(ControlError::Unavailable(_)) => Err(ErrorKind::Retry),
+    };
+    let mut attempt = 1;
+    let error = loop {
+        match prepared.commit(&mut confirm) {
+            Ok(receipt) => return Ok(receipt),
+            // The manifest may or may not be there: committing again finds out.
+            Err(stillpoint_vault::Error::Target(_)) if attempt < COMMIT_ATTEMPTS => attempt += 1,
+            Err(error) => break error,
+        }
+    };
+    if let Err(left) = prepared.abort() {
+        tracing::warn!(error = %left, "a run that may not commit was not taken back; reaping will");
+    }
+    Err(of_vault(&error))
+}
+
+fn stored(receipt: &Receipt) -> TaskOutcome {
+    TaskOutcome::Stored {
+        provisioned: receipt.provisioned,
+        used: receipt.used,
+        changed: receipt.changed,
+        stored: receipt.stored,
+        bytes_read: receipt.bytes_read,
+        content_hash: receipt.content_hash.to_string(),
+    }
+}
+
+fn stored_of(info: &BackupInfo) -> TaskOutcome {
+    TaskOutcome::Stored {
+        provisioned: info.provisioned,
+        used: info.used,
+        changed: info.changed,
+        stored: info.stored,
+        bytes_read: info.bytes_read,
+        content_hash: info.content_hash.to_string(),
+    }
+}
+
+pub fn verify(vault: &Vault, backup: Backup, deep: bool, watch: &Watch) -> TaskResult {
+    let level = if deep {
+        CheckLevel::Decrypt
+    } else {
+        CheckLevel::Present
+    };
+    match vault.verify_backup(backup.volume_id, backup.backup_id, level, watch) {
+        Ok(()) => Ok(TaskOutcome::Done),
+        // Something that a backup needs and that is not there is damage.
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            Err(of_kind(ErrorKind::Corrupt, crate::failure::chain(&error)))
+        }
+        Err(error) => Err(of_vault(&error)),
+    }
+}
+
+/// Takes back a backup that will not be: its runs, its manifest if it got that far, its capture.
+pub fn reap(pool: &dyn Pool, vault: Option<&Vault>, backup: Backup) -> TaskResult {
+    let Backup {
+        volume_id,
+        backup_id,
+    } = backup;
+    if let Some(vault) = vault {
+        let reaped = vault
+            .reap_backup(volume_id, backup_id)
+            .map_err(|error| of_vault(&error))?;
+        if reaped.committed {
+            vault
+                .delete_backup(volume_id, backup_id)
+                .map_err(|error| of_vault(&error))?;
+        }
+    }
+    release(pool, backup)
+}
+
+/// Deletes a backup. One that is not in the vault is deleted already.
+pub fn delete(pool: &dyn Pool, vault: Option<&Vault>, backup: Backup) -> TaskResult {
+    let Backup {
+        volume_id,
+        backup_id,
+    } = backup;
+    if let Some(vault) = vault {
+        match vault.delete_backup(volume_id, backup_id) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                vault
+                    .reap_backup(volume_id, backup_id)
+                    .map_err(|error| of_vault(&error))?;
+            }
+            Err(error) => return Err(of_vault(&error)),
+        }
+    }
+    release(pool, backup)
+}
+
+fn release(pool: &dyn Pool, backup: Backup) -> TaskResult {
+    pool.release_capture(backup.volume_id, backup.backup_id)
+        .map_err(|error| of_pool(&error))?;
+    Ok(TaskOutcome::Done)
+}
+
+pub fn restore(
+    pool: &dyn Pool,
+    vault: &Vault,
+    backup: Backup,
+    volume: VolumeId,
+    watch: &Watch,
+) -> TaskResult {
+    let info = vault
+        .describe(backup.volume_id, backup.backup_id)
+        .map_err(|error| of_vault(&error))?;
+    // A volume that an earlier run finished was perhaps never compared.
+    pool.delete_volume(volume)
+        .map_err(|error| of_pool(&error))?;
+    let writer = pool
+        .begin_restore(volume, info.provisioned)
+        .map_err(|error| of_pool(&error))?;
+    let mut sink = Sink {
+        pool,
+        volume,
+        size: info.provisioned,
+        state: SinkState::Writing(writer),
+    };
+    let restored = vault.restore(backup.volume_id, backup.backup_id, &mut sink, watch);
+    let compared = match restored {
+        Ok(_) => sink.finish().map_err(|error| of_pool(&error)),
+        Err(error) => Err(of_vault(&error)),
+    };
+    drop(sink);
+    if let Err(failure) = compared {
+        // Nothing half restored stays, whatever the reason.
+        pool.delete_volume(volume)
+            .map_err(|error| of_pool(&error))?;
+        return Err(failure);
+    }
+    let info = pool.volume(volume).map_err(|error| of_pool(&error))?;
+    Ok(TaskOutcome::Volume {
+        tip: info.tip,
+        size: info.size,
+        used: info.used,
+    })
+}
+
+/// A captured layer as the vault reads it.
+struct Source(Box<dyn LayerReader>);
+
+impl VolumeReader for Source {
+    fn size(&self) -> ByteCount {
+        self.0.size()
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.0.read_at(offset, buf).map_err(io_error)
+    }
+
+    fn next_data(&self, offset: u64) -> io::Result<Option<ByteRange>> {
+        next_data(&*self.0, offset)
+    }
+}
+
+fn next_data(reader: &dyn LayerReader, mut offset: u64) -> io::Result<Option<ByteRange>> {
+    while let Some(extent) = reader.extent_at(offset).map_err(io_error)? {
+        if extent.data {
+            return Ok(Some(extent.range));
+        }
+        offset = extent.range.end();
+    }
+    Ok(None)
+}
+
+/// A volume in the making as the vault writes it, and then reads it back.
+struct Sink<'a> {
+    pool: &'a dyn Pool,
+    volume: VolumeId,
+    size: ByteCount,
+    state: SinkState<'a>,
+}
+
+enum SinkState<'a> {
+    Writing(Box<dyn RestoreWriter + 'a>),
+    Reading(Box<dyn LayerReader>),
+    Broken,
+}
+
+impl Sink<'_> {
+    /// Makes the volume durable and opens it to be compared.
+    fn finish(&mut self) -> Result<(), stillpoint_layers::Error> {
+        match std::mem::replace(&mut self.state, SinkState::Broken) {
+            SinkState::Writing(writer) => {
+                let info = writer.finish()?;
+                self.state = SinkState::Reading(self.pool.open_layer(info.tip)?);
+            }
+            other => self.state = other,
+        }
+        Ok(())
+    }
+
+    fn writer(&mut self) -> io::Result<&mut dyn RestoreWriter> {
+        match &mut self.state {
+            SinkState::Writing(writer) => Ok(&mut **writer),
+            SinkState::Reading(_) | SinkState::Broken => Err(io::Error::other(format!(
+                "volume {} is finished",
+                self.volume
+            ))),
+        }
+    }
+
+    fn reader(&mut self) -> io::Result<&dyn LayerReader> {
+        self.finish().map_err(io_error)?;
+        match &self.state {
+            SinkState::Reading(reader) => Ok(&**reader),
+            SinkState::Writing(_) | SinkState::Broken => Err(io::Error::other(format!(
+                "volume {} cannot be read",
+                self.volume
+            ))),
+        }
+    }
+}
+
+impl VolumeWriter for Sink<'_> {
+    fn write_at(&mut self, offset: u64, data: &[u8]) -> io::Result<()> {
+        debug_assert!(
+            offset.is_multiple_of(BLOCK_SIZE),
+            "the vault writes whole chunks"
+        );
+        // The last chunk of a volume may reach past its end.
+        let room = self.size.get().saturating_sub(offset);
+        let len = usize::try_from(room).unwrap_or(usize::MAX).min(data.len());
+        self.writer()?
+            .write_at(offset, &data[..len])
+            .map_err(io_error)
+    }
+
+    fn write_zeros(&mut self, range: ByteRange) -> io::Result<()> {
+        self.writer()?.zero_at(range).map_err(io_error)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.finish().map_err(io_error)
+    }
+
+    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.reader()?.read_at(offset, buf).map_err(io_error)
+    }
+
+    fn is_fresh(&self) -> bool {
+        true
+    }
+
+    fn next_data(&mut self, offset: u64) -> io::Result<Option<ByteRange>> {
+        next_data(self.reader()?, offset)
+    }
+}
+
+/// A pool's error for the vault, which tells kinds apart by what the system would have said.
+fn io_error(error: stillpoint_layers::Error) -> io::Error {
+    let kind = match error.kind() {
+        ErrorKind::Full => io::ErrorKind::StorageFull,
+        ErrorKind::Corrupt => io::ErrorKind::InvalidData,
+        ErrorKind::Retry => io::ErrorKind::TimedOut,
+        ErrorKind::Unsupported => io::ErrorKind::Unsupported,
+        ErrorKind::NotFound => io::ErrorKind::NotFound,
+        _ => io::ErrorKind::Other,
+    };
+    io::Error::new(kind, error)
+}
