@@ -23,7 +23,7 @@ mod upload;
 mod writer;
 
 pub use error::FormatError;
-pub use folder::Qcow2Driver;
+pub use folder::{Inspection, Qcow2Driver};
 pub(crate) use upload::Upload;
 
 /// The first bytes of every qcow2 file.

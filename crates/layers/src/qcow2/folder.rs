@@ -16,7 +16,10 @@
 //! first, in one sector. [`load`](Driver::load) finishes a rename that a crash cut off.
 
 mod driver;
+mod inspect;
 mod record;
+
+pub use inspect::Inspection;
 
 use std::fs::{self, File, Permissions, TryLockError};
 use std::io;

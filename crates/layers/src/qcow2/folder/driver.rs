@@ -406,7 +406,7 @@ impl LayerWriter for LayerFileWriter {
     }
 }
 
-fn allocated(blocks: u64) -> ByteCount {
+pub(super) fn allocated(blocks: u64) -> ByteCount {
     ByteCount::new((blocks * 512).saturating_sub(EMPTY_BYTES))
 }
 
