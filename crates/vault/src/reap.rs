@@ -20,7 +20,7 @@ use crate::format::object::Class;
 use crate::format::pack::PackId;
 use crate::format::run::Note;
 use crate::format::tree::{Leaf, NodeRef};
-use crate::target::{ObjectName, list_each};
+use crate::target::{ObjectName, TargetError, list_each};
 use crate::{Error, Vault};
 
 /// What reaping a backup's runs came to.
@@ -83,29 +83,51 @@ impl Vault {
     ) -> Result<bool, Error> {
         self.require_collectable()?;
         let name = self.names.manifest(volume, backup);
-        let voided = self.put_void(&name, volume, backup, run)?;
-        if !voided {
-            match self.manifest(volume, backup) {
-                Ok(manifest) if manifest.run_id == run => {
-                    self.target.delete(&self.names.run(backup, run))?;
-                    return Ok(false);
-                }
-                // Another run has the name: this one can never get it.
-                Ok(_) => {}
-                Err(Error::BackupNotFound(_)) => {
-                    return Err(Error::Internal(
-                        "two reapings of one backup at the same time",
-                    ));
-                }
-                Err(error) => return Err(error),
+        let mut voided = match self.put_void(&name, volume, backup, run) {
+            // Without room for a void, an index object makes room. See below.
+            Err(error) if error.kind() == ErrorKind::Full => None,
+            other => Some(other?),
+        };
+        if voided != Some(true) && self.has_committed(&name, volume, backup, run)? {
+            self.target.delete(&self.names.run(backup, run))?;
+            return Ok(false);
+        }
+        self.discard_under(&self.names.indexes_of(run))?;
+        if voided.is_none() {
+            voided = self.put_void(&name, volume, backup, run).ok();
+            // A run that puts its manifest from here on finds its index gone. One that did so
+            // just now may or may not have looked: whoever is left tells, the next time.
+            if voided != Some(true) && self.has_committed(&name, volume, backup, run)? {
+                return Err(TargetError::new("reap", &name, ErrorKind::Retry).into());
             }
         }
-        self.discard_objects(run)?;
-        if voided {
+        self.discard_under(&self.names.packs_of(run))?;
+        if voided == Some(true) {
             self.target.delete(&name)?;
         }
         self.target.delete(&self.names.run(backup, run))?;
         Ok(true)
+    }
+
+    /// Whether the manifest that has the name is this run's. If it is another's, this run can
+    /// never get it.
+    fn has_committed(
+        &self,
+        name: &ObjectName,
+        volume: VolumeId,
+        backup: BackupId,
+        run: RunId,
+    ) -> Result<bool, Error> {
+        match self.manifest(volume, backup) {
+            Ok(manifest) => Ok(manifest.run_id == run),
+            Err(Error::BackupNotFound(_)) => match self.target.head(name) {
+                // A void of another run: somebody else is reaping.
+                Ok(_) => Err(TargetError::new("reap", name, ErrorKind::Retry).into()),
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+                Err(error) => Err(error.into()),
+            },
+            Err(error) => Err(error),
+        }
     }
 
     /// Puts a void where the manifest would be; false when the name is taken by anything but a
@@ -143,24 +165,22 @@ impl Vault {
 
     /// Removes everything of a run that never tried to commit.
     pub(crate) fn discard_run(&self, backup: BackupId, run: RunId) -> Result<(), Error> {
-        self.discard_objects(run)?;
+        self.discard_under(&self.names.indexes_of(run))?;
+        self.discard_under(&self.names.packs_of(run))?;
         Ok(self.target.delete(&self.names.run(backup, run))?)
     }
 
-    /// Removes a run's index objects, the first one first, then its packs.
-    fn discard_objects(&self, run: RunId) -> Result<(), Error> {
-        for prefix in [self.names.indexes_of(run), self.names.packs_of(run)] {
-            let mut names = vec![];
-            list_each(&*self.target, &prefix, |entry| {
-                names.push(entry.name);
-                Ok::<_, Error>(())
-            })?;
-            for name in names {
-                self.target.delete(&name)?;
-            }
-            self.target.abandon(&prefix)?;
+    /// Removes everything under a prefix of one run, in the order of names.
+    fn discard_under(&self, prefix: &str) -> Result<(), Error> {
+        let mut names = vec![];
+        list_each(&*self.target, prefix, |entry| {
+            names.push(entry.name);
+            Ok::<_, Error>(())
+        })?;
+        for name in names {
+            self.target.delete(&name)?;
         }
-        Ok(())
+        Ok(self.target.abandon(prefix)?)
     }
 
     /// Whether everything of a run was taken back: its first index object is the first to go.

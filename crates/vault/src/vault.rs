@@ -7,7 +7,7 @@ use stillpoint_model::{ByteRange, Env, ErrorKind};
 
 use crate::Error;
 use crate::format::names::{IdBytes, Named, Names};
-use crate::format::object::{Class, Flags, Header, open_object, seal_object};
+use crate::format::object::{Class, Header, open_object, seal_object};
 use crate::format::wire::Malformed;
 use crate::format::{AccountKey, KEY_OBJECT_LEN, KeyId, KeyObject, RootKey, VaultKeys};
 use crate::target::{ObjectName, Target, list_each};
@@ -316,17 +316,5 @@ pub(crate) fn damaged(object: &ObjectName, what: Malformed) -> Error {
     match what {
         Malformed::Wrong(what) => Error::Corrupt { object, what },
         Malformed::Unknown(what) => Error::Unsupported { object, what },
-    }
-}
-
-impl Flags {
-    /// Everything that a vault's flags can ask for, at once.
-    #[cfg(test)]
-    pub(crate) fn all(bit: u32) -> Self {
-        Self {
-            read: bit,
-            write: bit,
-            collect: bit,
-        }
     }
 }

@@ -26,7 +26,7 @@ const MAX_SEALED_BODY: usize = MAX_FRAME_CHUNKS * CHUNK_LEN + TAG_LEN;
 pub(crate) const MAX_FRAME_LEN: usize = MAX_FRAME_HEAD + MAX_SEALED_BODY;
 /// The most frames in a pack.
 const MAX_FRAMES: usize = 1 << 16;
-const DIRECTORY_ITEM: usize = 8;
+const DIRECTORY_ITEM: usize = 16;
 const FOOTER_LEN: usize = 4;
 
 /// The name of a pack: the run that wrote it, and its number there.
@@ -155,21 +155,29 @@ impl PackBuilder {
     }
 
     /// Appends the directory and gives the whole pack.
-    pub(crate) fn finish(mut self) -> Result<Vec<u8>, Malformed> {
-        let mut w = Writer::default();
-        w.count(self.spots.len());
-        for spot in &self.spots {
-            w.u32(spot.offset).u32(spot.len);
-        }
-        let mut directory = w.finish();
-        let at = self.bytes.len();
-        self.key
-            .seal(Segment::Directory, at as u64, &[], &mut directory)?;
-        let len = small(directory.len())?;
-        self.bytes.append(&mut directory);
-        self.bytes.extend_from_slice(&len.to_le_bytes());
-        Ok(self.bytes)
+    pub(crate) fn finish(self) -> Result<Vec<u8>, Malformed> {
+        let items: Vec<(Spot, u64)> = self.spots.into_iter().map(|spot| (spot, 0)).collect();
+        finish_pack(&self.key, self.bytes, &items)
     }
+}
+
+/// Appends a directory to the frames or nodes of a pack.
+pub(crate) fn finish_pack(
+    key: &ObjectKey,
+    mut bytes: Vec<u8>,
+    items: &[(Spot, u64)],
+) -> Result<Vec<u8>, Malformed> {
+    let mut w = Writer::default();
+    w.count(items.len());
+    for (spot, place) in items {
+        w.u32(spot.offset).u32(spot.len).u64(*place);
+    }
+    let mut directory = w.finish();
+    key.seal(Segment::Directory, bytes.len() as u64, &[], &mut directory)?;
+    let len = small(directory.len())?;
+    bytes.append(&mut directory);
+    bytes.extend_from_slice(&len.to_le_bytes());
+    Ok(bytes)
 }
 
 fn small(len: usize) -> Result<u32, Malformed> {
@@ -177,7 +185,7 @@ fn small(len: usize) -> Result<u32, Malformed> {
 }
 
 /// Reads the directory from a whole pack.
-pub(crate) fn directory(key: &ObjectKey, pack: &[u8]) -> Result<Vec<Spot>, Malformed> {
+pub(crate) fn directory(key: &ObjectKey, pack: &[u8]) -> Result<Vec<(Spot, u64)>, Malformed> {
     let short = Malformed::Wrong("it ends too early");
     let (rest, footer) = pack.split_last_chunk::<FOOTER_LEN>().ok_or(short)?;
     let len = usize::try_from(u32::from_le_bytes(*footer)).map_err(|_| short)?;
@@ -201,7 +209,7 @@ pub(crate) fn directory(key: &ObjectKey, pack: &[u8]) -> Result<Vec<Spot>, Malfo
             return Err(Malformed::Wrong("its frames do not follow each other"));
         }
         end = spot.end();
-        spots.push(spot);
+        spots.push((spot, r.u64()?));
     }
     r.finish()?;
     if end != at as u64 {
@@ -319,10 +327,13 @@ pub(crate) fn scan(
             Err(Malformed::Wrong("its header is damaged"))
         }
     });
-    let spots = directory(key, pack).unwrap_or_else(|error| {
-        verdict = verdict.and(Err(error));
-        walk(pack)
-    });
+    let spots = match directory(key, pack) {
+        Ok(items) => items.into_iter().map(|(spot, _)| spot).collect(),
+        Err(error) => {
+            verdict = verdict.and(Err(error));
+            walk(pack)
+        }
+    };
     let mut sound = HashSet::with_capacity(spots.len());
     for spot in spots {
         let range = usize::try_from(spot.offset)

@@ -4,8 +4,8 @@
 
 use super::FANOUT;
 use super::hash::{Hash, Hasher};
-use super::object::{ObjectKey, Segment, TAG_LEN};
-use super::pack::{PackId, Spot};
+use super::object::{Header, ObjectKey, Segment, TAG_LEN};
+use super::pack::{PackId, Spot, directory};
 use super::wire::{Malformed, Reader, Writer};
 
 /// The level of leaves: 0 are chunks, 1 are spans.
@@ -353,6 +353,40 @@ pub(crate) fn seal_node(
 ) -> Result<Vec<u8>, Malformed> {
     key.seal(Segment::Node, offset, &place(level, index), &mut plain)?;
     Ok(plain)
+}
+
+/// A node's place as its pack's directory has it: the level in the top byte.
+pub(crate) fn directory_place(level: u8, index: u64) -> u64 {
+    (u64::from(level) << 56) | (index & ((1 << 56) - 1))
+}
+
+/// Looks through a whole tree pack: whether its header, its directory and all its nodes are sound.
+/// What a node says is proven where it is used.
+pub(crate) fn scan_nodes(
+    key: &ObjectKey,
+    wanted: &Header,
+    pack: &mut [u8],
+) -> Result<(), Malformed> {
+    if Header::expect(pack, wanted)? != *wanted {
+        return Err(Malformed::Wrong("its header is damaged"));
+    }
+    for (spot, packed) in directory(key, pack)? {
+        let level = packed.to_le_bytes()[7];
+        let index = packed & ((1 << 56) - 1);
+        let range = usize::try_from(spot.offset)
+            .ok()
+            .zip(usize::try_from(spot.end()).ok());
+        let sealed = range
+            .and_then(|(start, end)| pack.get_mut(start..end))
+            .ok_or(Malformed::Wrong("it ends too early"))?;
+        key.open(
+            Segment::Node,
+            u64::from(spot.offset),
+            &place(level, index),
+            sealed,
+        )?;
+    }
+    Ok(())
 }
 
 fn open_node<'a>(

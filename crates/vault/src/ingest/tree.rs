@@ -11,9 +11,10 @@ use stillpoint_model::id::RunId;
 use super::FrameAt;
 use crate::format::hash::Hash;
 use crate::format::object::{HEADER_LEN, ObjectKey};
-use crate::format::pack::{FIRST_TREE_SEQ, PackId, Spot};
+use crate::format::pack::{FIRST_TREE_SEQ, PackId, Spot, finish_pack};
 use crate::format::tree::{
-    Extent, FrameLoc, Interior, LEAF_LEVEL, Leaf, NodeRef, encode_interior, encode_leaf, seal_node,
+    Extent, FrameLoc, Interior, LEAF_LEVEL, Leaf, NodeRef, directory_place, encode_interior,
+    encode_leaf, seal_node,
 };
 use crate::vault::damaged;
 use crate::{Error, Vault};
@@ -52,6 +53,7 @@ struct TreePack {
     id: PackId,
     key: ObjectKey,
     bytes: Vec<u8>,
+    items: Vec<(Spot, u64)>,
 }
 
 pub(super) struct TreeWriter<'a> {
@@ -220,6 +222,7 @@ impl<'a> TreeWriter<'a> {
             len: number(sealed.len())?,
         };
         open.bytes.append(&mut sealed);
+        open.items.push((spot, directory_place(level, index)));
         let id = open.id;
         let full = open.bytes.len() >= TREE_PACK_LEN;
         self.pack = Some(open);
@@ -243,17 +246,28 @@ impl<'a> TreeWriter<'a> {
             .map_err(|what| damaged(&self.vault.names.pack(id), what))?;
         let bytes = header.encode().to_vec();
         debug_assert_eq!(bytes.len(), HEADER_LEN);
-        Ok(TreePack { id, key, bytes })
+        Ok(TreePack {
+            id,
+            key,
+            bytes,
+            items: vec![],
+        })
     }
 
     fn flush(&mut self) -> Result<(), Error> {
-        let Some(pack) = self.pack.take() else {
+        let Some(TreePack {
+            id,
+            key,
+            bytes,
+            items,
+        }) = self.pack.take()
+        else {
             return Ok(());
         };
-        self.vault
-            .target
-            .put_new(&self.vault.names.pack(pack.id), &pack.bytes)?;
-        self.stored += ByteCount::new(pack.bytes.len() as u64);
+        let name = self.vault.names.pack(id);
+        let pack = finish_pack(&key, bytes, &items).map_err(|what| damaged(&name, what))?;
+        self.vault.target.put_new(&name, &pack)?;
+        self.stored += ByteCount::new(pack.len() as u64);
         Ok(())
     }
 

@@ -19,12 +19,14 @@ use stillpoint_model::{ByteCount, ByteRange, ErrorKind};
 use super::{ListEntry, ListPage, ObjectName, Target, TargetError};
 
 /// How often a put starts over because somebody else removed the directory under it.
-const PUT_ATTEMPTS: usize = 16;
+const PUT_ATTEMPTS: usize = 64;
 
 /// A directory of objects.
 #[derive(Debug)]
 pub struct LocalTarget {
     root: PathBuf,
+    /// Whether to ask for unnamed files.
+    unnamed: bool,
 }
 
 impl LocalTarget {
@@ -32,10 +34,22 @@ impl LocalTarget {
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, TargetError> {
         let root = root.into();
         match fs::metadata(&root) {
-            Ok(meta) if meta.is_dir() => Ok(Self { root }),
+            Ok(meta) if meta.is_dir() => Ok(Self {
+                root,
+                unnamed: true,
+            }),
             Ok(_) => Err(TargetError::new("open", root.display(), ErrorKind::Invalid)),
             Err(error) => Err(TargetError::from_io("open", root.display(), error)),
         }
+    }
+
+    /// As on a file system that has no unnamed files.
+    #[cfg(test)]
+    pub(crate) fn with_named_parts(root: impl Into<PathBuf>) -> Result<Self, TargetError> {
+        Ok(Self {
+            unnamed: false,
+            ..Self::open(root)?
+        })
     }
 
     /// Where it is.
@@ -64,7 +78,11 @@ impl LocalTarget {
     fn put(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let dir = path.parent().unwrap_or(&self.root);
         self.make_parents(dir)?;
-        match write_unnamed(dir, bytes) {
+        let written = match self.unnamed {
+            true => write_unnamed(dir, bytes),
+            false => Err(rustix::io::Errno::OPNOTSUPP),
+        };
+        match written {
             Ok(file) => link_unnamed(&file, path)?,
             Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR) => {
                 put_named(dir, path, bytes)?;
@@ -89,6 +107,16 @@ impl LocalTarget {
             other => other,
         }
     }
+}
+
+/// Whether a put failed as it does when its directory went away meanwhile: mostly with "not
+/// found", and on ext4 with "not permitted" when the link comes after the removal.
+fn is_lost_directory(error: &io::Error) -> bool {
+    let errno = rustix::io::Errno::from_io_error(error);
+    matches!(
+        errno,
+        Some(rustix::io::Errno::NOENT | rustix::io::Errno::PERM)
+    )
 }
 
 /// Writes a file that has no name yet, durably.
@@ -144,7 +172,7 @@ impl Target for LocalTarget {
         for _ in 0..PUT_ATTEMPTS {
             match self.put(&path, bytes) {
                 Ok(()) => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => last = Some(error),
+                Err(error) if is_lost_directory(&error) => last = Some(error),
                 Err(error) => return Err(TargetError::from_io("put", name, error)),
             }
         }

@@ -1,1 +1,238 @@
+//! Damage in every class of object: found always, and laid at the right door.
 
+use std::collections::BTreeSet;
+
+use stillpoint_model::id::BackupId;
+use stillpoint_model::progress::NullMonitor;
+
+use super::support::*;
+use crate::target::{MemoryTarget, ObjectName, Target};
+use crate::*;
+
+/// A vault with three backups, one of another volume's content, one deleted.
+fn furnished(seed: u64) -> (Bench, Vec<(BackupId, Disk)>) {
+    let bench = Bench::new(seed);
+    let mut disk = Disk::new(300 * CHUNK);
+    (0..80).for_each(|chunk| disk.fill(chunk * 3, chunk + 1));
+    let mut all = vec![];
+    let first = bench.back_up(&disk, None, None).backup_id;
+    all.push((first, disk.clone()));
+    (0..10).for_each(|chunk| disk.fill(chunk, chunk + 500));
+    let second = bench.back_up(&disk, Some(first), None).backup_id;
+    all.push((second, disk.clone()));
+    let mut other = Disk::new(100 * CHUNK);
+    (0..20).for_each(|chunk| other.fill(chunk, chunk + 900));
+    all.push((bench.back_up(&other, None, None).backup_id, other));
+    bench.vault.delete_backup(bench.volume, second).unwrap();
+    // A run that is under way, so that there is an object of that class, too.
+    let spec = bench.spec(bench.id(), None, None);
+    drop(
+        bench
+            .vault
+            .prepare_backup(&spec, &all[2].1, &NullMonitor)
+            .unwrap(),
+    );
+    (bench, all)
+}
+
+/// The backups that really cannot be restored.
+fn lost(bench: &Bench, all: &[(BackupId, Disk)]) -> BTreeSet<BackupId> {
+    let restores = |backup: BackupId, disk: &Disk| {
+        let mut out = Disk::new(disk.size);
+        let sink: &mut dyn VolumeWriter = &mut out;
+        match bench
+            .vault
+            .restore(bench.volume, backup, sink, &NullMonitor)
+        {
+            Ok(_) => {
+                assert_eq!(&out, disk, "a restore lied");
+                true
+            }
+            Err(_) => false,
+        }
+    };
+    all.iter()
+        .filter(|(id, disk)| !restores(*id, disk))
+        .map(|(id, _)| *id)
+        .collect()
+}
+
+fn expect_found(bench: &Bench, all: &[(BackupId, Disk)], name: &ObjectName, how: &str) {
+    let report = bench
+        .vault
+        .check(CheckLevel::Decrypt, &NullMonitor)
+        .unwrap();
+    assert!(!report.is_sound(), "{how} of {name} went unnoticed");
+    assert!(
+        report
+            .problems
+            .iter()
+            .any(|problem| problem.object == *name),
+        "{how} of {name}"
+    );
+    assert_eq!(
+        report.affected(),
+        lost(bench, all),
+        "{how} of {name}: {report:?}"
+    );
+}
+
+fn bytes_of(target: &MemoryTarget, name: &ObjectName) -> Vec<u8> {
+    let len = target.head(name).unwrap().get();
+    target
+        .get(name, stillpoint_model::ByteRange::new(0, len))
+        .unwrap()
+}
+
+#[test]
+fn a_flipped_bit_anywhere_is_found_and_its_victims_are_named() {
+    let (bench, all) = furnished(40);
+    for name in bench.target.names() {
+        let len = bytes_of(&bench.target, &name).len();
+        let spots = [
+            0,
+            9,
+            11,
+            13,
+            17,
+            30,
+            40,
+            50,
+            70,
+            79,
+            80,
+            85,
+            90,
+            100,
+            len / 2,
+        ];
+        let ends = [len.saturating_sub(60), len - 20, len - 3, len - 1];
+        for at in spots.into_iter().chain(ends).filter(|&at| at < len) {
+            bench.target.tamper(&name, |bytes| bytes[at] ^= 0x10);
+            expect_found(&bench, &all, &name, &format!("flip at {at} of {len}"));
+            bench.target.tamper(&name, |bytes| bytes[at] ^= 0x10);
+        }
+    }
+    assert!(
+        bench
+            .vault
+            .check(CheckLevel::Decrypt, &NullMonitor)
+            .unwrap()
+            .is_sound()
+    );
+}
+
+#[test]
+fn a_cut_object_is_found() {
+    let (bench, all) = furnished(41);
+    for name in bench.target.names() {
+        let whole = bytes_of(&bench.target, &name);
+        for len in [0, 1, 79, 80, whole.len() / 2, whole.len() - 1] {
+            bench.target.tamper(&name, |bytes| bytes.truncate(len));
+            expect_found(&bench, &all, &name, &format!("cut to {len}"));
+            bench.target.tamper(&name, |bytes| *bytes = whole.clone());
+        }
+    }
+}
+
+#[test]
+fn objects_that_changed_places_are_found() {
+    let (bench, all) = furnished(42);
+    let names = bench.target.names();
+    for (one, two) in names.iter().zip(names.iter().skip(1)) {
+        let (a, b) = (bytes_of(&bench.target, one), bytes_of(&bench.target, two));
+        bench.target.tamper(one, |bytes| *bytes = b.clone());
+        bench.target.tamper(two, |bytes| *bytes = a.clone());
+        expect_found(&bench, &all, one, "swap");
+        bench.target.tamper(one, |bytes| *bytes = a);
+        bench.target.tamper(two, |bytes| *bytes = b);
+    }
+}
+
+#[test]
+fn a_pack_that_went_missing_is_found_without_reading_packs() {
+    let (bench, all) = furnished(43);
+    let open = bench.vault.unreferenced().unwrap().objects;
+    for name in bench.target.names() {
+        if !name.as_str().contains("/packs/") || open.contains(&name) {
+            continue;
+        }
+        let bytes = bytes_of(&bench.target, &name);
+        bench.target.delete(&name).unwrap();
+        let report = bench
+            .vault
+            .check(CheckLevel::Present, &NullMonitor)
+            .unwrap();
+        assert!(report.problems.iter().any(|problem| problem.object == name));
+        assert_eq!(report.affected(), lost(&bench, &all), "{name}");
+        for (id, _) in &all {
+            let gone = report.affected().contains(id);
+            let deleted = bench
+                .vault
+                .describe(bench.volume, *id)
+                .unwrap()
+                .deleted
+                .is_some();
+            let read_back = bench.vault.read_back(bench.volume, *id, &NullMonitor);
+            assert_eq!(read_back.is_err(), gone || deleted);
+        }
+        bench.target.put_new(&name, &bytes).unwrap();
+    }
+}
+
+#[test]
+fn a_sink_that_lies_is_found_by_the_comparison() {
+    struct Forgetful(Disk);
+    impl VolumeWriter for Forgetful {
+        fn write_at(&mut self, offset: u64, data: &[u8]) -> std::io::Result<()> {
+            let mut data = data.to_vec();
+            if offset == 0 {
+                data[77] ^= 1;
+            }
+            self.0.write_at(offset, &data)
+        }
+        fn write_zeros(&mut self, range: stillpoint_model::ByteRange) -> std::io::Result<()> {
+            self.0.write_zeros(range)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+        fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> std::io::Result<()> {
+            VolumeWriter::read_at(&mut self.0, offset, buf)
+        }
+    }
+    let (bench, all) = furnished(44);
+    let mut sink = Forgetful(Disk::new(all[0].1.size));
+    let error = bench
+        .vault
+        .restore(bench.volume, all[0].0, &mut sink, &NullMonitor)
+        .unwrap_err();
+    assert!(matches!(error, Error::Mismatch(_)), "{error}");
+}
+
+#[test]
+fn zeros_that_were_not_written_are_found_by_the_comparison() {
+    struct Lazy(Disk);
+    impl VolumeWriter for Lazy {
+        fn write_at(&mut self, offset: u64, data: &[u8]) -> std::io::Result<()> {
+            self.0.write_at(offset, data)
+        }
+        fn write_zeros(&mut self, _: stillpoint_model::ByteRange) -> std::io::Result<()> {
+            Ok(())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+        fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> std::io::Result<()> {
+            VolumeWriter::read_at(&mut self.0, offset, buf)
+        }
+    }
+    let (bench, all) = furnished(45);
+    let mut sink = Lazy(Disk::new(all[0].1.size));
+    sink.0.fill(299, 8);
+    let error = bench
+        .vault
+        .restore(bench.volume, all[0].0, &mut sink, &NullMonitor)
+        .unwrap_err();
+    assert!(matches!(error, Error::Mismatch(_)), "{error}");
+}
