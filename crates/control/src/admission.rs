@@ -1,1 +1,360 @@
-//! Admission: one transaction that decides and writes.
+//! Admission: the one transaction that decides, and writes what was decided.
+//!
+//! ```text
+//! the same request as before? -> its operation, as it is now
+//! facts -> guard::can -> rows -> the volume's lock -> operation -> events -> audit -> key
+//! ```
+//!
+//! Everything is read and written in one job of the database's single writer, so of two requests
+//! that race for a volume exactly one finds it free. A dry run is the same job, rolled back at
+//! its end: it cannot answer anything else than the request itself would.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use serde::Serialize;
+use stillpoint_model::account::Actor;
+use stillpoint_model::event::EventKind;
+use stillpoint_model::guard::{Action, ActiveOperation, Allowed, Facts, ItemFacts, VolumeFacts, can};
+use stillpoint_model::id::{BackupId, OperationId, PoolId, ProjectId, SnapshotId, VolumeId};
+use stillpoint_model::item::ItemState;
+use stillpoint_model::name::Name;
+use stillpoint_model::operation::{Operation, OperationState, Phase, Progress};
+use stillpoint_model::place::Pool;
+use stillpoint_model::plan::{Plan, PlanVersion};
+use stillpoint_model::refusal::{ProblemCode, Refusal};
+use stillpoint_model::saga::{Order, Request, Run, Terms};
+use stillpoint_model::volume::Volume;
+use stillpoint_model::Timestamp;
+use stillpoint_store::event::{NewEvent, event_insert};
+use stillpoint_store::idempotency::{idempotency_by_key, idempotency_insert};
+use stillpoint_store::operation::{
+    operation_by_id, operation_in_flight, operation_insert, operation_on_item,
+};
+use stillpoint_store::place::node_list;
+use stillpoint_store::volume::{volume_item_counts, volume_update};
+use stillpoint_store::Tx;
+use uuid::Uuid;
+
+use crate::audit::{self, Entry};
+use crate::change::{Answer, Change, Preview};
+use crate::context::Context;
+use crate::error::{Error, Result};
+
+/// What an admission ends with: the operation and what the guard said.
+pub(crate) type Accepted = (Operation, Allowed);
+
+/// Why an admission left nothing behind.
+enum Halt {
+    Error(Error),
+    DryRun(Allowed),
+}
+
+impl From<stillpoint_store::Error> for Halt {
+    fn from(error: stillpoint_store::Error) -> Self {
+        Self::Error(error.into())
+    }
+}
+
+/// A request for work, before it is decided.
+pub(crate) struct Ask<'a> {
+    cx: &'a Context,
+    actor: &'a Actor,
+    change: &'a Change,
+    fingerprint: String,
+}
+
+impl<'a> Ask<'a> {
+    /// A request of this kind with this input. Refused when it could never be accepted.
+    pub(crate) fn new(
+        cx: &'a Context,
+        actor: &'a Actor,
+        change: &'a Change,
+        kind: &str,
+        input: &impl Serialize,
+    ) -> Result<Self> {
+        check_change(actor, change)?;
+        let input = serde_json::to_vec(&(kind, actor.project_id, input))?;
+        let fingerprint = blake3::hash(&input).to_hex().to_string();
+        Ok(Self { cx, actor, change, fingerprint })
+    }
+
+    /// Decides and writes, in one transaction.
+    pub(crate) async fn admit<F>(self, decide: F) -> Result<Answer>
+    where
+        F: for<'c> FnOnce(Desk<'c>) -> BoxFuture<'c, Result<Accepted>> + Send + 'static,
+    {
+        let Self { cx, actor, change, fingerprint } = self;
+        let operation_id = OperationId::generate(cx.env());
+        let (cx, actor, change) = (cx.clone(), actor.clone(), change.clone());
+        let (bell, dry_run) = (cx.clone(), change.dry_run);
+        let done = bell
+            .db()
+            .write(move |tx| {
+                Box::pin(async move {
+                    let now = cx.now();
+                    let key = change.idempotency_key.as_deref();
+                    if let Some(before) = replayed(tx, &actor, key, &fingerprint).await? {
+                        return Ok(before);
+                    }
+                    let desk = Desk { tx, cx, actor, change, now, operation_id, fingerprint };
+                    let (operation, allowed) = decide(desk).await.map_err(Halt::Error)?;
+                    if dry_run { Err(Halt::DryRun(allowed)) } else { Ok(operation) }
+                })
+            })
+            .await;
+        match done {
+            Ok(operation) => {
+                bell.engine_bell().notify_one();
+                Ok(Answer::Accepted(operation))
+            }
+            Err(Halt::DryRun(allowed)) => Ok(Answer::Preview(Preview { allowed })),
+            Err(Halt::Error(error)) => Err(error),
+        }
+    }
+}
+
+fn check_change(actor: &Actor, change: &Change) -> Result<(), Refusal> {
+    if change.override_cooldown && !actor.is_administrator() {
+        let text = "Only an administrator may pass the cooldown.";
+        return Err(Refusal::new(ProblemCode::Forbidden, text));
+    }
+    let usable = |key: &String| {
+        (1..=255).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic() || b == b' ')
+    };
+    if change.idempotency_key.as_ref().is_none_or(usable) {
+        return Ok(());
+    }
+    let text = "An Idempotency-Key has 1 to 255 printable ASCII characters.";
+    Err(Refusal::new(ProblemCode::InvalidRequest, text))
+}
+
+/// The operation that the same request led to before.
+async fn replayed(
+    tx: &mut Tx,
+    actor: &Actor,
+    key: Option<&str>,
+    fingerprint: &str,
+) -> Result<Option<Operation>, Halt> {
+    let Some(key) = key else { return Ok(None) };
+    let Some((before, id)) = idempotency_by_key(tx, actor.account_id, key).await? else {
+        return Ok(None);
+    };
+    if before != fingerprint {
+        let text = "This Idempotency-Key was used for another request. Use a new one.";
+        let refusal = Refusal::new(ProblemCode::IdempotencyMismatch, text);
+        return Err(Halt::Error(refusal.into()));
+    }
+    let operation = operation_by_id(tx, id).await?;
+    let gone = || Halt::Error(Error::Inconsistent(format!("operation {id} does not exist")));
+    operation.map(Some).ok_or_else(gone)
+}
+
+/// Where one request is decided.
+pub(crate) struct Desk<'c> {
+    pub(crate) tx: &'c mut Tx,
+    pub(crate) cx: Context,
+    pub(crate) actor: Actor,
+    pub(crate) change: Change,
+    pub(crate) now: Timestamp,
+    pub(crate) operation_id: OperationId,
+    fingerprint: String,
+}
+
+/// What was decided.
+pub(crate) struct Draft {
+    pub(crate) action: Action,
+    pub(crate) request: Request,
+    pub(crate) pool_id: PoolId,
+    pub(crate) project_id: ProjectId,
+    pub(crate) volume: Option<(VolumeId, Name)>,
+    pub(crate) snapshot_id: Option<SnapshotId>,
+    pub(crate) backup_id: Option<BackupId>,
+}
+
+impl Desk<'_> {
+    /// Refuses when the thing was changed since the request's maker read it.
+    pub(crate) fn check_version(&self, version: i64) -> Result<(), Refusal> {
+        check_version(&self.change, version)
+    }
+
+    /// The plan of a volume, or that of new ones.
+    pub(crate) async fn plan(&mut self, volume: Option<&Volume>) -> Result<Arc<PlanVersion>> {
+        match volume {
+            Some(volume) => self.cx.plan(self.tx, volume.plan_id).await,
+            None => Ok(self.cx.default_plan()),
+        }
+    }
+
+    /// What the guard needs to know of a volume.
+    pub(crate) async fn volume_facts(&mut self, volume: &Volume) -> Result<VolumeFacts> {
+        let counts = volume_item_counts(self.tx, volume.id).await?;
+        let active = match volume.active_operation {
+            Some(id) => operation_by_id(self.tx, id).await?,
+            None => None,
+        };
+        volume_facts(&self.cx, volume, counts, active.as_ref())
+    }
+
+    /// What the guard needs to know of an item.
+    pub(crate) async fn item_facts(
+        &mut self,
+        id: Uuid,
+        state: ItemState,
+        protected: bool,
+    ) -> Result<ItemFacts> {
+        let active = operation_on_item(self.tx, id).await?;
+        Ok(ItemFacts { state, protected, active_operation: active.as_ref().map(active_facts) })
+    }
+
+    /// Asks the guard.
+    pub(crate) async fn can(
+        &mut self,
+        action: Action,
+        plan: &Plan,
+        pool: &Pool,
+        volume: Option<VolumeFacts>,
+        item: Option<ItemFacts>,
+    ) -> Result<Allowed> {
+        let nodes = node_list(self.tx).await?;
+        let node = nodes.iter().find(|node| node.id == pool.node_id);
+        let facts = Facts {
+            now: self.now,
+            plan,
+            volume,
+            item,
+            in_flight: operation_in_flight(self.tx, self.actor.account_id).await?,
+            node_online: node.is_some_and(|node| self.cx.is_online(node, self.now)),
+            override_cooldown: self.change.override_cooldown,
+        };
+        Ok(can(action, &facts)?)
+    }
+
+    /// Gives the volume's lock to the operation.
+    pub(crate) async fn lock(&mut self, mut volume: Volume) -> Result<()> {
+        volume.active_operation = Some(self.operation_id);
+        volume.version += 1;
+        Ok(volume_update(self.tx, &volume).await?)
+    }
+
+    /// Writes the operation, its events, its audit record and its key.
+    pub(crate) async fn accept(
+        self,
+        draft: Draft,
+        plan: &Plan,
+        allowed: Allowed,
+    ) -> Result<Accepted> {
+        let operation = self.operation(&draft);
+        let order = Order {
+            pool_id: draft.pool_id,
+            terms: Terms::of(plan),
+            request: draft.request.clone(),
+        };
+        let Self { tx, actor, change, now, fingerprint, .. } = self;
+        operation_insert(tx, &Run::accepted(operation.clone(), order)).await?;
+        record_events(tx, &operation).await?;
+        let resource = subject(&operation);
+        let detail = if change.override_cooldown { "cooldown overridden" } else { "" };
+        let entry = Entry::new(&actor, draft.action.as_str(), resource).detail(detail);
+        audit::record(tx, entry, now).await?;
+        if let Some(key) = &change.idempotency_key {
+            let account = actor.account_id;
+            idempotency_insert(tx, account, key, &fingerprint, operation.id, now).await?;
+        }
+        Ok((operation, allowed))
+    }
+
+    fn operation(&self, draft: &Draft) -> Operation {
+        Operation {
+            id: self.operation_id,
+            account_id: self.actor.account_id,
+            project_id: draft.project_id,
+            user_id: self.actor.user_id,
+            kind: draft.request.kind(),
+            state: OperationState::Queued,
+            volume_id: draft.volume.as_ref().map(|(id, _)| *id),
+            volume_name: draft.volume.as_ref().map(|(_, name)| name.clone()),
+            snapshot_id: draft.snapshot_id,
+            backup_id: draft.backup_id,
+            progress: Progress::start(Phase::Waiting),
+            fence: 1,
+            failure: None,
+            created_at: self.now,
+            started_at: None,
+            progressed_at: self.now,
+            finished_at: None,
+            version: 1,
+        }
+    }
+}
+
+/// Refuses when a thing was changed since the request's maker read it.
+pub(crate) fn check_version(change: &Change, version: i64) -> Result<(), Refusal> {
+    if change.if_match.is_none_or(|wanted| wanted == version) {
+        return Ok(());
+    }
+    let text = "It was changed since you read it. Read it again, then decide.";
+    Err(Refusal::new(ProblemCode::PreconditionFailed, text))
+}
+
+/// An operation in the way, as the guard sees it.
+pub(crate) const fn active_facts(operation: &Operation) -> ActiveOperation {
+    ActiveOperation { id: operation.id, kind: operation.kind }
+}
+
+/// What the guard needs to know of a volume with so many snapshots and backups.
+pub(crate) fn volume_facts(
+    cx: &Context,
+    volume: &Volume,
+    counts: (u32, u32),
+    active: Option<&Operation>,
+) -> Result<VolumeFacts> {
+    let places = cx.places();
+    let pool = places.pool(volume.pool_id)?;
+    Ok(VolumeFacts {
+        id: volume.id,
+        role: volume.role,
+        state: volume.state,
+        attachment: volume.attachment.clone(),
+        active_operation: active.map(active_facts),
+        cooldown_until: volume.cooldown_until,
+        snapshots: counts.0,
+        backups: counts.1,
+        live_capture: pool.live_capture,
+        has_backup_target: places.target_of(pool).is_some(),
+    })
+}
+
+/// What an operation makes, changes or deletes.
+fn subject(operation: &Operation) -> Uuid {
+    let volume_first = operation.kind.is_about_volume();
+    let item = operation
+        .backup_id
+        .map(BackupId::as_uuid)
+        .or(operation.snapshot_id.map(SnapshotId::as_uuid));
+    let volume = operation.volume_id.map(VolumeId::as_uuid);
+    let (first, second) = if volume_first { (volume, item) } else { (item, volume) };
+    first.or(second).unwrap_or_else(|| operation.id.as_uuid())
+}
+
+async fn record_events(tx: &mut Tx, operation: &Operation) -> Result<()> {
+    let changed = [
+        (EventKind::Volume, operation.volume_id.map(VolumeId::as_uuid)),
+        (EventKind::Snapshot, operation.snapshot_id.map(SnapshotId::as_uuid)),
+        (EventKind::Backup, operation.backup_id.map(BackupId::as_uuid)),
+        (EventKind::Operation, Some(operation.id.as_uuid())),
+    ];
+    for (kind, id) in changed {
+        let Some(resource_id) = id else { continue };
+        let event = NewEvent {
+            account_id: operation.account_id,
+            kind,
+            resource_id,
+            volume_id: operation.volume_id,
+            operation_id: Some(operation.id),
+            at: operation.created_at,
+        };
+        event_insert(tx, &event).await?;
+    }
+    Ok(())
+}

@@ -1,9 +1,22 @@
 //! A name works wherever an id does.
 
 use serde::Serialize;
+use stillpoint_model::account::Actor;
+use stillpoint_model::backup::Backup;
+use stillpoint_model::id::{BackupId, SnapshotId, VolumeId};
 use stillpoint_model::name::Name;
-use stillpoint_model::refusal::Refusal;
+use stillpoint_model::place::Pool;
+use stillpoint_model::refusal::{ProblemCode, Refusal};
+use stillpoint_model::snapshot::Snapshot;
+use stillpoint_model::volume::Volume;
+use stillpoint_store::Conn;
+use stillpoint_store::backup::{backup_by_id, backup_by_name};
+use stillpoint_store::snapshot::{snapshot_by_id, snapshot_by_name};
+use stillpoint_store::volume::{volume_by_id, volume_by_name};
 use uuid::Uuid;
+
+use crate::context::Places;
+use crate::error::Result;
 
 /// How a request names a thing: by its id or by its name, inside the actor's own project.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -19,11 +32,8 @@ impl Reference {
     /// Reads a path segment or a field. Text that can be neither an id nor a name names nothing
     /// that exists: `not_found`, with `what` in the sentence.
     pub fn parse(text: &str, what: &str) -> Result<Self, Refusal> {
-        if text.len() == 36
-            && !text.bytes().any(|b| b.is_ascii_uppercase())
-            && let Ok(id) = Uuid::try_parse(text)
-        {
-            return Ok(Self::Id(id));
+        if let Ok(id) = text.parse::<VolumeId>() {
+            return Ok(Self::Id(id.as_uuid()));
         }
         text.parse().map(Self::Name).map_err(|_| Refusal::not_found(what))
     }
@@ -40,3 +50,87 @@ macro_rules! from_ids {
 }
 
 from_ids!(VolumeId, SnapshotId, BackupId, PoolId, OperationId);
+
+/// The actor's own volume.
+pub(crate) async fn own_volume(
+    conn: &mut Conn,
+    actor: &Actor,
+    reference: &Reference,
+) -> Result<Volume> {
+    let found = match reference {
+        Reference::Id(id) => volume_by_id(conn, VolumeId::from_uuid(*id)).await?,
+        Reference::Name(name) => volume_by_name(conn, actor.project_id, name).await?,
+    };
+    let own = found.filter(|volume| volume.account_id == actor.account_id);
+    Ok(own.ok_or_else(|| Refusal::not_found("volume"))?)
+}
+
+/// The id of the actor's own volume, or of one that is gone: what lists are filtered by. They
+/// hold the account's own items alone, whatever the id.
+pub(crate) async fn volume_id_for_list(
+    conn: &mut Conn,
+    actor: &Actor,
+    reference: &Reference,
+) -> Result<VolumeId> {
+    match reference {
+        Reference::Id(id) => Ok(VolumeId::from_uuid(*id)),
+        Reference::Name(_) => Ok(own_volume(conn, actor, reference).await?.id),
+    }
+}
+
+/// The actor's own snapshot.
+pub(crate) async fn own_snapshot(
+    conn: &mut Conn,
+    actor: &Actor,
+    reference: &Reference,
+) -> Result<Snapshot> {
+    let found = match reference {
+        Reference::Id(id) => {
+            snapshot_by_id(conn, SnapshotId::from_uuid(*id)).await?.into_iter().collect()
+        }
+        Reference::Name(name) => {
+            snapshot_by_name(conn, actor.account_id, actor.project_id, name).await?
+        }
+    };
+    Ok(only(found, "snapshot", |snapshot: &Snapshot| snapshot.account_id == actor.account_id)?)
+}
+
+/// The actor's own backup.
+pub(crate) async fn own_backup(
+    conn: &mut Conn,
+    actor: &Actor,
+    reference: &Reference,
+) -> Result<Backup> {
+    let found = match reference {
+        Reference::Id(id) => {
+            backup_by_id(conn, BackupId::from_uuid(*id)).await?.into_iter().collect()
+        }
+        Reference::Name(name) => {
+            backup_by_name(conn, actor.account_id, actor.project_id, name).await?
+        }
+    };
+    Ok(only(found, "backup", |backup: &Backup| backup.account_id == actor.account_id)?)
+}
+
+fn only<T>(found: Vec<T>, what: &str, is_own: impl Fn(&T) -> bool) -> Result<T, Refusal> {
+    let mut own = found.into_iter().filter(is_own);
+    let first = own.next().ok_or_else(|| Refusal::not_found(what))?;
+    if own.next().is_none() {
+        return Ok(first);
+    }
+    let text = format!("More than one {what} has that name. Use the id.");
+    Err(Refusal::new(ProblemCode::InvalidRequest, text))
+}
+
+/// A pool by id or name; the first one when none is named.
+pub(crate) fn pool_for<'p>(
+    places: &'p Places,
+    reference: Option<&Reference>,
+) -> Result<&'p Pool, Refusal> {
+    let found = match reference {
+        None => places.pools.first(),
+        Some(Reference::Id(id)) => places.pools.iter().find(|p| p.id.as_uuid() == *id),
+        Some(Reference::Name(name)) => places.pools.iter().find(|p| p.name == *name),
+    };
+    found.ok_or_else(|| Refusal::not_found("pool").at("/pool"))
+}

@@ -2,17 +2,48 @@
 
 use serde::Serialize;
 use stillpoint_model::account::Actor;
+use stillpoint_model::event::EventKind;
+use stillpoint_model::guard::{Action, Allowed, Facts, can};
+use stillpoint_model::id::VolumeId;
 use stillpoint_model::name::Name;
+use stillpoint_model::naming::{
+    check_confirmation, check_volume_size, generated, name_taken,
+};
 use stillpoint_model::operation::Operation;
 use stillpoint_model::place::Pool;
-use stillpoint_model::plan::{Caps, Confirmations};
+use stillpoint_model::plan::{Caps, Confirmations, PlanVersion};
+use stillpoint_model::refusal::{ProblemCode, Refusal};
+use stillpoint_model::saga::Request;
 use stillpoint_model::task::ImageFormat;
-use stillpoint_model::volume::{Attachment, Volume, VolumeRole};
+use stillpoint_model::volume::{Attachment, Volume, VolumeOrigin, VolumeRole, VolumeState};
 use stillpoint_model::{ByteCount, Timestamp};
+use stillpoint_store::event::{NewEvent, event_insert};
+use stillpoint_store::upload::{upload_by_id, upload_update_operation};
+use stillpoint_store::volume::{
+    CountedVolume, volume_by_id, volume_by_name, volume_insert, volume_item_counts, volume_list,
+    volume_update,
+};
+use stillpoint_store::{Conn, Tx};
 use uuid::Uuid;
 
-use crate::error::Result;
-use crate::{Answer, Change, Context, ListQuery, Page, Permission, Reference};
+use crate::admission::{Accepted, Ask, Desk, Draft, check_version};
+use crate::audit::{self, Entry};
+use crate::error::{Error, Result};
+use crate::item::GENERATED_TRIES;
+use crate::reference::{own_volume, pool_for};
+use crate::view::Surroundings;
+use crate::{Answer, Change, Context, Cursor, ListQuery, Page, Permission, Reference};
+
+/// What may be done with a volume.
+const ACTIONS: [Action; 7] = [
+    Action::SnapshotCreate,
+    Action::BackupCreate,
+    Action::RestoreInPlace,
+    Action::VolumeClone,
+    Action::VolumeResize,
+    Action::VolumeRename,
+    Action::VolumeDelete,
+];
 
 /// A volume, and what goes with it.
 #[derive(Clone, Debug)]
@@ -87,22 +118,149 @@ pub struct VolumeOptions {
     pub max_size: ByteCount,
 }
 
+async fn view(
+    cx: &Context,
+    conn: &mut Conn,
+    around: &Surroundings,
+    (volume, counts): CountedVolume,
+) -> Result<VolumeView> {
+    let plan = cx.plan(conn, volume.plan_id).await?;
+    let places = cx.places();
+    let pool = places.pool(volume.pool_id)?;
+    let facts = around.volume_facts(cx, &volume, counts)?;
+    let permissions =
+        around.permissions(cx, &ACTIONS, &plan.plan, Some(pool.id), Some(&facts), None);
+    Ok(VolumeView {
+        active_operation: around.on_volume(&volume).cloned(),
+        snapshots: counts.0,
+        backups: counts.1,
+        caps: plan.plan.caps,
+        confirm: plan.plan.confirm,
+        plan_name: plan.plan.name.clone(),
+        pool_name: pool.name.clone(),
+        region_name: places.region_of(pool)?.name.clone(),
+        permissions,
+        now: around.now,
+        volume,
+    })
+}
+
 /// A page of the account's volumes, newest first.
 pub async fn list(cx: &Context, actor: &Actor, query: &VolumeQuery) -> Result<Page<VolumeView>> {
-    let _ = (cx, actor, query);
-    todo!()
+    let mut conn = cx.db().read().await?;
+    let page = query.page.key();
+    let rows = volume_list(&mut conn, actor.account_id, actor.project_id, &page).await?;
+    let around = Surroundings::of_account(cx, &mut conn, actor.account_id).await?;
+    let page = Page::of(rows, &query.page, |(volume, _)| {
+        Cursor::after(volume.created_at, volume.id.as_uuid())
+    });
+    let mut items = Vec::with_capacity(page.items.len());
+    for row in page.items {
+        items.push(view(cx, &mut conn, &around, row).await?);
+    }
+    Ok(Page { items, next: page.next })
 }
 
 /// One volume.
 pub async fn show(cx: &Context, actor: &Actor, volume: &Reference) -> Result<VolumeView> {
-    let _ = (cx, actor, volume);
-    todo!()
+    let mut conn = cx.db().read().await?;
+    let volume = own_volume(&mut conn, actor, volume).await?;
+    show_row(cx, &mut conn, volume).await
+}
+
+async fn show_row(cx: &Context, conn: &mut Conn, volume: Volume) -> Result<VolumeView> {
+    let counts = volume_item_counts(conn, volume.id).await?;
+    let around =
+        Surroundings::of_one(cx, conn, volume.account_id, Some(&volume), None).await?;
+    view(cx, conn, &around, (volume, counts)).await
 }
 
 /// What may be chosen for a new volume.
 pub async fn options(cx: &Context, actor: &Actor) -> Result<VolumeOptions> {
-    let _ = (cx, actor);
-    todo!()
+    let mut conn = cx.db().read().await?;
+    let around = Surroundings::of_one(cx, &mut conn, actor.account_id, None, None).await?;
+    let (plan, places) = (cx.default_plan(), cx.places());
+    let pool = places.pools.first().map(|pool| pool.id);
+    let actions = [Action::VolumeCreate, Action::VolumeImport];
+    Ok(VolumeOptions {
+        pools: places.pools.clone(),
+        permissions: around.permissions(cx, &actions, &plan.plan, pool, None, None),
+        max_size: cx.settings().max_volume_size,
+    })
+}
+
+/// A volume that is to be made.
+pub(crate) struct NewVolume {
+    pub(crate) id: VolumeId,
+    pub(crate) name: Name,
+    pub(crate) size: ByteCount,
+    pub(crate) role: VolumeRole,
+    pub(crate) origin: Option<VolumeOrigin>,
+}
+
+impl Desk<'_> {
+    /// The given name, if it is free among the project's volumes, or a generated one that is.
+    pub(crate) async fn volume_name(&mut self, given: Option<Name>, prefix: &str) -> Result<Name> {
+        let project_id = self.actor.project_id;
+        if let Some(name) = given {
+            return if volume_by_name(self.tx, project_id, &name).await?.is_none() {
+                Ok(name)
+            } else {
+                Err(name_taken("volume", &name).into())
+            };
+        }
+        for nth in 1..=GENERATED_TRIES {
+            let Some(name) = generated(prefix, self.now, nth) else { break };
+            if volume_by_name(self.tx, project_id, &name).await?.is_none() {
+                return Ok(name);
+            }
+        }
+        Err(Error::Inconsistent("no generated name is free".to_owned()))
+    }
+
+    /// Writes the row of a volume that is to be made, locked by its operation, and accepts.
+    pub(crate) async fn accept_new_volume(
+        self,
+        action: Action,
+        new: NewVolume,
+        pool: &Pool,
+        plan: &PlanVersion,
+        draft: (Request, Allowed),
+    ) -> Result<Accepted> {
+        let volume = Volume {
+            id: new.id,
+            account_id: self.actor.account_id,
+            project_id: self.actor.project_id,
+            pool_id: pool.id,
+            plan_id: plan.id,
+            name: new.name,
+            role: new.role,
+            size: new.size,
+            state: VolumeState::Creating,
+            attachment: None,
+            origin: new.origin,
+            active_operation: Some(self.operation_id),
+            cooldown_until: None,
+            tip: None,
+            used: ByteCount::ZERO,
+            failure: None,
+            created_at: self.now,
+            version: 1,
+        };
+        volume_insert(self.tx, &volume).await?;
+        let (snapshot_id, backup_id) = draft.0.reads();
+        let project_id = self.actor.project_id;
+        let accepted = Draft {
+            action,
+            request: draft.0,
+            pool_id: pool.id,
+            project_id,
+            volume: Some((volume.id, volume.name)),
+            snapshot_id,
+            backup_id,
+        };
+        self.accept(accepted, &plan.plan, draft.1).await
+    }
 }
 
 /// Makes an empty volume.
@@ -112,8 +270,27 @@ pub async fn create(
     request: VolumeCreate,
     change: &Change,
 ) -> Result<Answer> {
-    let _ = (cx, actor, request, change);
-    todo!()
+    check_volume_size(request.size, cx.settings().max_volume_size)?;
+    let ask = Ask::new(cx, actor, change, "volume_create", &request)?;
+    ask.admit(move |mut desk| {
+        Box::pin(async move {
+            let places = desk.cx.places();
+            let pool = pool_for(&places, request.pool.as_ref())?;
+            let plan = desk.plan(None).await?;
+            let allowed =
+                desk.can(Action::VolumeCreate, &plan.plan, pool, None, None).await?;
+            let new = NewVolume {
+                id: VolumeId::generate(desk.cx.env()),
+                name: desk.volume_name(Some(request.name), "volume").await?,
+                size: request.size,
+                role: request.role,
+                origin: None,
+            };
+            let work = Request::VolumeCreate { size: request.size };
+            desk.accept_new_volume(Action::VolumeCreate, new, pool, &plan, (work, allowed)).await
+        })
+    })
+    .await
 }
 
 /// Makes a volume from an upload.
@@ -123,8 +300,48 @@ pub async fn import(
     request: VolumeImport,
     change: &Change,
 ) -> Result<Answer> {
-    let _ = (cx, actor, request, change);
-    todo!()
+    let ask = Ask::new(cx, actor, change, "volume_import", &request)?;
+    ask.admit(move |mut desk| {
+        Box::pin(async move {
+            let places = desk.cx.places();
+            let pool = pool_for(&places, request.pool.as_ref())?;
+            check_upload(&mut desk, request.upload).await?;
+            let plan = desk.plan(None).await?;
+            let allowed =
+                desk.can(Action::VolumeImport, &plan.plan, pool, None, None).await?;
+            let new = NewVolume {
+                id: VolumeId::generate(desk.cx.env()),
+                name: desk.volume_name(Some(request.name), "volume").await?,
+                // Known once the image was read.
+                size: ByteCount::ZERO,
+                role: request.role,
+                origin: Some(VolumeOrigin::Upload),
+            };
+            let work = Request::VolumeImport {
+                upload: request.upload,
+                format: request.format,
+                max_size: desk.cx.settings().max_volume_size,
+            };
+            upload_update_operation(desk.tx, request.upload, desk.operation_id).await?;
+            desk.accept_new_volume(Action::VolumeImport, new, pool, &plan, (work, allowed)).await
+        })
+    })
+    .await
+}
+
+/// Whether an upload is the account's own, complete and unused.
+async fn check_upload(desk: &mut Desk<'_>, id: Uuid) -> Result<()> {
+    let account_id = desk.actor.account_id;
+    let found = upload_by_id(desk.tx, id).await?.filter(|u| u.account_id == account_id);
+    let Some(upload) = found else {
+        return Err(Refusal::not_found("upload").at("/image/upload").into());
+    };
+    let text = match (upload.size, upload.operation_id) {
+        (Some(_), None) => return Ok(()),
+        (None, _) => "The upload did not arrive whole yet.",
+        (_, Some(_)) => "The upload was imported already. Upload the image again.",
+    };
+    Err(Refusal::new(ProblemCode::InvalidRequest, text).at("/image/upload").into())
 }
 
 /// Makes a volume that starts as a copy of another as it is now. Its name is generated when
@@ -136,8 +353,29 @@ pub async fn clone(
     name: Option<Name>,
     change: &Change,
 ) -> Result<Answer> {
-    let _ = (cx, actor, source, name, change);
-    todo!()
+    let ask = Ask::new(cx, actor, change, "volume_clone", &(source, &name))?;
+    let source = source.clone();
+    ask.admit(move |mut desk| {
+        Box::pin(async move {
+            let source = own_volume(desk.tx, &desk.actor, &source).await?;
+            desk.check_version(source.version)?;
+            let (plan, places) = (desk.plan(Some(&source)).await?, desk.cx.places());
+            let pool = places.pool(source.pool_id)?;
+            let facts = desk.volume_facts(&source).await?;
+            let allowed =
+                desk.can(Action::VolumeClone, &plan.plan, pool, Some(facts), None).await?;
+            let new = NewVolume {
+                id: VolumeId::generate(desk.cx.env()),
+                name: desk.volume_name(name, "clone").await?,
+                size: source.size,
+                role: source.role,
+                origin: Some(VolumeOrigin::Volume(source.id)),
+            };
+            let work = Request::VolumeClone { source: source.id };
+            desk.accept_new_volume(Action::VolumeClone, new, pool, &plan, (work, allowed)).await
+        })
+    })
+    .await
 }
 
 /// Makes a volume larger.
@@ -148,20 +386,23 @@ pub async fn resize(
     size: ByteCount,
     change: &Change,
 ) -> Result<Answer> {
-    let _ = (cx, actor, volume, size, change);
-    todo!()
-}
-
-/// Renames a volume.
-pub async fn rename(
-    cx: &Context,
-    actor: &Actor,
-    volume: &Reference,
-    name: Name,
-    change: &Change,
-) -> Result<VolumeView> {
-    let _ = (cx, actor, volume, name, change);
-    todo!()
+    check_volume_size(size, cx.settings().max_volume_size)?;
+    let ask = Ask::new(cx, actor, change, "volume_resize", &(volume, size))?;
+    let volume = volume.clone();
+    ask.admit(move |mut desk| {
+        Box::pin(async move {
+            let volume = own_volume(desk.tx, &desk.actor, &volume).await?;
+            let (plan, allowed) = decide(&mut desk, Action::VolumeResize, &volume).await?;
+            if size <= volume.size {
+                let text = format!("A volume only grows; this one has {}.", volume.size);
+                let refusal = Refusal::new(ProblemCode::InvalidRequest, text);
+                return Err(refusal.at("/size_bytes").into());
+            }
+            let work = Request::VolumeResize { size };
+            accept_change(desk, Action::VolumeResize, volume, &plan, (work, allowed)).await
+        })
+    })
+    .await
 }
 
 /// Deletes a volume. `confirm` is its name, typed, where the plan asks for that.
@@ -172,8 +413,101 @@ pub async fn delete(
     confirm: Option<&str>,
     change: &Change,
 ) -> Result<Answer> {
-    let _ = (cx, actor, volume, confirm, change);
-    todo!()
+    let ask = Ask::new(cx, actor, change, "volume_delete", &(volume, confirm))?;
+    let (volume, confirm) = (volume.clone(), confirm.map(str::to_owned));
+    ask.admit(move |mut desk| {
+        Box::pin(async move {
+            let mut volume = own_volume(desk.tx, &desk.actor, &volume).await?;
+            let (plan, allowed) = decide(&mut desk, Action::VolumeDelete, &volume).await?;
+            if !desk.change.dry_run || confirm.is_some() {
+                check_confirmation(plan.plan.confirm.delete, &volume.name, confirm.as_deref())?;
+            }
+            volume.state = VolumeState::Deleting;
+            let draft = (Request::VolumeDelete, allowed);
+            accept_change(desk, Action::VolumeDelete, volume, &plan, draft).await
+        })
+    })
+    .await
+}
+
+/// What the guard says of a change of a volume.
+async fn decide(
+    desk: &mut Desk<'_>,
+    action: Action,
+    volume: &Volume,
+) -> Result<(std::sync::Arc<PlanVersion>, Allowed)> {
+    desk.check_version(volume.version)?;
+    let (plan, places) = (desk.plan(Some(volume)).await?, desk.cx.places());
+    let facts = desk.volume_facts(volume).await?;
+    let pool = places.pool(volume.pool_id)?;
+    let allowed = desk.can(action, &plan.plan, pool, Some(facts), None).await?;
+    Ok((plan, allowed))
+}
+
+/// Locks a volume for what was decided about it, and accepts.
+async fn accept_change(
+    mut desk: Desk<'_>,
+    action: Action,
+    volume: Volume,
+    plan: &PlanVersion,
+    (request, allowed): (Request, Allowed),
+) -> Result<Accepted> {
+    let draft = Draft {
+        action,
+        request,
+        pool_id: volume.pool_id,
+        project_id: volume.project_id,
+        volume: Some((volume.id, volume.name.clone())),
+        snapshot_id: None,
+        backup_id: None,
+    };
+    desk.lock(volume).await?;
+    desk.accept(draft, &plan.plan, allowed).await
+}
+
+/// Renames a volume.
+pub async fn rename(
+    cx: &Context,
+    actor: &Actor,
+    volume: &Reference,
+    name: Name,
+    change: &Change,
+) -> Result<VolumeView> {
+    let (handle, actor, change) = (cx.clone(), actor.clone(), change.clone());
+    let (reference, now) = (volume.clone(), cx.now());
+    let id = crate::change::edit(cx, change.dry_run, move |tx| {
+        Box::pin(async move {
+            let mut volume = own_volume(tx, &actor, &reference).await?;
+            check_version(&change, volume.version)?;
+            let plan = handle.plan(tx, volume.plan_id).await?;
+            let counts = volume_item_counts(tx, volume.id).await?;
+            let facts = Facts {
+                now,
+                plan: &plan.plan,
+                volume: Some(crate::admission::volume_facts(&handle, &volume, counts, None)?),
+                item: None,
+                in_flight: 0,
+                node_online: true,
+                override_cooldown: false,
+            };
+            can(Action::VolumeRename, &facts)?;
+            if volume.name != name
+                && volume_by_name(tx, volume.project_id, &name).await?.is_some()
+            {
+                return Err(name_taken("volume", &name).into());
+            }
+            let detail = format!("{} -> {name}", volume.name);
+            volume.name = name;
+            save(tx, &mut volume, now).await?;
+            let entry = Entry::new(&actor, "volume_rename", volume.id.as_uuid());
+            audit::record(tx, entry.detail(detail), now).await?;
+            Ok(volume.id)
+        })
+    })
+    .await?;
+    let mut conn = cx.db().read().await?;
+    let row = volume_by_id(&mut conn, id).await?.ok_or_else(|| Refusal::not_found("volume"))?;
+    show_row(cx, &mut conn, row).await
 }
 
 /// Records which instance has a volume, and whether it runs: the word of the provider's
@@ -185,6 +519,61 @@ pub async fn set_attachment(
     attachment: Option<Attachment>,
     change: &Change,
 ) -> Result<VolumeView> {
-    let _ = (cx, actor, volume, attachment, change);
-    todo!()
+    if !actor.is_administrator() {
+        let text = "Only an administrator says what a volume is attached to.";
+        return Err(Refusal::new(ProblemCode::Forbidden, text).into());
+    }
+    let (actor, change) = (actor.clone(), change.clone());
+    let (reference, now) = (volume.clone(), cx.now());
+    let id = crate::change::edit(cx, change.dry_run, move |tx| {
+        Box::pin(async move {
+            let mut volume = match &reference {
+                Reference::Id(id) => volume_by_id(tx, VolumeId::from_uuid(*id))
+                    .await?
+                    .ok_or_else(|| Refusal::not_found("volume"))?,
+                Reference::Name(_) => own_volume(tx, &actor, &reference).await?,
+            };
+            check_version(&change, volume.version)?;
+            volume.state = attached_state(&volume, attachment.is_some())?;
+            let detail = attachment
+                .as_ref()
+                .map_or_else(|| "detached".to_owned(), |a| format!("{} {}", a.instance, a.state));
+            volume.attachment = attachment;
+            save(tx, &mut volume, now).await?;
+            let entry = Entry::new(&actor, "volume_attach", volume.id.as_uuid());
+            let entry = entry.account(volume.account_id).detail(detail);
+            audit::record(tx, entry, now).await?;
+            Ok(volume.id)
+        })
+    })
+    .await?;
+    let mut conn = cx.db().read().await?;
+    let row = volume_by_id(&mut conn, id).await?.ok_or_else(|| Refusal::not_found("volume"))?;
+    show_row(cx, &mut conn, row).await
+}
+
+/// What a volume is once it is attached or detached. Only one that works can change hands.
+fn attached_state(volume: &Volume, attached: bool) -> Result<VolumeState, Refusal> {
+    match volume.state {
+        VolumeState::Available | VolumeState::InUse if attached => Ok(VolumeState::InUse),
+        VolumeState::Available | VolumeState::InUse => Ok(VolumeState::Available),
+        VolumeState::Failed if !attached => Ok(VolumeState::Failed),
+        state => {
+            Err(Refusal::new(ProblemCode::NotEligible, format!("The volume is {state}.")))
+        }
+    }
+}
+
+async fn save(tx: &mut Tx, volume: &mut Volume, now: Timestamp) -> Result<()> {
+    volume.version += 1;
+    volume_update(tx, volume).await?;
+    let event = NewEvent {
+        account_id: volume.account_id,
+        kind: EventKind::Volume,
+        resource_id: volume.id.as_uuid(),
+        volume_id: Some(volume.id),
+        operation_id: None,
+        at: now,
+    };
+    Ok(event_insert(tx, &event).await?)
 }

@@ -77,6 +77,20 @@ impl OperationKind {
         )
     }
 
+    /// Whether it is the volume itself that it makes, changes or deletes.
+    pub const fn is_about_volume(self) -> bool {
+        matches!(
+            self,
+            Self::VolumeCreate
+                | Self::VolumeImport
+                | Self::VolumeClone
+                | Self::VolumeResize
+                | Self::VolumeDelete
+                | Self::RestoreNew
+                | Self::RestoreInPlace
+        )
+    }
+
     /// Whether the volume rests after it succeeded.
     pub const fn starts_cooldown(self) -> bool {
         matches!(

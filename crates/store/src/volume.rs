@@ -25,7 +25,10 @@ macro_rules! select {
 }
 
 fn volume(row: &AnyRow) -> Result<Volume> {
-    let mut columns = Columns::of("volume", row);
+    volume_from(&mut Columns::of("volume", row))
+}
+
+fn volume_from(columns: &mut Columns<'_>) -> Result<Volume> {
     Ok(Volume {
         id: columns.parse()?,
         account_id: columns.parse()?,
@@ -36,8 +39,8 @@ fn volume(row: &AnyRow) -> Result<Volume> {
         role: columns.parse()?,
         size: columns.bytes()?,
         state: columns.parse()?,
-        attachment: attachment(&mut columns)?,
-        origin: origin(&mut columns)?,
+        attachment: attachment(columns)?,
+        origin: origin(columns)?,
         active_operation: columns.optional()?,
         cooldown_until: columns.optional_time()?,
         tip: columns.optional()?,
@@ -181,15 +184,39 @@ pub async fn volume_by_name(
     .transpose()
 }
 
+/// A volume, and how many snapshots and backups of it count toward its caps.
+pub type CountedVolume = (Volume, (u32, u32));
+
+macro_rules! select_counted {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, account_id, project_id, pool_id, plan_id, name, role, size_bytes, state, \
+             attached_instance, attached_state, origin_kind, origin_id, active_operation_id, \
+             cooldown_until, tip_layer_id, used_bytes, failure, created_at, version, \
+             (SELECT COUNT(*) FROM snapshots s WHERE s.volume_id = volumes.id \
+             AND s.trigger_word = 'manual' AND s.state NOT IN ('failed', 'lost')), \
+             (SELECT COUNT(*) FROM backups b WHERE b.volume_id = volumes.id \
+             AND b.trigger_word = 'manual' AND b.state NOT IN ('failed', 'lost')) FROM volumes ",
+            $rest
+        )
+    };
+}
+
+fn counted(row: &AnyRow) -> Result<CountedVolume> {
+    let mut columns = Columns::of("volume", row);
+    let volume = volume_from(&mut columns)?;
+    Ok((volume, (columns.count()?, columns.count()?)))
+}
+
 /// A page of a project's volumes.
 pub async fn volume_list(
     conn: &mut Conn,
     account_id: AccountId,
     project_id: ProjectId,
     page: &PageKey,
-) -> Result<Vec<Volume>> {
+) -> Result<Vec<CountedVolume>> {
     sql!(
-        select!(
+        select_counted!(
             "WHERE project_id = $1 AND (created_at, id) < ($2, $3) AND account_id = $4 \
              ORDER BY created_at DESC, id DESC LIMIT $5"
         ),
@@ -202,7 +229,59 @@ pub async fn volume_list(
     .fetch_all(conn)
     .await?
     .iter()
-    .map(volume)
+    .map(counted)
+    .collect()
+}
+
+/// The volumes that the snapshots of a page were made of, as far as they still exist.
+pub async fn volume_list_of_snapshots(
+    conn: &mut Conn,
+    account_id: AccountId,
+    project_id: ProjectId,
+    page: &PageKey,
+) -> Result<Vec<CountedVolume>> {
+    sql!(
+        select_counted!(
+            "WHERE id IN (SELECT volume_id FROM (SELECT volume_id FROM snapshots \
+             WHERE project_id = $1 AND (created_at, id) < ($2, $3) AND account_id = $4 \
+             ORDER BY created_at DESC, id DESC LIMIT $5) AS page)"
+        ),
+        project_id,
+        page.created_at(),
+        page.id(),
+        account_id,
+        page.limit,
+    )
+    .fetch_all(conn)
+    .await?
+    .iter()
+    .map(counted)
+    .collect()
+}
+
+/// The volumes that the backups of a page were made of, as far as they still exist.
+pub async fn volume_list_of_backups(
+    conn: &mut Conn,
+    account_id: AccountId,
+    project_id: ProjectId,
+    page: &PageKey,
+) -> Result<Vec<CountedVolume>> {
+    sql!(
+        select_counted!(
+            "WHERE id IN (SELECT volume_id FROM (SELECT volume_id FROM backups \
+             WHERE project_id = $1 AND (created_at, id) < ($2, $3) AND account_id = $4 \
+             ORDER BY created_at DESC, id DESC LIMIT $5) AS page)"
+        ),
+        project_id,
+        page.created_at(),
+        page.id(),
+        account_id,
+        page.limit,
+    )
+    .fetch_all(conn)
+    .await?
+    .iter()
+    .map(counted)
     .collect()
 }
 
