@@ -63,11 +63,22 @@ impl<D: Driver> LayerPool<D> {
         Ok(tip)
     }
 
-    /// Does what is asked to a volume whose tip nobody else has open.
-    fn change(&self, volume: VolumeId, request: &Request) -> Result<VolumeInfo, Error> {
+    /// Does what is asked to a volume whose tip nobody else has open. The layer that it will
+    /// stand on must be whole; what is left behind need not be, so that a damaged volume can be
+    /// put back to what is not.
+    fn change(
+        &self,
+        volume: VolumeId,
+        request: &Request,
+        base: impl Fn(&LayerTree) -> Option<LayerId>,
+    ) -> Result<VolumeInfo, Error> {
         let mut state = self.shared.lock_volume(volume)?;
-        if let Some(tip) = state.tree.tip(volume) {
-            self.shared.check_chain(&state, tip)?;
+        if let Some(base) = base(&state.tree) {
+            self.shared.check_chain(&state, base)?;
+        }
+        if let Some(tip) = state.tree.tip(volume)
+            && state.tree.layer(tip).is_some()
+        {
             self.shared.driver.check_unused(tip)?;
         }
         self.shared.execute(&mut state, request)?;
@@ -165,7 +176,9 @@ impl<D: Driver> Pool for LayerPool<D> {
 
     fn create_volume(&self, volume: VolumeId, size: ByteCount) -> Result<VolumeInfo, Error> {
         self.check_size(size)?;
-        self.change(volume, &Request::CreateVolume { volume, size })
+        self.change(volume, &Request::CreateVolume { volume, size }, |tree| {
+            tree.tip(volume)
+        })
     }
 
     fn import(
@@ -190,7 +203,9 @@ impl<D: Driver> Pool for LayerPool<D> {
 
     fn resize(&self, volume: VolumeId, size: ByteCount) -> Result<VolumeInfo, Error> {
         self.check_size(size)?;
-        self.change(volume, &Request::Resize { volume, size })
+        self.change(volume, &Request::Resize { volume, size }, |tree| {
+            tree.tip(volume)
+        })
     }
 
     fn clone_volume(&self, source: CloneSource, volume: VolumeId) -> Result<VolumeInfo, Error> {
@@ -265,14 +280,14 @@ impl<D: Driver> Pool for LayerPool<D> {
         snapshot: SnapshotId,
         safety: SnapshotId,
     ) -> Result<VolumeInfo, Error> {
-        self.change(
+        let request = Request::RollBack {
             volume,
-            &Request::RollBack {
-                volume,
-                snapshot,
-                safety,
-            },
-        )
+            snapshot,
+            safety,
+        };
+        self.change(volume, &request, |tree| {
+            tree.snapshot(snapshot).map(|(_, s)| s.layer)
+        })
     }
 
     fn switch(
@@ -281,14 +296,12 @@ impl<D: Driver> Pool for LayerPool<D> {
         staged: VolumeId,
         safety: SnapshotId,
     ) -> Result<VolumeInfo, Error> {
-        self.change(
+        let request = Request::Switch {
             volume,
-            &Request::Switch {
-                volume,
-                staged,
-                safety,
-            },
-        )
+            staged,
+            safety,
+        };
+        self.change(volume, &request, |tree| tree.tip(staged))
     }
 
     fn capture(

@@ -8,13 +8,16 @@
 //!     └ fault::FaultyDriver    any of them, failing or crashing at a chosen step
 //! ```
 //!
-//! Every driver passes the one [`conformance`] suite.
+//! Every driver passes the one `conformance` suite, which other crates' tests may run with the
+//! feature of that name.
 //!
 //! **Invariant:** the only crate that touches volume data at rest. It never probes a format: what
 //! an image is was declared, what a layer stands on comes from the pool's own records. It never
 //! starts a process. A layer that a name refers to is never changed but by its volume.
 
 mod chain;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 mod driver;
 mod error;
 pub mod fault;
@@ -23,6 +26,8 @@ mod layer_pool;
 pub mod memory;
 mod pool;
 pub mod qcow2;
+#[cfg(test)]
+mod tests;
 
 pub use driver::{Driver, Found, Holds, Join, LayerMap, LayerWriter, Run};
 pub use error::Error;

@@ -1,0 +1,194 @@
+//! Restores, imports, differences, readers and merges.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use stillpoint_model::progress::{Monitor, NullMonitor};
+use stillpoint_model::task::ImageFormat;
+use stillpoint_model::{ByteCount, ByteRange, ErrorKind};
+
+use super::world::{SIZE, Storage, World, content};
+use crate::{BLOCK_SIZE, ImageSource, MergeOutcome, Pool};
+
+pub(super) fn restoring_in_any_order<S: Storage>(world: &mut World<S>) {
+    let volume = world.volume_id();
+    let size = ByteCount::new(SIZE.get() - 512);
+    let mut writer = world.pool().begin_restore(volume, size).expect("begins");
+    let block = |byte: u8, blocks: u64| vec![byte; usize::try_from(blocks * BLOCK_SIZE).unwrap()];
+    writer
+        .write_at(200 * BLOCK_SIZE, &block(2, 4))
+        .expect("writes");
+    writer.write_at(0, &block(1, 70)).expect("writes");
+    writer
+        .write_at(10 * BLOCK_SIZE, &block(3, 1))
+        .expect("writes again");
+    writer
+        .zero_at(ByteRange::new(20 * BLOCK_SIZE, 5 * BLOCK_SIZE))
+        .expect("zeros");
+    writer
+        .zero_at(ByteRange::new(100 * BLOCK_SIZE, 50 * BLOCK_SIZE))
+        .expect("zeros");
+    writer
+        .write_at(255 * BLOCK_SIZE, &block(4, 1)[..3584])
+        .expect("writes the cut end");
+    assert!(world.pool().volume(volume).is_err(), "it is no volume yet");
+    let busy = world.pool().begin_restore(volume, SIZE);
+    assert_eq!(
+        busy.map(|_| ()).map_err(|e| e.kind()),
+        Err(ErrorKind::Retry)
+    );
+    assert_eq!(writer.finish().expect("finishes").size, size);
+    world.reopen();
+    let mut now = content(&[(0, 70, 1), (200, 4, 2), (10, 1, 3), (20, 5, 0), (255, 1, 4)]);
+    now.truncate(usize::try_from(size.get()).unwrap());
+    assert!(world.read_volume(volume) == now);
+    let again = world.pool().begin_restore(volume, SIZE);
+    assert_eq!(
+        again.map(|_| ()).map_err(|e| e.kind()),
+        Err(ErrorKind::Conflict)
+    );
+}
+
+pub(super) fn dropped_restore_leaves_nothing<S: Storage>(world: &mut World<S>) {
+    let volume = world.volume_id();
+    let mut writer = world.pool().begin_restore(volume, SIZE).expect("begins");
+    writer.write_at(0, &vec![1; 4096]).expect("writes");
+    drop(writer);
+    assert!(world.pool().volume(volume).is_err());
+    assert_eq!(world.pool().orphans().expect("lists"), Vec::new());
+    world
+        .pool()
+        .create_volume(volume, SIZE)
+        .expect("the id is free");
+}
+
+pub(super) fn wrong_restores_are_refused<S: Storage>(world: &mut World<S>) {
+    let mut writer = world
+        .pool()
+        .begin_restore(world.volume_id(), SIZE)
+        .expect("begins");
+    let end = SIZE.get();
+    for (offset, len) in [
+        (1, 4096),
+        (0, 100),
+        (end, 4096),
+        (end - 4096, 8192),
+        (u64::MAX, 1),
+    ] {
+        let answer = writer.write_at(offset, &vec![1; len]);
+        assert_eq!(
+            answer.map_err(|e| e.kind()),
+            Err(ErrorKind::Invalid),
+            "{len} at {offset}"
+        );
+    }
+}
+
+pub(super) fn changed_extents_cover_every_difference<S: Storage>(world: &mut World<S>) {
+    let volume = world.volume();
+    world.write(volume, 0, 100, 1);
+    let first = world.snapshot(volume);
+    world.write(volume, 90, 20, 2);
+    let second = world.snapshot(volume);
+    world
+        .pool()
+        .roll_back(volume, first, world.snapshot_id())
+        .expect("rolls back");
+    world.write(volume, 3, 4, 0);
+    let third = world.snapshot(volume);
+    let layers = [first, second, third].map(|s| world.pool().snapshot_layer(s).expect("exists"));
+    let [a, b, c] = layers;
+    let changed = |from, to| world.pool().changed_extents(from, to).expect("compares");
+    let blocks = |first: u64, count: u64| ByteRange::new(first * BLOCK_SIZE, count * BLOCK_SIZE);
+    assert_eq!(changed(None, a), [blocks(0, 100)]);
+    assert_eq!(changed(Some(a), b), [blocks(90, 20)]);
+    assert_eq!(
+        changed(Some(b), c),
+        [blocks(3, 4), blocks(90, 20)],
+        "through the ancestor"
+    );
+    assert_eq!(changed(Some(c), b), [blocks(3, 4), blocks(90, 20)]);
+    assert_eq!(changed(Some(a), a), []);
+    assert_eq!(changed(None, c), [blocks(0, 3), blocks(7, 93)]);
+}
+
+pub(super) fn importing_raw<S: Storage>(world: &mut World<S>) {
+    let folder = std::env::temp_dir();
+    let path = folder.join(format!("stillpoint-import-{}", world.volume_id()));
+    let mut bytes = content(&[(0, 3, 1), (100, 50, 2)]);
+    bytes.truncate(bytes.len() - 100);
+    std::fs::write(&path, &bytes).expect("writes");
+    bytes.resize(bytes.len() + 100, 0);
+    let volume = world.volume_id();
+    let source = ImageSource {
+        path: path.clone(),
+        format: ImageFormat::Raw,
+    };
+    let import = |volume, max| world.pool().import(volume, &source, max, &NullMonitor);
+    let large = import(volume, ByteCount::new(SIZE.get() - 512));
+    assert_eq!(large.map_err(|e| e.kind()), Err(ErrorKind::Invalid));
+    let first = import(volume, SIZE).expect("imports");
+    std::fs::remove_file(&path).expect("removes");
+    assert_eq!(import(volume, SIZE).expect("was done"), first);
+    assert!(import(world.volume_id(), SIZE).is_err(), "the file is gone");
+    assert!(world.read_volume(volume) == bytes);
+}
+
+pub(super) fn reader_keeps_its_layers<S: Storage>(world: &mut World<S>) {
+    let volume = world.volume();
+    world.write(volume, 0, 10, 1);
+    let snapshot = world.snapshot(volume);
+    world.write(volume, 5, 10, 2);
+    let layer = world.pool().snapshot_layer(snapshot).expect("exists");
+    let reader = world.pool().open_layer(layer).expect("opens");
+    world.pool().delete_snapshot(snapshot).expect("deletes");
+    world.pool().delete_volume(volume).expect("deletes");
+    assert_eq!(world.pool().merge_candidates(), Vec::new());
+    let mut block = vec![0; 4096];
+    reader.read_at(9 * BLOCK_SIZE, &mut block).expect("reads");
+    assert_eq!(block, vec![1; 4096]);
+    drop(reader);
+    assert!(world.tidy().expect("removes") > 0);
+    assert_eq!(world.pool().tree().layers().count(), 0);
+}
+
+/// Cancels once something moved.
+#[derive(Default)]
+struct CancelSoon(AtomicBool);
+
+impl Monitor for CancelSoon {
+    fn progress(&self, _done: ByteCount, total: Option<ByteCount>) {
+        assert!(total.is_some());
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+pub(super) fn cancelled_merge_changes_nothing<S: Storage>(world: &mut World<S>) {
+    for (below, above) in [(200, 20), (20, 200)] {
+        let volume = world.volume();
+        world.write(volume, 0, below, 1);
+        let snapshot = world.snapshot(volume);
+        for block in 0..above / 2 {
+            world.write(volume, block * 2, 1, 2);
+            if block > 20 {
+                world.write(volume, 44, above - 44, 2);
+                break;
+            }
+        }
+        let before = world.read_volume(volume);
+        world.pool().delete_snapshot(snapshot).expect("deletes");
+        let candidate = world.first_merge();
+        let cancelled = world.pool().merge(&candidate, &CancelSoon::default());
+        assert_eq!(cancelled.map_err(|e| e.kind()), Err(ErrorKind::Cancelled));
+        assert!(world.read_volume(volume) == before);
+        let now = world.first_merge();
+        let done = world.pool().merge(&now, &NullMonitor).expect("merges");
+        assert_eq!(done, MergeOutcome::Done);
+        assert!(world.read_volume(volume) == before);
+        let repeated = world.pool().merge(&now, &NullMonitor).expect("was done");
+        assert_eq!(repeated, MergeOutcome::Done);
+    }
+}

@@ -1,0 +1,191 @@
+//! A pool under test, and the ways to use it as the node and guests would.
+
+use std::sync::Arc;
+
+use stillpoint_model::id::{LayerId, SnapshotId, VolumeId};
+use stillpoint_model::layer_tree::MergeCandidate;
+use stillpoint_model::progress::NullMonitor;
+use stillpoint_model::{ByteCount, Env};
+
+use crate::fault::{Faults, FaultyDriver};
+use crate::{BLOCK_SIZE, Driver, Error, LayerPool, MergeOutcome, Pool};
+
+/// Storage that a driver can be opened on again and again, as after a restart.
+pub trait Storage {
+    /// The driver.
+    type Driver: Driver;
+
+    /// Opens the storage. The driver opened before was dropped.
+    fn driver(&self) -> Self::Driver;
+}
+
+/// The size of the volumes in most checks: a few clusters of any driver.
+pub(super) const SIZE: ByteCount = ByteCount::from_mib(1);
+
+pub(super) struct World<S: Storage> {
+    storage: S,
+    pub(super) faults: Faults,
+    pub(super) env: Arc<dyn Env>,
+    pool: Option<LayerPool<FaultyDriver<S::Driver>>>,
+}
+
+impl<S: Storage> World<S> {
+    pub(super) fn new(storage: S, env: Arc<dyn Env>) -> Self {
+        let mut world = Self {
+            storage,
+            faults: Faults::default(),
+            env,
+            pool: None,
+        };
+        world.reopen();
+        world
+    }
+
+    /// Ends the process and starts another.
+    pub(super) fn reopen(&mut self) {
+        self.pool = None;
+        self.faults.clear();
+        let driver = FaultyDriver::new(self.storage.driver(), self.faults.clone());
+        self.pool = Some(LayerPool::open(driver, Arc::clone(&self.env)).expect("opens"));
+    }
+
+    pub(super) fn pool(&self) -> &LayerPool<FaultyDriver<S::Driver>> {
+        self.pool.as_ref().expect("is open")
+    }
+
+    pub(super) fn volume_id(&self) -> VolumeId {
+        VolumeId::generate(self.env.as_ref())
+    }
+
+    pub(super) fn snapshot_id(&self) -> SnapshotId {
+        SnapshotId::generate(self.env.as_ref())
+    }
+
+    /// A number below `bound`.
+    pub(super) fn below(&self, bound: u64) -> u64 {
+        let mut bytes = [0; 8];
+        self.env.fill_random(&mut bytes);
+        u64::from_le_bytes(bytes) % bound
+    }
+
+    /// A new volume of [`SIZE`].
+    pub(super) fn volume(&self) -> VolumeId {
+        let volume = self.volume_id();
+        self.pool().create_volume(volume, SIZE).expect("creates");
+        volume
+    }
+
+    pub(super) fn snapshot(&self, volume: VolumeId) -> SnapshotId {
+        let snapshot = self.snapshot_id();
+        self.pool().snapshot(volume, snapshot).expect("snapshots");
+        snapshot
+    }
+
+    /// What a guest does: fills whole blocks of a volume with a byte; zero discards them.
+    pub(super) fn write(&mut self, volume: VolumeId, first_block: u64, blocks: u64, byte: u8) {
+        let info = self.pool().volume(volume).expect("exists");
+        let offset = first_block * BLOCK_SIZE;
+        let len = (blocks * BLOCK_SIZE).min(info.size.get() - offset);
+        self.pool = None;
+        let mut writer = self
+            .storage
+            .driver()
+            .reopen_layer(info.tip, info.size)
+            .expect("opens");
+        if byte == 0 {
+            writer.zero_at(offset, len).expect("zeros");
+        } else {
+            let data = vec![byte; usize::try_from(len).unwrap()];
+            writer.write_at(offset, &data).expect("writes");
+        }
+        writer.finish().expect("syncs");
+        self.reopen();
+    }
+
+    /// Everything a layer shows; holes must be zeros.
+    pub(super) fn read_layer(&self, layer: LayerId) -> Vec<u8> {
+        let reader = self.pool().open_layer(layer).expect("opens");
+        let mut content = vec![0xff; usize::try_from(reader.size().get()).unwrap()];
+        reader.read_at(0, &mut content).expect("reads");
+        let mut offset = 0;
+        while let Some(extent) = reader.extent_at(offset).expect("maps") {
+            assert_eq!(extent.range.offset, offset);
+            let end = usize::try_from(extent.range.end()).unwrap();
+            let part = &content[usize::try_from(offset).unwrap()..end];
+            assert!(
+                extent.data || part.iter().all(|byte| *byte == 0),
+                "a hole with data"
+            );
+            offset = extent.range.end();
+        }
+        assert_eq!(offset, reader.size().get());
+        content
+    }
+
+    pub(super) fn read_volume(&self, volume: VolumeId) -> Vec<u8> {
+        self.read_layer(self.pool().volume(volume).expect("exists").tip)
+    }
+
+    pub(super) fn read_snapshot(&self, snapshot: SnapshotId) -> Vec<u8> {
+        self.pool()
+            .verify_snapshot(snapshot, &NullMonitor)
+            .expect("is whole");
+        self.read_layer(self.pool().snapshot_layer(snapshot).expect("exists"))
+    }
+
+    /// Does every merge and removal there is.
+    pub(super) fn tidy(&self) -> Result<usize, Error> {
+        let mut done = 0;
+        while let Some(candidate) = self.pool().merge_candidates().first().copied() {
+            let outcome = self.pool().merge(&candidate, &NullMonitor)?;
+            assert_eq!(outcome, MergeOutcome::Done);
+            done += 1;
+        }
+        self.pool().reap(&self.pool().orphans()?)?;
+        Ok(done)
+    }
+
+    pub(super) fn first_merge(&self) -> MergeCandidate {
+        let merges = self.pool().merge_candidates();
+        let is_merge =
+            |candidate: &&MergeCandidate| matches!(candidate, MergeCandidate::Merge { .. });
+        *merges
+            .iter()
+            .find(is_merge)
+            .expect("there is something to merge")
+    }
+
+    /// Nothing is damaged; after tidying no file is left that nobody needs.
+    pub(super) fn check_consistent(&mut self, name: &str) {
+        self.reopen();
+        assert_eq!(
+            self.pool().damage().expect("loads"),
+            Vec::<String>::new(),
+            "{name}"
+        );
+        self.tidy()
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(self.pool().orphans().expect("lists"), Vec::new(), "{name}");
+        self.reopen();
+        assert_eq!(self.pool().merge_candidates(), Vec::new(), "{name}");
+    }
+}
+
+/// A volume of [`SIZE`] whose blocks hold these bytes; the rest is zeros.
+pub(super) fn content(blocks: &[(u64, u64, u8)]) -> Vec<u8> {
+    let mut content = vec![0; usize::try_from(SIZE.get()).unwrap()];
+    fill(&mut content, blocks);
+    content
+}
+
+pub(super) fn fill(content: &mut [u8], blocks: &[(u64, u64, u8)]) {
+    for (first, count, byte) in blocks {
+        let at = |block: u64| {
+            usize::try_from(block * BLOCK_SIZE)
+                .unwrap()
+                .min(content.len())
+        };
+        let (start, end) = (at(*first), at(first + count));
+        content[start..end].fill(*byte);
+    }
+}
