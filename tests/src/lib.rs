@@ -22,8 +22,12 @@ use std::path::{Path, PathBuf};
 
 pub mod browser;
 pub mod debian;
+pub mod guest;
 pub mod hash;
+pub mod ledger;
 pub mod mount;
+pub mod person;
+pub mod pool;
 pub mod process;
 pub mod server;
 pub mod storage_daemon;

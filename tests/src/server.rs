@@ -4,17 +4,21 @@
 //! log is printed.
 
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
+use std::process::Stdio;
 
 use rustix::process::Signal;
+use stillpoint_model::plan::Plan;
 use tempfile::TempDir;
 
+use crate::pool::PoolFolder;
 use crate::process::{Dialogue, bound_command};
 use crate::wait::PATIENCE;
 
 /// What the server prints on its standard output once it answers requests.
 const READY: &str = "listening on ";
+/// Stillpoint's own plan.
+const PRESET: &str = include_str!("../../presets/stillpoint.toml");
 /// How much of the log a failed test shows.
 const LOG_TAIL_LINES: usize = 200;
 
@@ -44,7 +48,7 @@ pub fn stillpoint_binary() -> PathBuf {
 
 /// A server and its data. Dropping it kills the process and removes the data.
 pub struct Server {
-    data: TempDir,
+    folder: TempDir,
     arguments: Vec<String>,
     running: Option<Running>,
 }
@@ -70,16 +74,37 @@ impl Server {
     /// When it does not start.
     #[track_caller]
     pub fn start_with(arguments: &[&str]) -> Self {
-        let data = tempfile::Builder::new()
+        let mut server = Self::prepare(arguments);
+        server.resume();
+        server
+    }
+
+    #[track_caller]
+    fn prepare(arguments: &[&str]) -> Self {
+        let folder = tempfile::Builder::new()
             .prefix("stillpoint-data.")
             .tempdir()
             .expect("a folder");
         let arguments = arguments.iter().map(ToString::to_string).collect();
-        let mut server = Self {
-            data,
+        Self {
+            folder,
             arguments,
             running: None,
-        };
+        }
+    }
+
+    /// [`Server::start`] with Stillpoint's own plan, changed by `edit`.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[track_caller]
+    pub fn start_with_plan(edit: impl FnOnce(&mut Plan)) -> Self {
+        let mut server = Self::prepare(&[]);
+        let mut plan: Plan = toml::from_str(PRESET).expect("our own plan");
+        edit(&mut plan);
+        let path = server.folder.path().join("plan.toml");
+        fs::write(&path, toml::to_string(&plan).expect("a plan is TOML")).expect("write the plan");
+        server.arguments = vec!["--plan".into(), path.display().to_string()];
         server.resume();
         server
     }
@@ -94,8 +119,13 @@ impl Server {
     }
 
     /// The folder with everything the server keeps.
-    pub fn data(&self) -> &Path {
-        self.data.path()
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Its pool.
+    pub fn pool(&self) -> PoolFolder {
+        PoolFolder::new(self.data().join("pool"))
     }
 
     /// The process id.
@@ -156,7 +186,7 @@ impl Server {
         let mut command = bound_command(stillpoint_binary());
         command
             .args(["server", "start", "--listen", "127.0.0.1:0", "--data"])
-            .arg(self.data.path().join("data"))
+            .arg(self.data())
             .args(&self.arguments)
             .stderr(Stdio::from(log));
         let mut process = Dialogue::start("the server", command, b'\n');
@@ -171,13 +201,8 @@ impl Server {
         self.running = Some(Running { process, url });
     }
 
-    /// A command of the CLI, ready to run against this server's binary.
-    pub fn cli(&self) -> Command {
-        Command::new(stillpoint_binary())
-    }
-
     fn log_path(&self) -> PathBuf {
-        self.data.path().join("server.log")
+        self.folder.path().join("server.log")
     }
 
     #[track_caller]
