@@ -20,6 +20,7 @@ mod token;
 mod upload;
 mod volume;
 
+pub(crate) use upload::receive_upload;
 pub use upload::sweep as sweep_uploads;
 
 use utoipa_axum::router::OpenApiRouter;

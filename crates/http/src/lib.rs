@@ -17,6 +17,7 @@ mod error;
 mod finish;
 mod input;
 pub mod openapi;
+mod portal;
 mod reply;
 mod serve;
 mod settings;
@@ -24,6 +25,7 @@ mod state;
 
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::StatusCode;
+use axum::http::header::ACCEPT;
 use axum::response::{IntoResponse, Response};
 use axum::{Router, middleware};
 use stillpoint_control::Context;
@@ -43,7 +45,8 @@ const MAX_BODY_BYTES: usize = 1 << 20;
 pub fn router(cx: Context, settings: HttpSettings) -> Router {
     let app = App::new(cx, settings);
     let (api, _) = api::routes().split_for_parts();
-    api.fallback(nothing_here)
+    api.merge(portal::router())
+        .fallback(nothing_here)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(middleware::from_fn_with_state(
             app.clone(),
@@ -54,6 +57,12 @@ pub fn router(cx: Context, settings: HttpSettings) -> Router {
         .with_state(app)
 }
 
-async fn nothing_here(_: Request) -> Response {
+/// A page for people, a problem document for programs.
+async fn nothing_here(request: Request) -> Response {
+    let accept = request.headers().get(ACCEPT).map(|value| value.as_bytes());
+    let wants_page = accept.is_some_and(|accept| accept.starts_with(b"text/html"));
+    if wants_page && !request.uri().path().starts_with("/v1") {
+        return portal::nothing_here();
+    }
     ApiError::from_status(StatusCode::NOT_FOUND).into_response()
 }

@@ -15,9 +15,10 @@ use axum::extract::State;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 use stillpoint_control::{Context, upload};
 use stillpoint_model::ByteCount;
+use stillpoint_model::account::Actor;
 use stillpoint_model::refusal::{ProblemCode, Refusal, WayOut};
 use stillpoint_wire::upload::Upload;
 use tokio::fs::{self, File};
@@ -51,20 +52,29 @@ async fn upload_create(
     body: Body,
 ) -> Result<impl IntoResponse> {
     check_headers(&app, &headers)?;
+    let upload = receive_upload(&app, &actor, body.into_data_stream()).await?;
+    Ok((StatusCode::CREATED, Json(upload)))
+}
+
+/// Takes in an image, piece by piece, for whoever sends it.
+pub(crate) async fn receive_upload<E>(
+    app: &App,
+    actor: &Actor,
+    pieces: impl Stream<Item = std::result::Result<Bytes, E>> + Unpin,
+) -> Result<Upload> {
     let _slot = app.upload_slot()?;
-    let upload = upload::begin(app.cx(), &actor).await?;
-    let arriving = Arriving::new(&app, upload.id);
-    match arriving.receive(body, app.settings().max_upload).await {
+    let upload = upload::begin(app.cx(), actor).await?;
+    let arriving = Arriving::new(app, upload.id);
+    match arriving.receive(pieces, app.settings().max_upload).await {
         Ok(size) => {
-            upload::complete(app.cx(), &actor, upload.id, size).await?;
-            let upload = Upload {
+            upload::complete(app.cx(), actor, upload.id, size).await?;
+            Ok(Upload {
                 id: upload.id,
                 size_bytes: size,
-            };
-            Ok((StatusCode::CREATED, Json(upload)))
+            })
         }
         Err(error) => {
-            upload::abandon(app.cx(), &actor, upload.id).await?;
+            upload::abandon(app.cx(), actor, upload.id).await?;
             Err(error)
         }
     }
@@ -112,12 +122,15 @@ impl Arriving {
         }
     }
 
-    async fn receive(mut self, body: Body, limit: ByteCount) -> Result<ByteCount> {
+    async fn receive<E>(
+        mut self,
+        mut pieces: impl Stream<Item = std::result::Result<Bytes, E>> + Unpin,
+        limit: ByteCount,
+    ) -> Result<ByteCount> {
         let mut file = File::create_new(&self.part)
             .await
             .map_err(|e| storage_failed(&e))?;
         let mut size = ByteCount::ZERO;
-        let mut pieces = body.into_data_stream();
         loop {
             let Ok(piece) = tokio::time::timeout(SILENCE, pieces.next()).await else {
                 return Err(ApiError::invalid("", "The upload stopped arriving."));

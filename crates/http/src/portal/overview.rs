@@ -1,0 +1,179 @@
+//! The start page: what is going on, what failed, and how well the volumes are protected.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use maud::{Markup, html};
+use stillpoint_control::ListQuery;
+use stillpoint_control::operation::{self, OperationQuery};
+use stillpoint_control::volume::{self, VolumeQuery, VolumeView};
+use stillpoint_model::event::EventKind;
+use stillpoint_model::operation::{Operation, OperationState};
+
+use super::error::Failure;
+use super::icon::Icon;
+use super::layout::{Nav, Page, page_head};
+use super::session::Viewer;
+use super::{live, paths, text, ui};
+use crate::state::App;
+
+pub(super) fn routes() -> Router<App> {
+    Router::new().route("/", get(show))
+}
+
+/// Volumes that the start page looks at.
+const VOLUMES: u32 = 8;
+
+async fn show(State(app): State<App>, viewer: Viewer) -> Result<Response, Failure> {
+    let (cx, actor) = (app.cx(), &viewer.actor);
+    let sorry = |error| viewer.sorry(&error);
+    let query = VolumeQuery {
+        page: ListQuery {
+            cursor: None,
+            limit: VOLUMES,
+        },
+        ..VolumeQuery::default()
+    };
+    let volumes = volume::list(cx, actor, &query).await.map_err(sorry)?;
+    let running = OperationQuery {
+        in_flight: Some(true),
+        ..OperationQuery::default()
+    };
+    let running = operation::list(cx, actor, &running).await.map_err(sorry)?;
+    let over = OperationQuery {
+        in_flight: Some(false),
+        page: ListQuery {
+            cursor: None,
+            limit: 6,
+        },
+        ..OperationQuery::default()
+    };
+    let over = operation::list(cx, actor, &over).await.map_err(sorry)?;
+
+    let kinds = [
+        EventKind::Operation,
+        EventKind::Volume,
+        EventKind::Snapshot,
+        EventKind::Backup,
+    ];
+    let content = content(
+        &viewer,
+        &volumes.items,
+        volumes.next.is_some(),
+        &running.items,
+        &over.items,
+    );
+    let body = html! {
+        (page_head(&html! { "Overview" }, "", &html! {}))
+        (live::region(&viewer, "overview", &kinds, &content))
+    };
+    let moving = (!running.items.is_empty()).then_some(Duration::from_secs(3));
+    Ok(Page::new(&viewer, Nav::Overview, "Overview")
+        .moving(moving)
+        .render(&body)
+        .into_response())
+}
+
+fn content(
+    viewer: &Viewer,
+    volumes: &[VolumeView],
+    more: bool,
+    running: &[Operation],
+    over: &[Operation],
+) -> Markup {
+    html! {
+        div.stack {
+            @for operation in running { (ui::banner_of_volume(operation, viewer.now)) }
+            @for operation in over.iter().filter(|o| is_recent_failure(o, viewer)) { (failure(operation)) }
+            section.card {
+                header { h2 { "Protection of your volumes" } a.small href="/volumes" { "All volumes" } }
+                @if volumes.is_empty() {
+                    (ui::empty(Icon::Disk, "No volumes yet",
+                        "Bring in a disk to protect: import an image that you have, or create an empty volume.",
+                        &html! {
+                            a.button href="/volumes/import" { (Icon::Upload) "Import Image" }
+                            a.button.primary href="/volumes/new" { (Icon::Plus) "Create Volume" }
+                        }))
+                } @else { (protection(volumes)) }
+                @if more { p.pager { a href="/volumes" { "More volumes" } } }
+            }
+            @if !over.is_empty() {
+                section.card {
+                    header { h2 { "Lately" } a.small href="/operations" { "All operations" } }
+                    (super::operation::table(over, viewer.now, true))
+                }
+            }
+        }
+    }
+}
+
+/// Failures of the last day stand out; older ones are in the list.
+fn is_recent_failure(operation: &Operation, viewer: &Viewer) -> bool {
+    let age = viewer
+        .now
+        .duration_since(operation.finished_at.unwrap_or(operation.created_at));
+    operation.state == OperationState::Failed && age < Duration::from_hours(24)
+}
+
+fn failure(operation: &Operation) -> Markup {
+    let title = match &operation.volume_name {
+        Some(name) => format!("{} of {name} failed", text::operation(operation.kind)),
+        None => format!("{} failed", text::operation(operation.kind)),
+    };
+    let reason = operation
+        .failure
+        .as_ref()
+        .map_or("No reason was recorded.", |f| f.text.as_str());
+    html! {
+        div.alert.bad {
+            (Icon::Alert)
+            div {
+                h2 { (title) }
+                p { (reason) }
+                p.ways { a href=(paths::operation(operation.id)) { "See what happened" } }
+            }
+        }
+    }
+}
+
+/// How well each volume is protected, in words.
+fn protection(volumes: &[VolumeView]) -> Markup {
+    let headings = [
+        ("Volume", ""),
+        ("Protection", ""),
+        ("Snapshots", ""),
+        ("Backups", ""),
+        ("Size", "num"),
+    ];
+    let rows = html! {
+        @for view in volumes {
+            @let volume = &view.volume;
+            tr role="row" {
+                (ui::cell("Volume", "", &html! {
+                    a.name href=(paths::volume(volume.id)) { (volume.name) }
+                }))
+                (ui::cell("Protection", "", &verdict(view)))
+                (ui::cell("Snapshots", "", &html! {
+                    a href=(paths::volume_tab(volume.id, "snapshots")) { (view.snapshots) " of " (view.caps.max_snapshots) }
+                }))
+                (ui::cell("Backups", "", &html! {
+                    a href=(paths::volume_tab(volume.id, "backups")) { (view.backups) " of " (view.caps.max_backups) }
+                }))
+                (ui::cell("Size", "num", &html! { (volume.size) }))
+            }
+        }
+    };
+    ui::table("Protection of your volumes", &headings, &rows)
+}
+
+fn verdict(view: &VolumeView) -> Markup {
+    let (class, icon, word) = match (view.backups, view.snapshots) {
+        (0, 0) => ("warn", Icon::Alert, "Not protected"),
+        (0, _) => ("warn", Icon::Info, "Snapshots only"),
+        _ => ("ok", Icon::Shield, "Backed up"),
+    };
+    html! { span.state.(class) { (icon) (word) } }
+}

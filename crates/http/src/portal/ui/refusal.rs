@@ -1,0 +1,114 @@
+//! Refusals as people meet them: the sentence, what can be done, and whom to tell.
+
+use maud::{Markup, html};
+use stillpoint_model::Timestamp;
+use stillpoint_model::item::RestorePointId;
+use stillpoint_model::refusal::{ProblemCode, Refusal, WayOut};
+
+use super::millis;
+use crate::portal::icon::Icon;
+use crate::portal::paths;
+use crate::portal::session::Viewer;
+
+/// The sentence of a refusal, its seconds ticking, and its ways out as links.
+/// `item` is the snapshot or backup it is about.
+pub(in crate::portal) fn reason(
+    refusal: &Refusal,
+    now: Timestamp,
+    item: Option<RestorePointId>,
+) -> Markup {
+    html! {
+        (sentence(refusal, now))
+        @for way in ways_out(refusal) { " " (way_out(way, item)) }
+    }
+}
+
+/// What can be done about it, but for the wait: that is a countdown in the sentence.
+fn ways_out(refusal: &Refusal) -> impl Iterator<Item = &WayOut> {
+    refusal
+        .ways_out
+        .iter()
+        .filter(|way| !matches!(way, WayOut::Wait(_)))
+}
+
+/// The sentence, with the number of seconds that it names as a countdown. At its end the page
+/// asks again; a page without scripts reloads by itself.
+fn sentence(refusal: &Refusal, now: Timestamp) -> Markup {
+    let split = refusal.retry_after.and_then(|left| {
+        let seconds = left.as_secs().to_string();
+        let (before, after) = refusal.text.split_once(&seconds)?;
+        Some((before, left, seconds, after))
+    });
+    match split {
+        Some((before, left, seconds, after)) => html! {
+            (before)
+            span.countdown role="timer" data-until=(millis(now.saturating_add(left))) data-unit="s" { (seconds) }
+            (after)
+        },
+        None => html! { (refusal.text) },
+    }
+}
+
+/// A way out: a link where the portal has a page for it, otherwise the words.
+fn way_out(way: &WayOut, item: Option<RestorePointId>) -> Markup {
+    let href = match way {
+        WayOut::WatchOperation(id) => Some(paths::operation(*id)),
+        WayOut::CancelOperation(id) => Some(paths::operation_dialog(*id, "cancel")),
+        WayOut::ListOperations => Some("/operations?state=in-flight".to_owned()),
+        WayOut::DeleteSnapshot(id) => Some(paths::volume_tab(*id, "snapshots")),
+        WayOut::DeleteBackup(id) => Some(paths::volume_tab(*id, "backups")),
+        WayOut::RestoreToNewVolume => item.map(|id| paths::item_dialog(id, "restore")),
+        WayOut::Unprotect => item.map(|id| paths::item_dialog(id, "protect")),
+        WayOut::Wait(_)
+        | WayOut::StopInstance(_)
+        | WayOut::DetachVolume(_)
+        | WayOut::ChooseAnotherName
+        | WayOut::AskOperator => None,
+    };
+    html! {
+        @if let Some(href) = href { a.way href=(href) { (way.label()) } }
+        @else { span.way { (way.label()) "." } }
+    }
+}
+
+/// A refusal that answers what was just asked. It stays until it is dismissed, and names the
+/// request for support. `without` is the page without it.
+pub(in crate::portal) fn alert(
+    refusal: &Refusal,
+    viewer: &Viewer,
+    item: Option<RestorePointId>,
+    without: &str,
+) -> Markup {
+    html! {
+        div.alert.bad role="alert" tabindex="-1" {
+            (Icon::Alert)
+            div {
+                h2 { (refusal.code.title()) }
+                p { (sentence(refusal, viewer.now)) }
+                @if ways_out(refusal).next().is_some() {
+                    p.ways { @for way in ways_out(refusal) { (way_out(way, item)) " " } }
+                }
+                p.request { "Code " code { (refusal.code) } " · Request " code { (viewer.actor.request_id) } }
+            }
+            a.button.plain.icon-only.compact href=(without) data-dismiss aria-label="Dismiss this message" { (Icon::Close) }
+        }
+    }
+}
+
+/// Why something failed earlier, as it was recorded.
+pub(in crate::portal) fn failure_note(
+    title: &str,
+    code: Option<ProblemCode>,
+    text: &str,
+) -> Markup {
+    html! {
+        div.alert.bad {
+            (Icon::Alert)
+            div {
+                h2 { (title) }
+                p { (text) }
+                @if let Some(code) = code { p.request { "Code " code { (code) } } }
+            }
+        }
+    }
+}
