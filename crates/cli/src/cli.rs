@@ -58,7 +58,7 @@ impl Cli {
             Noun::Admin(command) => talk(command.run()),
             Noun::Api(command) => talk(command.run()),
             Noun::Server(command) => command.run(),
-            Noun::Vault(command) => command.run(),
+            Noun::Vault(command) => talk(command.run()),
             Noun::Pool(command) => command.run(),
             Noun::Completion(command) => command.run(),
         }

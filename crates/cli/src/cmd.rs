@@ -14,3 +14,4 @@ pub mod volume;
 
 mod change;
 mod item;
+mod long_work;

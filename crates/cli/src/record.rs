@@ -3,6 +3,7 @@
 mod account;
 mod backup;
 mod operation;
+pub mod rescue;
 mod snapshot;
 mod storage;
 mod volume;

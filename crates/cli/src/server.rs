@@ -1,11 +1,21 @@
 //! `stillpoint server`.
 
 mod data_dir;
+mod first_start;
+mod node_link;
+mod run;
 mod settings;
 
 use clap::{Args, Subcommand};
+use tracing_subscriber::EnvFilter;
 
-use crate::failure::Result;
+use self::settings::{Settings, SettingsArgs};
+use crate::failure::{Exit, Failure, Result};
+
+/// Threads that carry the conversations; what blocks has threads of its own.
+const WORKERS: usize = 2;
+/// Threads for what blocks: tasks, files, passwords. They end when they are not needed.
+const BLOCKING_THREADS: usize = 32;
 
 /// The server: control plane, node, API and portal in one process
 #[derive(Args, Debug)]
@@ -17,14 +27,46 @@ pub struct Command {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Start the server and stay until SIGTERM or Ctrl-C
-    Start(settings::SettingsArgs),
+    ///
+    /// Says `listening on http://…` on stdout when it answers, and logs on stderr. The first
+    /// start makes the data folder with everything in it, an administrator and a tenant; their
+    /// passwords are in DIR/credentials.
+    Start(SettingsArgs),
 }
 
 impl Command {
     /// Does what the verb says.
     pub fn run(self) -> Result<()> {
         match self.verb {
-            Verb::Start(_args) => Ok(()),
+            Verb::Start(args) => start(args),
         }
     }
+}
+
+fn start(args: SettingsArgs) -> Result<()> {
+    let settings = Settings::load(args)?;
+    log_to_stderr(&settings.log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::file("start", &error))?;
+    let ended = runtime.block_on(run::serve(settings));
+    // After the second signal, what blocks is not waited for.
+    runtime.shutdown_background();
+    ended
+}
+
+fn log_to_stderr(filter: &str) -> Result<()> {
+    let filter = EnvFilter::try_new(filter).map_err(|error| {
+        Failure::new(Exit::Usage, "config", format!("--log {filter}: {error}"))
+            .hint("write error, warn, info, debug, or a filter such as info,sqlx=debug")
+    })?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .init();
+    Ok(())
 }

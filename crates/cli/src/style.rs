@@ -1,4 +1,4 @@
-//! The little colour there is, and making text from elsewhere safe to print.
+//! The little colour there is, and making text from elsewhere fit to print.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -26,6 +26,17 @@ pub fn printable(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(safe)
+}
+
+/// The error and what caused it, on one line.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(deeper) = cause {
+        text = format!("{text}: {deeper}");
+        cause = deeper.source();
+    }
+    text
 }
 
 #[cfg(test)]

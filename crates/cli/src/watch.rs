@@ -187,19 +187,25 @@ fn bar(subject: &str) -> ProgressBar {
     bar
 }
 
-/// A bar for an upload, which no operation tells of.
-pub fn upload_bar() -> ProgressBar {
-    let bar = bar("upload");
+/// A bar for bytes that no operation tells of. Without a terminal it shows nothing.
+pub fn bytes_bar(subject: &str) -> ProgressBar {
+    let bar = bar(subject);
     if !std::io::stderr().is_terminal() {
         bar.set_draw_target(ProgressDrawTarget::hidden());
     }
     bar
 }
 
-/// Moves the bar of an upload.
-pub fn show_upload(bar: &ProgressBar, done: ByteCount, total: ByteCount) {
-    bar.set_style(style(BAR));
-    bar.set_length(total.get());
+/// Moves such a bar.
+pub fn show_bytes(bar: &ProgressBar, done: ByteCount, total: Option<ByteCount>) {
+    let Some(total) = total else {
+        bar.set_message(done.to_string());
+        return;
+    };
+    if bar.length() != Some(total.get()) {
+        bar.set_style(style(BAR));
+        bar.set_length(total.get());
+    }
     bar.set_position(done.get());
     bar.set_message(format!("{done} of {total}"));
 }

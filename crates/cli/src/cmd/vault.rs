@@ -1,16 +1,215 @@
-//! `stillpoint vault`.
+//! `stillpoint vault`: backups without the server.
+//!
+//! For the day on which everything else is lost: the target and the key are enough. Nothing here
+//! writes to the target.
 
-use clap::Args;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::failure::Result;
+use anstream::eprintln;
+use clap::{Args, Subcommand};
+use stillpoint_env::SystemEnv;
+use stillpoint_model::Env;
+use stillpoint_model::id::BackupId;
+use stillpoint_vault::{CheckLevel, CheckReport, Error, RootKey, Vault, rescue};
+
+use super::long_work;
+use crate::failure::{Exit, Failure, Result, print};
+use crate::output::{self, Format};
+use crate::record::rescue::{DamagedObject, KeptBackup};
+use crate::style::with_causes;
 
 /// Rescue backups with nothing but the target and the key: no server is asked
 #[derive(Args, Debug)]
-pub struct Command {}
+pub struct Command {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// List the backups in a target
+    List {
+        #[command(flatten)]
+        place: PlaceArgs,
+        #[command(flatten)]
+        format: FormatArgs,
+    },
+    /// Prove what a target holds, and name the backups that damage affects
+    Check {
+        #[command(flatten)]
+        place: PlaceArgs,
+        /// Read, decrypt and compare every chunk, too
+        #[arg(long)]
+        deep: bool,
+        #[command(flatten)]
+        format: FormatArgs,
+    },
+    /// Restore a backup to a raw disk image, and compare it whole
+    Restore {
+        #[command(flatten)]
+        place: PlaceArgs,
+        /// The backup, by id, as `vault list` shows it
+        backup: BackupId,
+        /// The file to make; it must not exist
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+    },
+}
+
+/// Where the backups are, and what opens them.
+#[derive(Args, Debug)]
+struct PlaceArgs {
+    /// The folder of the backup target
+    #[arg(long, value_name = "DIR")]
+    target: PathBuf,
+    /// The root key
+    #[arg(long, value_name = "FILE")]
+    key: PathBuf,
+}
+
+/// How the answer is printed.
+#[derive(Args, Debug)]
+pub struct FormatArgs {
+    /// How the answer is printed: table, wide, json, yaml, csv or name [default: table]
+    #[arg(
+        short,
+        long,
+        value_name = "FORMAT",
+        default_value = "table",
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    pub output: Format,
+}
 
 impl Command {
     /// Does what the verb says.
-    pub fn run(self) -> Result<()> {
-        Ok(())
+    pub async fn run(self) -> Result<()> {
+        match self.verb {
+            Verb::List { place, format } => list(&place.open()?, format.output),
+            Verb::Check {
+                place,
+                deep,
+                format,
+            } => check(place.open()?, deep, format.output).await,
+            Verb::Restore { place, backup, to } => restore(place.open()?, backup, to).await,
+        }
     }
+}
+
+impl PlaceArgs {
+    /// Every vault that the key opens. One that it does not open is said, and is a failure only
+    /// when there is no other.
+    fn open(&self) -> Result<Vec<Vault>> {
+        if !self.target.is_dir() {
+            let text = format!("there is no folder {}", self.target.display());
+            return Err(Failure::new(Exit::NotFound, "not_found", text));
+        }
+        let env: Arc<dyn Env> = Arc::new(SystemEnv::new());
+        let key = RootKey::load(&self.key).map_err(explain)?;
+        let (vaults, unopened) = rescue::open_all(&self.target, &key, &env).map_err(explain)?;
+        let mut unopened = unopened.into_iter();
+        if vaults.is_empty() {
+            return Err(match unopened.next() {
+                Some((_, error)) => explain(error),
+                None => nothing_there(&self.target),
+            });
+        }
+        for (_, error) in unopened {
+            eprintln!("{}", explain(error));
+        }
+        Ok(vaults)
+    }
+}
+
+fn nothing_there(target: &Path) -> Failure {
+    let text = format!("there is no vault in {}", target.display());
+    Failure::new(Exit::NotFound, "not_found", text)
+        .hint("the embedded server keeps its backup target in DATA/target")
+}
+
+fn explain(error: Error) -> Failure {
+    let (exit, code) = match &error {
+        Error::BackupNotFound(_) | Error::VaultNotFound(_) => (Exit::NotFound, "not_found"),
+        Error::BackupDeleted(_) => (Exit::NotFound, "backup_deleted"),
+        Error::WrongKey { .. } => (Exit::Auth, "wrong_key"),
+        Error::MalformedRootKey | Error::RootKeyFile { .. } => (Exit::Usage, "root_key"),
+        Error::Corrupt { .. } | Error::Mismatch(_) => (Exit::Other, "integrity_error"),
+        Error::Cancelled => return Failure::interrupted(),
+        _ => (Exit::Other, "vault"),
+    };
+    let failure = Failure::new(exit, code, with_causes(&error));
+    match error {
+        Error::WrongKey { .. } => failure.hint("give the key that was kept with --key FILE"),
+        Error::BackupNotFound(_) => failure.hint("see what is there: stillpoint vault list"),
+        Error::Corrupt { .. } => failure.hint("see what else is damaged: stillpoint vault check"),
+        _ => failure,
+    }
+}
+
+fn list(vaults: &[Vault], format: Format) -> Result<()> {
+    let mut backups = Vec::new();
+    for vault in vaults {
+        let found = vault.list_backups(None).map_err(explain)?;
+        backups.extend(found.into_iter().map(|info| KeptBackup::new(vault, info)));
+    }
+    backups.sort_by_key(|backup| backup.created);
+    output::list(format, &backups, "There are no backups in this target.")
+}
+
+async fn check(vaults: Vec<Vault>, deep: bool, format: Format) -> Result<()> {
+    let level = if deep {
+        CheckLevel::Decrypt
+    } else {
+        CheckLevel::Present
+    };
+    let mut all = CheckReport::default();
+    for vault in vaults {
+        let report = long_work::run("check", move |monitor| vault.check(level, monitor)).await?;
+        let report = report.map_err(explain)?;
+        all.backups += report.backups;
+        all.objects += report.objects;
+        all.problems.extend(report.problems);
+    }
+    let affected = all.affected().len();
+    let damaged: Vec<DamagedObject> = all.problems.into_iter().map(DamagedObject::from).collect();
+    eprintln!(
+        "{} backups and {} objects were checked.",
+        all.backups, all.objects
+    );
+    output::list(
+        format,
+        &damaged,
+        "Everything is there and as it was written.",
+    )?;
+    if damaged.is_empty() {
+        return Ok(());
+    }
+    let text = format!(
+        "{} damaged objects; {affected} backups cannot be restored",
+        damaged.len()
+    );
+    Err(Failure::new(Exit::Other, "integrity_error", text)
+        .hint("every other backup can be restored as before"))
+}
+
+async fn restore(vaults: Vec<Vault>, backup: BackupId, to: PathBuf) -> Result<()> {
+    if to.exists() {
+        return Err(
+            Failure::usage(format!("{} exists; it is left as it is", to.display()))
+                .hint("name a file that does not exist with --to"),
+        );
+    }
+    let (vault, info) = rescue::find_backup(&vaults, backup).map_err(explain)?;
+    let (vault, path) = (vault.clone(), to.clone());
+    let restored = long_work::run("restore", move |monitor| {
+        rescue::restore_to_file(&vault, &info, &path, monitor)
+    });
+    let report = restored.await?.map_err(explain)?;
+    eprintln!(
+        "Restored {} ({} of data) and compared it whole.",
+        report.provisioned, report.written
+    );
+    print(to.display())
 }

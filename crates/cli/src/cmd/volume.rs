@@ -313,10 +313,10 @@ async fn upload(
                 .hint("leave out --dry-run"),
         );
     }
-    let bar = watch::upload_bar();
+    let bar = watch::bytes_bar("upload");
     let moving = bar.clone();
     let sent = remote.client.upload_file(file, move |done, total| {
-        watch::show_upload(&moving, ByteCount::new(done), ByteCount::new(total));
+        watch::show_bytes(&moving, ByteCount::new(done), Some(ByteCount::new(total)));
     });
     let upload = sent.await;
     bar.finish_and_clear();

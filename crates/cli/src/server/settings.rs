@@ -35,6 +35,9 @@ pub struct SettingsArgs {
     /// [default: info]
     #[arg(long, value_name = "FILTER", env = "STILLPOINT_LOG")]
     log: Option<String>,
+    /// Make the volume `demo` for the tenant, at the first start
+    #[arg(long)]
+    demo: bool,
 }
 
 /// The settings file.
@@ -58,6 +61,8 @@ pub struct Settings {
     pub plan: Plan,
     /// What to log.
     pub log: String,
+    /// Whether the first start makes a volume to try things on.
+    pub demo: bool,
 }
 
 impl Settings {
@@ -87,6 +92,7 @@ impl Settings {
             },
             plan,
             log: args.log.or(file.log).unwrap_or_else(|| DEFAULT_LOG.into()),
+            demo: args.demo,
         })
     }
 }

@@ -1,0 +1,345 @@
+//! The server, put together: store, control plane, engine, node, API and portal in one process.
+//!
+//! ```text
+//! open    data folder (locked) -> store -> control plane -> first users -> pool, target -> bind
+//! run     engine | node | http          one line on stdout: listening on http://…
+//! stop    http: no new connections, streams end, answers get a few seconds
+//!         node: tasks stop where that leaves nothing half done, or are handed back
+//!         engine, store: the last step, then the write-ahead log is folded in
+//! ```
+//!
+//! The first SIGTERM or SIGINT stops it in that order; the second ends the process at once. Both
+//! are safe, and so is `kill -9`: whatever was under way is taken up or unwound by the next start.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anstream::eprintln;
+use stillpoint_control::board::Board;
+use stillpoint_control::bootstrap::{
+    AccountSetup, Installation, Installed, PoolSetup, TargetSetup, ensure_installation,
+};
+use stillpoint_control::volume::VolumeCreate;
+use stillpoint_control::{Change, Context, Secret, engine, volume};
+use stillpoint_env::SystemEnv;
+use stillpoint_http::HttpSettings;
+use stillpoint_layers::qcow2::Qcow2Driver;
+use stillpoint_layers::{LayerPool, Pool};
+use stillpoint_model::id::PoolId;
+use stillpoint_model::name::Name;
+use stillpoint_model::volume::VolumeRole;
+use stillpoint_model::{ByteCount, Env};
+use stillpoint_node::{Node, Storage};
+use stillpoint_store::{Db, Options};
+use stillpoint_vault::target::{LocalTarget, Target, probe};
+use stillpoint_vault::{RootKey, Tuning};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use super::data_dir::DataDir;
+use super::first_start::{FirstUser, FirstUsers, first_users, root_key};
+use super::node_link::InProcess;
+use super::settings::Settings;
+use crate::failure::{Exit, Failure, Result, print};
+use crate::style::with_causes;
+
+/// The size of the volume that `--demo` makes.
+const DEMO_SIZE: ByteCount = ByteCount::from_gib(10);
+/// How often unwanted uploads are looked for.
+const SWEEP_EVERY: Duration = Duration::from_hours(1);
+/// How long the writer of the database may take to end.
+const WRITER_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Everything that must be there before the first request.
+struct Opened {
+    data: DataDir,
+    env: Arc<dyn Env>,
+    db: Db,
+    cx: Context,
+    installed: Installed,
+    root_key: RootKey,
+}
+
+/// Runs the server until it is told to stop.
+pub async fn serve(settings: Settings) -> Result<()> {
+    let mut signals = Signals::listen()?;
+    let opened = open(&settings).await?;
+    if settings.demo {
+        make_demo_volume(&opened).await?;
+    }
+    let storage = storage(&opened)?;
+    let listener = bind(&settings).await?;
+    let address = listener
+        .local_addr()
+        .map_err(|error| Failure::file("listen", &error))?;
+    let running = Running::start(opened, storage, listener);
+    print(format_args!("listening on http://{address}"))?;
+
+    signals.next().await;
+    tracing::info!("stopping; a second signal stops at once");
+    tokio::select! {
+        () = running.stop() => Ok(()),
+        () = signals.next() => Err(Failure::interrupted()),
+    }
+}
+
+/// The parts of a server that runs.
+struct Running {
+    /// Locked until the very end.
+    data: DataDir,
+    db: Db,
+    /// True: no new connections, streams end.
+    closing: watch::Sender<bool>,
+    /// Cancelled: the node stops.
+    node_stop: CancellationToken,
+    /// Cancelled when the node has stopped: it may still have had something to say.
+    engine_stop: CancellationToken,
+    http: JoinHandle<()>,
+    node: JoinHandle<()>,
+    engine: JoinHandle<()>,
+    sweeper: JoinHandle<()>,
+}
+
+impl Running {
+    fn start(opened: Opened, storage: Storage, listener: TcpListener) -> Self {
+        let Opened {
+            data,
+            env,
+            db,
+            cx,
+            installed,
+            root_key: _,
+        } = opened;
+        let (closing, closed) = watch::channel(false);
+        let (node_stop, engine_stop) = (CancellationToken::new(), CancellationToken::new());
+
+        let door = HttpSettings::new(Arc::clone(&env), data.uploads(), closed.clone());
+        let router = stillpoint_http::router(cx.clone(), door);
+        let http = tokio::spawn(stillpoint_http::serve(listener, router, closed));
+        let node = Node::new(
+            installed.node_id,
+            InProcess::new(Board::new(cx.clone())),
+            storage,
+            env,
+            stillpoint_node::Settings::default(),
+            node_stop.clone(),
+        );
+        let node = tokio::spawn(node.run());
+        let sweeper = tokio::spawn(sweep_uploads(cx.clone(), data.uploads()));
+        let engine = tokio::spawn(engine::run(cx, engine_stop.clone().cancelled_owned()));
+        Self {
+            data,
+            db,
+            closing,
+            node_stop,
+            engine_stop,
+            http,
+            node,
+            engine,
+            sweeper,
+        }
+    }
+
+    async fn stop(self) {
+        self.closing.send_replace(true);
+        self.node_stop.cancel();
+        self.sweeper.abort();
+        let _ = self.sweeper.await;
+        ended("http", self.http.await);
+        ended("node", self.node.await);
+        self.engine_stop.cancel();
+        ended("engine", self.engine.await);
+
+        // Nobody has the database any more: the writer folds the log in and lets go of it.
+        let mut writer = self.db.last_event();
+        drop(self.db);
+        let written = async { while writer.changed().await.is_ok() {} };
+        if tokio::time::timeout(WRITER_PATIENCE, written)
+            .await
+            .is_err()
+        {
+            tracing::warn!("the database is still in use; its log is folded in at the next start");
+        }
+        drop(self.data);
+        tracing::info!("stopped");
+    }
+}
+
+fn ended(part: &str, result: Result<(), JoinError>) {
+    if let Err(error) = result {
+        tracing::error!(part, %error, "a part of the server broke");
+    }
+}
+
+/// Removes uploads that nobody wants any more, now and from time to time.
+async fn sweep_uploads(cx: Context, folder: PathBuf) {
+    loop {
+        match stillpoint_http::sweep_uploads(&cx, &folder).await {
+            Ok(0) => {}
+            Ok(removed) => tracing::info!(removed, "uploads that nobody wants are gone"),
+            Err(error) => tracing::warn!(%error, "uploads cannot be swept"),
+        }
+        tokio::time::sleep(SWEEP_EVERY).await;
+    }
+}
+
+async fn open(settings: &Settings) -> Result<Opened> {
+    let data = DataDir::open(&settings.data)?;
+    let env: Arc<dyn Env> = Arc::new(SystemEnv::new());
+    let root_key = root_key(&data, &*env)?;
+    let users = first_users(&data, &*env)?;
+    let db = Db::open(&Options::new(data.database()))
+        .await
+        .map_err(|error| broken(&error))?;
+    let control = stillpoint_control::Settings::new(settings.plan.clone());
+    let cx = Context::open(db.clone(), Arc::clone(&env), control)
+        .await
+        .map_err(|error| broken(&error))?;
+    let installation = installation(users)?;
+    let installed = ensure_installation(&cx, &installation)
+        .await
+        .map_err(|error| broken(&error))?;
+    Ok(Opened {
+        data,
+        env,
+        db,
+        cx,
+        installed,
+        root_key,
+    })
+}
+
+fn broken(error: &dyn std::error::Error) -> Failure {
+    Failure::new(Exit::Other, "start", with_causes(error))
+}
+
+/// One of everything.
+fn installation(users: FirstUsers) -> Result<Installation> {
+    let local = name("local")?;
+    Ok(Installation {
+        region: local.clone(),
+        node: local.clone(),
+        pool: PoolSetup {
+            name: local.clone(),
+            driver: "qcow2".into(),
+            live_capture: false,
+        },
+        target: Some(TargetSetup {
+            name: local,
+            driver: "local".into(),
+        }),
+        administrator: account("administrator", users.administrator)?,
+        tenant: Some(account("demo", users.tenant)?),
+    })
+}
+
+fn account(account: &str, user: FirstUser) -> Result<AccountSetup> {
+    let password = Secret::new(user.password);
+    Ok(AccountSetup {
+        account: name(account)?,
+        login: user.login,
+        password,
+    })
+}
+
+fn name(text: &str) -> Result<Name> {
+    text.parse().map_err(|error| broken(&error))
+}
+
+/// A first volume for the demo tenant, when the tenant was made just now. The use case that a
+/// request comes to: the engine makes it as soon as it runs.
+async fn make_demo_volume(opened: &Opened) -> Result<()> {
+    let Some(tenant) = opened
+        .installed
+        .tenant
+        .as_ref()
+        .filter(|tenant| tenant.created)
+    else {
+        return Ok(());
+    };
+    let request = VolumeCreate {
+        name: name("demo")?,
+        size: DEMO_SIZE,
+        role: VolumeRole::Data,
+        pool: None,
+    };
+    volume::create(&opened.cx, &tenant.actor, request, &Change::default())
+        .await
+        .map(drop)
+        .map_err(|error| broken(&error))
+}
+
+/// What the node works with: the pool and the target of the data folder.
+fn storage(opened: &Opened) -> Result<Storage> {
+    let Opened {
+        data,
+        env,
+        installed,
+        root_key,
+        ..
+    } = opened;
+    let storage = Storage::new(Arc::clone(env), data.uploads(), Tuning::default());
+    let storage = storage.with_pool(open_pool(data, Arc::clone(env), installed.pool_id)?);
+    let Some(target_id) = installed.target_id else {
+        return Ok(storage);
+    };
+    let target = LocalTarget::open(data.target()).map_err(|error| broken(&error))?;
+    probe(&target, &**env).map_err(|error| broken(&error))?;
+    let target: Arc<dyn Target> = Arc::new(target);
+    Ok(storage.with_target(target_id, target, root_key.clone()))
+}
+
+fn open_pool(data: &DataDir, env: Arc<dyn Env>, id: PoolId) -> Result<Arc<dyn Pool>> {
+    let driver = Qcow2Driver::open(&data.pool(), id).map_err(|error| broken(&error))?;
+    let pool = LayerPool::open(driver, env).map_err(|error| broken(&error))?;
+    for damage in pool.damage().map_err(|error| broken(&error))? {
+        tracing::error!(damage, "the pool is damaged; what is whole is served");
+    }
+    Ok(Arc::new(pool))
+}
+
+async fn bind(settings: &Settings) -> Result<TcpListener> {
+    let address = settings.listen;
+    if !address.ip().is_loopback() {
+        eprintln!("The server listens on {address} without encryption: put a TLS proxy before it.");
+    }
+    TcpListener::bind(address).await.map_err(|error| {
+        Failure::new(
+            Exit::Other,
+            "listen",
+            format!("cannot listen on {address}: {error}"),
+        )
+        .hint("choose another address with --listen; port 0 takes a free one")
+    })
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self> {
+        let listen =
+            |kind| signal(kind).map_err(|error| Failure::file("listen for signals", &error));
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    fn next(&mut self) -> impl Future<Output = ()> {
+        async {
+            tokio::select! {
+                _ = self.terminate.recv() => {}
+                _ = self.interrupt.recv() => {}
+            }
+        }
+    }
+}
