@@ -22,6 +22,13 @@ impl ApiError {
         &self.0
     }
 
+    /// Corrects the pointer of a refusal whose field is somewhere else in this request.
+    pub(crate) fn point_elsewhere(&mut self, from: &str, to: &str) {
+        if self.0.pointer.as_deref() == Some(from) {
+            self.0.pointer = Some(to.to_owned());
+        }
+    }
+
     /// A request that is malformed at `pointer`.
     pub(crate) fn invalid(pointer: impl Into<String>, text: impl Into<String>) -> Self {
         Refusal::new(ProblemCode::InvalidRequest, text)

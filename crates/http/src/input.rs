@@ -266,6 +266,13 @@ pub(crate) fn optional_reference(
         .transpose()
 }
 
+/// A refusal of a delete, whose confirmation is in the query and not in a body.
+pub(crate) fn confirm_in_query(error: stillpoint_control::Error) -> ApiError {
+    let mut error = ApiError::from(error);
+    error.point_elsewhere("/confirm", "?confirm");
+    error
+}
+
 /// The query of a request that takes no parameters.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]

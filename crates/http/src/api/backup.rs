@@ -16,8 +16,8 @@ use utoipa_axum::routes;
 use crate::credential::Caller;
 use crate::error::Result;
 use crate::input::{
-    ChangeQuery, Conditions, DeleteQuery, ItemListQuery, JsonBody, QueryOf, item_update,
-    optional_name, optional_reference, reference, reference_at,
+    ChangeQuery, Conditions, DeleteQuery, ItemListQuery, JsonBody, QueryOf, confirm_in_query,
+    item_update, optional_name, optional_reference, reference, reference_at,
 };
 use crate::reply;
 use crate::state::App;
@@ -139,7 +139,9 @@ async fn backup_delete(
     let reference = reference(&id, "backup")?;
     let change = conditions.delete(&query);
     let confirm = query.confirm.as_deref();
-    let answer = backup::delete(app.cx(), &actor, &reference, confirm, &change).await?;
+    let answer = backup::delete(app.cx(), &actor, &reference, confirm, &change)
+        .await
+        .map_err(confirm_in_query)?;
     Ok(reply::answer(answer))
 }
 

@@ -16,8 +16,8 @@ use utoipa_axum::routes;
 use crate::credential::Caller;
 use crate::error::Result;
 use crate::input::{
-    ChangeQuery, Conditions, DeleteQuery, ItemListQuery, JsonBody, QueryOf, item_update,
-    optional_name, reference, reference_at,
+    ChangeQuery, Conditions, DeleteQuery, ItemListQuery, JsonBody, QueryOf, confirm_in_query,
+    item_update, optional_name, reference, reference_at,
 };
 use crate::reply;
 use crate::state::App;
@@ -136,6 +136,8 @@ async fn snapshot_delete(
     let reference = reference(&id, "snapshot")?;
     let change = conditions.delete(&query);
     let confirm = query.confirm.as_deref();
-    let answer = snapshot::delete(app.cx(), &actor, &reference, confirm, &change).await?;
+    let answer = snapshot::delete(app.cx(), &actor, &reference, confirm, &change)
+        .await
+        .map_err(confirm_in_query)?;
     Ok(reply::answer(answer))
 }

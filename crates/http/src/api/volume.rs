@@ -17,8 +17,8 @@ use utoipa_axum::routes;
 use crate::credential::Caller;
 use crate::error::{ApiError, Result};
 use crate::input::{
-    ChangeQuery, Conditions, DeleteQuery, JsonBody, PageQuery, QueryOf, name, optional_name,
-    optional_reference, reference,
+    ChangeQuery, Conditions, DeleteQuery, JsonBody, PageQuery, QueryOf, confirm_in_query, name,
+    optional_name, optional_reference, reference,
 };
 use crate::reply;
 use crate::state::App;
@@ -173,7 +173,9 @@ async fn volume_delete(
     let reference = reference(&id, "volume")?;
     let change = conditions.delete(&query);
     let confirm = query.confirm.as_deref();
-    let answer = volume::delete(app.cx(), &actor, &reference, confirm, &change).await?;
+    let answer = volume::delete(app.cx(), &actor, &reference, confirm, &change)
+        .await
+        .map_err(confirm_in_query)?;
     Ok(reply::answer(answer))
 }
 
