@@ -68,7 +68,7 @@ fn apply(disk: &mut Disk, change: &Change, touched: &mut Vec<ByteRange>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
 
     /// Any chain of increments, with or without change tracking, gives the hash that a full
     /// backup gives, and every backup restores when all others are deleted.

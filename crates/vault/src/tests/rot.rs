@@ -13,7 +13,7 @@ use crate::*;
 fn furnished(seed: u64) -> (Bench, Vec<(BackupId, Disk)>) {
     let bench = Bench::new(seed);
     let mut disk = Disk::new(300 * CHUNK);
-    (0..80).for_each(|chunk| disk.fill(chunk * 3, chunk + 1));
+    (0..24).for_each(|chunk| disk.fill(chunk * 3, chunk + 1));
     let mut all = vec![];
     let first = bench.back_up(&disk, None, None).backup_id;
     all.push((first, disk.clone()));
@@ -89,24 +89,8 @@ fn a_flipped_bit_anywhere_is_found_and_its_victims_are_named() {
     let (bench, all) = furnished(40);
     for name in bench.target.names() {
         let len = bytes_of(&bench.target, &name).len();
-        let spots = [
-            0,
-            9,
-            11,
-            13,
-            17,
-            30,
-            40,
-            50,
-            70,
-            79,
-            80,
-            85,
-            90,
-            100,
-            len / 2,
-        ];
-        let ends = [len.saturating_sub(60), len - 20, len - 3, len - 1];
+        let spots = [0, 13, 17, 40, 70, 81, 90, 200, len / 2];
+        let ends = [len - 20, len - 3];
         for at in spots.into_iter().chain(ends).filter(|&at| at < len) {
             bench.target.tamper(&name, |bytes| bytes[at] ^= 0x10);
             expect_found(&bench, &all, &name, &format!("flip at {at} of {len}"));
@@ -127,7 +111,7 @@ fn a_cut_object_is_found() {
     let (bench, all) = furnished(41);
     for name in bench.target.names() {
         let whole = bytes_of(&bench.target, &name);
-        for len in [0, 1, 79, 80, whole.len() / 2, whole.len() - 1] {
+        for len in [0, 79, 80, whole.len() / 2, whole.len() - 1] {
             bench.target.tamper(&name, |bytes| bytes.truncate(len));
             expect_found(&bench, &all, &name, &format!("cut to {len}"));
             bench.target.tamper(&name, |bytes| *bytes = whole.clone());
