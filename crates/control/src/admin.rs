@@ -4,9 +4,27 @@ use stillpoint_model::account::{Account, Actor};
 use stillpoint_model::audit::AuditRecord;
 use stillpoint_model::name::Name;
 use stillpoint_model::place::{Node, Pool, Target};
+use stillpoint_model::refusal::{ProblemCode, Refusal};
+use stillpoint_store::account::account_list;
+use stillpoint_store::audit::{audit_list, audit_list_after};
+use stillpoint_store::place::{node_list, pool_list, target_list};
 
+use crate::audit::hash;
 use crate::error::Result;
-use crate::{Context, ListQuery, Page};
+use crate::{Context, Cursor, ListQuery, Page};
+
+/// Records read at once when the chain is checked.
+const BATCH: u32 = 1000;
+
+fn check_administrator(actor: &Actor) -> Result<(), Refusal> {
+    if actor.is_administrator() {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        ProblemCode::Forbidden,
+        "This is for administrators alone.",
+    ))
+}
 
 /// A node, and what goes with it.
 #[derive(Clone, Debug)]
@@ -30,37 +48,65 @@ pub struct AuditQuery {
 
 /// The nodes.
 pub async fn nodes(cx: &Context, actor: &Actor) -> Result<Vec<NodeView>> {
-    let _ = (cx, actor);
-    todo!()
+    check_administrator(actor)?;
+    let nodes = node_list(&mut *cx.db().read().await?).await?;
+    let (places, now) = (cx.places(), cx.now());
+    nodes
+        .into_iter()
+        .map(|node| {
+            Ok(NodeView {
+                region_name: places.region_of_node(&node)?.name.clone(),
+                online: cx.is_online(&node, now),
+                node,
+            })
+        })
+        .collect()
 }
 
 /// The pools.
 pub async fn pools(cx: &Context, actor: &Actor) -> Result<Vec<Pool>> {
-    let _ = (cx, actor);
-    todo!()
+    check_administrator(actor)?;
+    Ok(pool_list(&mut *cx.db().read().await?).await?)
 }
 
 /// The backup targets.
 pub async fn targets(cx: &Context, actor: &Actor) -> Result<Vec<Target>> {
-    let _ = (cx, actor);
-    todo!()
+    check_administrator(actor)?;
+    Ok(target_list(&mut *cx.db().read().await?).await?)
 }
 
 /// The accounts, newest first.
 pub async fn accounts(cx: &Context, actor: &Actor, query: &ListQuery) -> Result<Page<Account>> {
-    let _ = (cx, actor, query);
-    todo!()
+    check_administrator(actor)?;
+    let accounts = account_list(&mut *cx.db().read().await?, &query.key()).await?;
+    Ok(Page::of(accounts, query, |a| {
+        Cursor::after(a.created_at, a.id.as_uuid())
+    }))
 }
 
 /// The audit, newest first. The next part begins before the last record's sequence.
 pub async fn audit(cx: &Context, actor: &Actor, query: &AuditQuery) -> Result<Vec<AuditRecord>> {
-    let _ = (cx, actor, query);
-    todo!()
+    check_administrator(actor)?;
+    let before = query.before.unwrap_or(i64::MAX);
+    let limit = query.limit.clamp(1, ListQuery::MAX);
+    Ok(audit_list(&mut *cx.db().read().await?, before, limit).await?)
 }
 
 /// Reads the whole audit and checks each record's hash and place. Answers how many there are,
 /// or the sequence of the first that does not fit.
 pub async fn verify_audit(cx: &Context, actor: &Actor) -> Result<Result<i64, i64>> {
-    let _ = (cx, actor);
-    todo!()
+    check_administrator(actor)?;
+    let (mut last, mut before) = (0, String::new());
+    loop {
+        let records = audit_list_after(&mut *cx.db().read().await?, last, BATCH).await?;
+        if records.is_empty() {
+            return Ok(Ok(last));
+        }
+        for record in records {
+            if record.sequence != last + 1 || record.hash != hash(&before, &record) {
+                return Ok(Err(record.sequence));
+            }
+            (last, before) = (record.sequence, record.hash);
+        }
+    }
 }

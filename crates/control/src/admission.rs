@@ -13,9 +13,12 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use serde::Serialize;
+use stillpoint_model::Timestamp;
 use stillpoint_model::account::Actor;
 use stillpoint_model::event::EventKind;
-use stillpoint_model::guard::{Action, ActiveOperation, Allowed, Facts, ItemFacts, VolumeFacts, can};
+use stillpoint_model::guard::{
+    Action, ActiveOperation, Allowed, Facts, ItemFacts, VolumeFacts, can,
+};
 use stillpoint_model::id::{BackupId, OperationId, PoolId, ProjectId, SnapshotId, VolumeId};
 use stillpoint_model::item::ItemState;
 use stillpoint_model::name::Name;
@@ -25,7 +28,7 @@ use stillpoint_model::plan::{Plan, PlanVersion};
 use stillpoint_model::refusal::{ProblemCode, Refusal};
 use stillpoint_model::saga::{Order, Request, Run, Terms};
 use stillpoint_model::volume::Volume;
-use stillpoint_model::Timestamp;
+use stillpoint_store::Tx;
 use stillpoint_store::event::{NewEvent, event_insert};
 use stillpoint_store::idempotency::{idempotency_by_key, idempotency_insert};
 use stillpoint_store::operation::{
@@ -33,7 +36,6 @@ use stillpoint_store::operation::{
 };
 use stillpoint_store::place::node_list;
 use stillpoint_store::volume::{volume_item_counts, volume_update};
-use stillpoint_store::Tx;
 use uuid::Uuid;
 
 use crate::audit::{self, Entry};
@@ -76,7 +78,12 @@ impl<'a> Ask<'a> {
         check_change(actor, change)?;
         let input = serde_json::to_vec(&(kind, actor.project_id, input))?;
         let fingerprint = blake3::hash(&input).to_hex().to_string();
-        Ok(Self { cx, actor, change, fingerprint })
+        Ok(Self {
+            cx,
+            actor,
+            change,
+            fingerprint,
+        })
     }
 
     /// Decides and writes, in one transaction.
@@ -84,7 +91,12 @@ impl<'a> Ask<'a> {
     where
         F: for<'c> FnOnce(Desk<'c>) -> BoxFuture<'c, Result<Accepted>> + Send + 'static,
     {
-        let Self { cx, actor, change, fingerprint } = self;
+        let Self {
+            cx,
+            actor,
+            change,
+            fingerprint,
+        } = self;
         let operation_id = OperationId::generate(cx.env());
         let (cx, actor, change) = (cx.clone(), actor.clone(), change.clone());
         let (bell, dry_run) = (cx.clone(), change.dry_run);
@@ -93,13 +105,26 @@ impl<'a> Ask<'a> {
             .write(move |tx| {
                 Box::pin(async move {
                     let now = cx.now();
-                    let key = change.idempotency_key.as_deref();
+                    let key = change.idempotency_key.as_deref().filter(|_| !dry_run);
                     if let Some(before) = replayed(tx, &actor, key, &fingerprint).await? {
                         return Ok(before);
                     }
-                    let desk = Desk { tx, cx, actor, change, now, operation_id, fingerprint };
+                    let desk = Desk {
+                        tx,
+                        cx,
+                        actor,
+                        change,
+                        now,
+                        operation_id,
+                        fingerprint,
+                        note: String::new(),
+                    };
                     let (operation, allowed) = decide(desk).await.map_err(Halt::Error)?;
-                    if dry_run { Err(Halt::DryRun(allowed)) } else { Ok(operation) }
+                    if dry_run {
+                        Err(Halt::DryRun(allowed))
+                    } else {
+                        Ok(operation)
+                    }
                 })
             })
             .await;
@@ -146,7 +171,11 @@ async fn replayed(
         return Err(Halt::Error(refusal.into()));
     }
     let operation = operation_by_id(tx, id).await?;
-    let gone = || Halt::Error(Error::Inconsistent(format!("operation {id} does not exist")));
+    let gone = || {
+        Halt::Error(Error::Inconsistent(format!(
+            "operation {id} does not exist"
+        )))
+    };
     operation.map(Some).ok_or_else(gone)
 }
 
@@ -159,6 +188,7 @@ pub(crate) struct Desk<'c> {
     pub(crate) now: Timestamp,
     pub(crate) operation_id: OperationId,
     fingerprint: String,
+    note: String,
 }
 
 /// What was decided.
@@ -173,6 +203,12 @@ pub(crate) struct Draft {
 }
 
 impl Desk<'_> {
+    /// With a note for the audit.
+    pub(crate) fn noting(mut self, note: String) -> Self {
+        self.note = note;
+        self
+    }
+
     /// Refuses when the thing was changed since the request's maker read it.
     pub(crate) fn check_version(&self, version: i64) -> Result<(), Refusal> {
         check_version(&self.change, version)
@@ -196,6 +232,17 @@ impl Desk<'_> {
         volume_facts(&self.cx, volume, counts, active.as_ref())
     }
 
+    /// What the guard needs to know of the volume that an item was made of, which may be gone.
+    pub(crate) async fn source_facts(
+        &mut self,
+        source: Option<&Volume>,
+    ) -> Result<Option<VolumeFacts>> {
+        match source {
+            Some(volume) => self.volume_facts(volume).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// What the guard needs to know of an item.
     pub(crate) async fn item_facts(
         &mut self,
@@ -204,7 +251,11 @@ impl Desk<'_> {
         protected: bool,
     ) -> Result<ItemFacts> {
         let active = operation_on_item(self.tx, id).await?;
-        Ok(ItemFacts { state, protected, active_operation: active.as_ref().map(active_facts) })
+        Ok(ItemFacts {
+            state,
+            protected,
+            active_operation: active.as_ref().map(active_facts),
+        })
     }
 
     /// Asks the guard.
@@ -250,11 +301,23 @@ impl Desk<'_> {
             terms: Terms::of(plan),
             request: draft.request.clone(),
         };
-        let Self { tx, actor, change, now, fingerprint, .. } = self;
+        let Self {
+            tx,
+            actor,
+            change,
+            now,
+            fingerprint,
+            note,
+            ..
+        } = self;
         operation_insert(tx, &Run::accepted(operation.clone(), order)).await?;
         record_events(tx, &operation).await?;
         let resource = subject(&operation);
-        let detail = if change.override_cooldown { "cooldown overridden" } else { "" };
+        let detail = if change.override_cooldown {
+            "cooldown overridden"
+        } else {
+            &note
+        };
         let entry = Entry::new(&actor, draft.action.as_str(), resource).detail(detail);
         audit::record(tx, entry, now).await?;
         if let Some(key) = &change.idempotency_key {
@@ -299,7 +362,10 @@ pub(crate) fn check_version(change: &Change, version: i64) -> Result<(), Refusal
 
 /// An operation in the way, as the guard sees it.
 pub(crate) const fn active_facts(operation: &Operation) -> ActiveOperation {
-    ActiveOperation { id: operation.id, kind: operation.kind }
+    ActiveOperation {
+        id: operation.id,
+        kind: operation.kind,
+    }
 }
 
 /// What the guard needs to know of a volume with so many snapshots and backups.
@@ -333,15 +399,28 @@ fn subject(operation: &Operation) -> Uuid {
         .map(BackupId::as_uuid)
         .or(operation.snapshot_id.map(SnapshotId::as_uuid));
     let volume = operation.volume_id.map(VolumeId::as_uuid);
-    let (first, second) = if volume_first { (volume, item) } else { (item, volume) };
+    let (first, second) = if volume_first {
+        (volume, item)
+    } else {
+        (item, volume)
+    };
     first.or(second).unwrap_or_else(|| operation.id.as_uuid())
 }
 
 async fn record_events(tx: &mut Tx, operation: &Operation) -> Result<()> {
     let changed = [
-        (EventKind::Volume, operation.volume_id.map(VolumeId::as_uuid)),
-        (EventKind::Snapshot, operation.snapshot_id.map(SnapshotId::as_uuid)),
-        (EventKind::Backup, operation.backup_id.map(BackupId::as_uuid)),
+        (
+            EventKind::Volume,
+            operation.volume_id.map(VolumeId::as_uuid),
+        ),
+        (
+            EventKind::Snapshot,
+            operation.snapshot_id.map(SnapshotId::as_uuid),
+        ),
+        (
+            EventKind::Backup,
+            operation.backup_id.map(BackupId::as_uuid),
+        ),
         (EventKind::Operation, Some(operation.id.as_uuid())),
     ];
     for (kind, id) in changed {

@@ -39,7 +39,13 @@ impl<'a> Entry<'a> {
         resource_id: Uuid,
         detail: String,
     ) -> Self {
-        Self { actor: None, account_id: None, action, resource_id, detail }
+        Self {
+            actor: None,
+            account_id: None,
+            action,
+            resource_id,
+            detail,
+        }
     }
 
     /// With details.
@@ -63,7 +69,9 @@ pub(crate) async fn record(tx: &mut Tx, entry: Entry<'_>, now: Timestamp) -> Res
         at: now,
         account_id: entry.account_id,
         user_id: entry.actor.map(|a| a.user_id),
-        login: entry.actor.map_or_else(|| "installation".to_owned(), |a| a.login.clone()),
+        login: entry
+            .actor
+            .map_or_else(|| "installation".to_owned(), |a| a.login.clone()),
         request_id: entry.actor.map(|a| a.request_id),
         action: entry.action.to_owned(),
         resource_id: entry.resource_id.to_string(),

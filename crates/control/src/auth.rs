@@ -74,7 +74,11 @@ impl Gate {
             hashing: Semaphore::new(HASHES_AT_ONCE),
             waiting: Semaphore::new(SIGN_INS_WAITING),
             cache: Mutex::default(),
-            decoy: format!("argon2id${}${}", URL_SAFE_NO_PAD.encode(salt), "A".repeat(43)),
+            decoy: format!(
+                "argon2id${}${}",
+                URL_SAFE_NO_PAD.encode(salt),
+                "A".repeat(43)
+            ),
         }
     }
 
@@ -159,7 +163,11 @@ pub(crate) async fn hash_password(cx: &Context, password: &Secret) -> Result<Str
     let password = password.clone();
     let work = move || argon2id(password.expose().as_bytes(), &salt);
     let hash = tokio::task::spawn_blocking(work).await??;
-    Ok(format!("argon2id${}${}", URL_SAFE_NO_PAD.encode(salt), URL_SAFE_NO_PAD.encode(hash)))
+    Ok(format!(
+        "argon2id${}${}",
+        URL_SAFE_NO_PAD.encode(salt),
+        URL_SAFE_NO_PAD.encode(hash)
+    ))
 }
 
 /// Whether a password is the one that was hashed. Always does the whole work.
@@ -219,9 +227,13 @@ pub async fn sign_in(
         return Err(wrong_credentials());
     }
     let row = user_by_login(&mut *cx.db().read().await?, login).await?;
-    let stored = row.as_ref().map_or(&cx.gate().decoy, |row| &row.password_hash);
+    let stored = row
+        .as_ref()
+        .map_or(&cx.gate().decoy, |row| &row.password_hash);
     let right = check_password(cx, password, stored).await?;
-    let Some(row) = row.filter(|_| right) else { return Err(wrong_credentials()) };
+    let Some(row) = row.filter(|_| right) else {
+        return Err(wrong_credentials());
+    };
     let actor = actor_of(&row, request_id);
     let secret = generate_secret(cx.env(), SESSION_PREFIX);
     let now = cx.now();
@@ -237,7 +249,12 @@ pub async fn sign_in(
         })
         .await?;
     let csrf_token = csrf_token(secret.expose());
-    Ok(SignedIn { session_secret: secret, csrf_token, actor, expires_at })
+    Ok(SignedIn {
+        session_secret: secret,
+        csrf_token,
+        actor,
+        expires_at,
+    })
 }
 
 /// Ends a browser session; one that is over already is no error.
@@ -251,7 +268,9 @@ pub async fn sign_out(cx: &Context, session_secret: &str) -> Result<()> {
                     return Ok::<_, Error>(());
                 };
                 session_delete(tx, id).await?;
-                let Some(row) = user_by_id(tx, user_id).await? else { return Ok(()) };
+                let Some(row) = user_by_id(tx, user_id).await? else {
+                    return Ok(());
+                };
                 let actor = actor_of(&row, request_id);
                 audit::record(tx, Entry::new(&actor, "session_delete", id.as_uuid()), now).await
             })
@@ -274,7 +293,10 @@ pub async fn authenticate(
     };
     let hash = hash_secret(secret);
     if let Some(actor) = cx.gate().known(&hash, cx) {
-        return Ok(Actor { request_id, ..actor });
+        return Ok(Actor {
+            request_id,
+            ..actor
+        });
     }
     let ends = cx.gate().cache().ends;
     let (row, expires_at, used) = look_up(cx, credential, &hash.to_hex()).await?;
@@ -292,25 +314,47 @@ pub async fn authenticate(
     }
     let actor = actor_of(&row, request_id);
     let until = cx.env().monotonic() + CACHE_TIME;
-    cx.gate().remember(hash, Known { actor: actor.clone(), until, expires_at }, ends);
+    cx.gate().remember(
+        hash,
+        Known {
+            actor: actor.clone(),
+            until,
+            expires_at,
+        },
+        ends,
+    );
     Ok(actor)
 }
 
-type Found = (UserRow, Option<Timestamp>, Option<(TokenId, Option<Timestamp>)>);
+type Found = (
+    UserRow,
+    Option<Timestamp>,
+    Option<(TokenId, Option<Timestamp>)>,
+);
 
 async fn look_up(cx: &Context, credential: Credential<'_>, hash: &str) -> Result<Found> {
     let mut conn = cx.db().read().await?;
     let (user_id, expires_at, used) = match credential {
         Credential::Bearer(_) => {
-            let token = token_by_hash(&mut conn, hash).await?.ok_or_else(not_signed_in)?;
-            (token.user_id, token.expires_at, Some((token.id, token.last_used_at)))
+            let token = token_by_hash(&mut conn, hash)
+                .await?
+                .ok_or_else(not_signed_in)?;
+            (
+                token.user_id,
+                token.expires_at,
+                Some((token.id, token.last_used_at)),
+            )
         }
         Credential::Session(_) => {
-            let found = session_by_hash(&mut conn, hash).await?.ok_or_else(not_signed_in)?;
+            let found = session_by_hash(&mut conn, hash)
+                .await?
+                .ok_or_else(not_signed_in)?;
             (found.1, Some(found.2), None)
         }
     };
-    let row = user_by_id(&mut conn, user_id).await?.ok_or_else(not_signed_in)?;
+    let row = user_by_id(&mut conn, user_id)
+        .await?
+        .ok_or_else(not_signed_in)?;
     Ok((row, expires_at, used))
 }
 
@@ -327,5 +371,8 @@ pub fn csrf_token(session_secret: &str) -> String {
 
 /// Whether a request showed the session's token; compared in constant time.
 pub fn is_csrf_token(session_secret: &str, shown: &str) -> bool {
-    csrf_token(session_secret).as_bytes().ct_eq(shown.as_bytes()).into()
+    csrf_token(session_secret)
+        .as_bytes()
+        .ct_eq(shown.as_bytes())
+        .into()
 }

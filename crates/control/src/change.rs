@@ -61,7 +61,11 @@ where
         .write(move |tx| {
             Box::pin(async move {
                 let value = edit(tx).await.map_err(Halt::Error)?;
-                if dry_run { Err(Halt::DryRun(value)) } else { Ok(value) }
+                if dry_run {
+                    Err(Halt::DryRun(value))
+                } else {
+                    Ok(value)
+                }
             })
         })
         .await;

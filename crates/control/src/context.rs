@@ -66,7 +66,10 @@ impl Context {
     /// version of its name becomes a new version, and the volumes of that plan follow it; what
     /// is under way keeps the terms it was accepted under.
     pub async fn open(db: Db, env: Arc<dyn Env>, settings: Settings) -> Result<Self> {
-        let fresh = PlanVersion { id: PlanId::generate(&*env), plan: settings.plan.clone() };
+        let fresh = PlanVersion {
+            id: PlanId::generate(&*env),
+            plan: settings.plan.clone(),
+        };
         let now = env.now();
         let plan = db
             .write(move |tx| Box::pin(async move { ensure_plan(tx, fresh, now).await }))
@@ -85,7 +88,9 @@ impl Context {
             engine: Notify::new(),
             board: Notify::new(),
         };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
 
     /// The database.
@@ -130,7 +135,13 @@ impl Context {
 
     /// A version of a plan. Versions never change, so each is read once.
     pub(crate) async fn plan(&self, conn: &mut Conn, id: PlanId) -> Result<Arc<PlanVersion>> {
-        let known = self.inner.plans.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned();
+        let known = self
+            .inner
+            .plans
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&id)
+            .cloned();
         if let Some(plan) = known {
             return Ok(plan);
         }
@@ -138,20 +149,34 @@ impl Context {
             .await?
             .ok_or_else(|| Error::Inconsistent(format!("plan {id} does not exist")))?;
         let plan = Arc::new(plan);
-        let mut plans = self.inner.plans.write().unwrap_or_else(PoisonError::into_inner);
+        let mut plans = self
+            .inner
+            .plans
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         plans.insert(id, Arc::clone(&plan));
         Ok(plan)
     }
 
     /// Regions, nodes, pools and targets, as they were when last loaded.
     pub(crate) fn places(&self) -> Arc<Places> {
-        Arc::clone(&self.inner.places.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(
+            &self
+                .inner
+                .places
+                .read()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
     }
 
     /// Reads the places again, after they changed.
     pub(crate) async fn reload_places(&self) -> Result<()> {
         let places = Places::load(&mut *self.db().read().await?).await?;
-        *self.inner.places.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(places);
+        *self
+            .inner
+            .places
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(places);
         Ok(())
     }
 
@@ -171,7 +196,10 @@ async fn ensure_plan(tx: &mut Tx, fresh: PlanVersion, now: Timestamp) -> Result<
     };
     plan::plan_insert(tx, &fresh, version, now).await?;
     let moved = volume::volume_update_plan(tx, &fresh.plan.name, fresh.id).await?;
-    let detail = format!("plan {} version {version}, {moved} volumes follow it", fresh.plan.name);
+    let detail = format!(
+        "plan {} version {version}, {moved} volumes follow it",
+        fresh.plan.name
+    );
     let entry = Entry::of_installation("plan_update", fresh.id.as_uuid(), detail);
     audit::record(tx, entry, now).await?;
     Ok(fresh)
@@ -210,9 +238,8 @@ impl Places {
     /// The region of a node.
     pub(crate) fn region_of_node(&self, node: &Node) -> Result<&Region> {
         let found = self.regions.iter().find(|r| r.id == node.region_id);
-        found.ok_or_else(|| {
-            Error::Inconsistent(format!("region {} does not exist", node.region_id))
-        })
+        found
+            .ok_or_else(|| Error::Inconsistent(format!("region {} does not exist", node.region_id)))
     }
 
     /// The region of a pool.
@@ -234,6 +261,8 @@ impl Places {
 
     /// A pool whose node reaches a target.
     pub(crate) fn pool_near(&self, target: TargetId) -> Option<&Pool> {
-        self.pools.iter().find(|p| self.target_of(p).is_some_and(|t| t.id == target))
+        self.pools
+            .iter()
+            .find(|p| self.target_of(p).is_some_and(|t| t.id == target))
     }
 }

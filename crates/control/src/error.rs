@@ -44,10 +44,17 @@ impl Error {
                 _ => ErrorKind::Invalid,
             },
             Self::Store(error) => error.kind(),
-            Self::PasswordHash(_)
-            | Self::Json(_)
-            | Self::Background(_)
-            | Self::Inconsistent(_) => ErrorKind::Internal,
+            Self::PasswordHash(_) | Self::Json(_) | Self::Background(_) | Self::Inconsistent(_) => {
+                ErrorKind::Internal
+            }
+        }
+    }
+
+    /// The same, naming the field of the request that a refusal is about.
+    pub(crate) fn at(self, pointer: &str) -> Self {
+        match self {
+            Self::Refused(refusal) => Self::Refused(refusal.at(pointer)),
+            other => other,
         }
     }
 

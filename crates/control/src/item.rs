@@ -55,7 +55,8 @@ impl ItemUpdate {
             self.name.is_some().then_some("name"),
             self.description.is_some().then_some("description"),
             self.labels.is_some().then_some("labels"),
-            self.protected.map(|on| if on { "protected" } else { "not protected" }),
+            self.protected
+                .map(|on| if on { "protected" } else { "not protected" }),
         ];
         changed.into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
@@ -108,7 +109,9 @@ impl NameScope<'_> {
         }
         check_item_name(self.naming, None)?;
         for nth in 1..=GENERATED_TRIES {
-            let Some(name) = generated(self.kind.as_str(), now, nth) else { break };
+            let Some(name) = generated(self.kind.as_str(), now, nth) else {
+                break;
+            };
             if !self.is_taken(conn, &name, UniqueWithin::Account).await? {
                 return Ok(name);
             }

@@ -1,11 +1,36 @@
 //! Operations, as their owners and operators see them.
 
+use stillpoint_model::Timestamp;
 use stillpoint_model::account::Actor;
 use stillpoint_model::id::OperationId;
-use stillpoint_model::operation::Operation;
+use stillpoint_model::item::{ItemKind, ItemState};
+use stillpoint_model::operation::{Operation, OperationState};
+use stillpoint_model::refusal::{ProblemCode, Refusal};
+use stillpoint_model::saga::{Order, Request, RestoreSource};
+use stillpoint_model::volume::{Volume, VolumeState};
+use stillpoint_store::Tx;
+use stillpoint_store::backup::{backup_by_id, backup_delete};
+use stillpoint_store::operation::{
+    OperationFilter, operation_by_id, operation_list, operation_run,
+};
+use stillpoint_store::snapshot::{snapshot_by_id, snapshot_delete};
+use stillpoint_store::volume::{volume_by_id, volume_delete};
 
-use crate::error::Result;
-use crate::{Context, ListQuery, Page, Reference};
+use crate::admission::{Accepted, Ask, Desk};
+use crate::audit::{self, Entry};
+use crate::backup::BackupCreate;
+use crate::engine;
+use crate::error::{Error, Result};
+use crate::item::ItemCreate;
+use crate::reference::volume_id_for_list;
+use crate::restore::{RestoreCreate, RestoreMode, RestorePointRef};
+use crate::volume::VolumeCreate;
+use crate::{
+    Answer, Change, Context, Cursor, ListQuery, Page, Reference, backup, restore, snapshot, volume,
+};
+
+/// The longest reason of an administrator, in bytes.
+const MAX_REASON_BYTES: usize = 1000;
 
 /// Which operations.
 #[derive(Clone, Debug, Default)]
@@ -22,21 +47,93 @@ pub struct OperationQuery {
 
 /// A page of operations, newest first.
 pub async fn list(cx: &Context, actor: &Actor, query: &OperationQuery) -> Result<Page<Operation>> {
-    let _ = (cx, actor, query);
-    todo!()
+    if query.all_accounts {
+        check_administrator(actor)?;
+    }
+    let mut conn = cx.db().read().await?;
+    let volume = match &query.volume {
+        Some(reference) => Some(volume_id_for_list(&mut conn, actor, reference).await?),
+        None => None,
+    };
+    let filter = OperationFilter {
+        volume,
+        in_flight: query.in_flight,
+    };
+    let account = (!query.all_accounts).then_some(actor.account_id);
+    let rows = operation_list(&mut conn, account, &filter, &query.page.key()).await?;
+    Ok(Page::of(rows, &query.page, |row| {
+        Cursor::after(row.created_at, row.id.as_uuid())
+    }))
 }
 
 /// One operation. Administrators see those of every account.
 pub async fn show(cx: &Context, actor: &Actor, id: OperationId) -> Result<Operation> {
-    let _ = (cx, actor, id);
-    todo!()
+    let found = operation_by_id(&mut *cx.db().read().await?, id).await?;
+    visible(actor, found)
+}
+
+fn visible(actor: &Actor, found: Option<Operation>) -> Result<Operation> {
+    let seen = found.filter(|o| o.account_id == actor.account_id || actor.is_administrator());
+    Ok(seen.ok_or_else(|| Refusal::not_found("operation"))?)
 }
 
 /// Asks an operation to stop. Its owner may, and an administrator. One that is already being
 /// cancelled is answered as it is.
 pub async fn cancel(cx: &Context, actor: &Actor, id: OperationId) -> Result<Operation> {
-    let _ = (cx, actor, id);
-    todo!()
+    let (actor, now) = (actor.clone(), cx.now());
+    let operation = cx
+        .db()
+        .write(move |tx| {
+            Box::pin(async move {
+                let operation = visible(&actor, operation_by_id(tx, id).await?)?;
+                if operation.state.is_terminal() {
+                    return Err(over(&operation).into());
+                }
+                let Some(stopping) = engine::cancel(tx, id, now).await? else {
+                    return Ok::<_, Error>(operation);
+                };
+                record(tx, &actor, "operation_cancel", &operation, "", now).await?;
+                Ok(stopping)
+            })
+        })
+        .await?;
+    cx.engine_bell().notify_one();
+    Ok(operation)
+}
+
+fn over(operation: &Operation) -> Refusal {
+    let text = format!("The operation is over: {}.", operation.state);
+    Refusal::new(ProblemCode::NotEligible, text)
+}
+
+async fn record(
+    tx: &mut Tx,
+    actor: &Actor,
+    action: &str,
+    operation: &Operation,
+    detail: &str,
+    now: Timestamp,
+) -> Result<()> {
+    let entry = Entry::new(actor, action, operation.id.as_uuid());
+    audit::record(tx, entry.account(operation.account_id).detail(detail), now).await
+}
+
+fn check_administrator(actor: &Actor) -> Result<(), Refusal> {
+    if actor.is_administrator() {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        ProblemCode::Forbidden,
+        "This is for administrators alone.",
+    ))
+}
+
+fn check_reason(reason: &str) -> Result<(), Refusal> {
+    if !reason.trim().is_empty() && reason.len() <= MAX_REASON_BYTES {
+        return Ok(());
+    }
+    let text = format!("Give a reason of 1 to {MAX_REASON_BYTES} bytes; it is audited.");
+    Err(Refusal::new(ProblemCode::InvalidRequest, text).at("/reason"))
 }
 
 /// Ends an operation on an administrator's word: its worker is fenced off, it fails with the
@@ -47,18 +144,225 @@ pub async fn release(
     id: OperationId,
     reason: &str,
 ) -> Result<Operation> {
-    let _ = (cx, actor, id, reason);
-    todo!()
+    check_administrator(actor)?;
+    check_reason(reason)?;
+    let (actor, reason, now) = (actor.clone(), reason.to_owned(), cx.now());
+    let operation = cx
+        .db()
+        .write(move |tx| {
+            Box::pin(async move {
+                let operation = visible(&actor, operation_by_id(tx, id).await?)?;
+                let Some(ending) = engine::release(tx, id, &reason, now).await? else {
+                    return Err(Error::from(over(&operation)));
+                };
+                record(tx, &actor, "operation_release", &operation, &reason, now).await?;
+                Ok(ending)
+            })
+        })
+        .await?;
+    cx.engine_bell().notify_one();
+    Ok(operation)
 }
 
-/// Has a failed operation's work asked for again, on an administrator's word. The new operation
-/// is answered.
+/// Has a failed operation's work asked for again, on an administrator's word and in the name of
+/// its account. Every guard rail is asked again. What failed to be made gives way to the new
+/// attempt, under the same name. The new operation is answered.
 pub async fn retry(
     cx: &Context,
     actor: &Actor,
     id: OperationId,
     reason: &str,
 ) -> Result<Operation> {
-    let _ = (cx, actor, id, reason);
-    todo!()
+    check_administrator(actor)?;
+    check_reason(reason)?;
+    let found = operation_run(&mut *cx.db().read().await?, id).await?;
+    let run = found.ok_or_else(|| Refusal::not_found("operation"))?;
+    if run.operation.state != OperationState::Failed {
+        let text = format!(
+            "The operation is {}; only a failed one is retried.",
+            run.operation.state
+        );
+        return Err(Refusal::new(ProblemCode::NotEligible, text).into());
+    }
+    let owner = Actor {
+        account_id: run.operation.account_id,
+        project_id: run.operation.project_id,
+        ..actor.clone()
+    };
+    let change = Change::default();
+    let ask = Ask::new(cx, &owner, &change, "operation_retry", &id)?;
+    let note = format!("operation {id} retried: {reason}");
+    let answer = ask
+        .admit(move |desk| Box::pin(again(desk.noting(note), run.operation, run.order)))
+        .await?;
+    match answer {
+        Answer::Accepted(operation) => Ok(operation),
+        Answer::Preview(_) => Err(Error::Inconsistent("a retry is never a dry run".to_owned())),
+    }
+}
+
+fn gone(what: &str) -> Error {
+    Refusal::not_found(what).into()
+}
+
+/// Asks for the same again.
+async fn again(mut desk: Desk<'_>, operation: Operation, order: Order) -> Result<Accepted> {
+    let volume_id = operation.volume_id.ok_or_else(|| gone("volume"))?;
+    let volume = Reference::from(volume_id);
+    match order.request {
+        Request::VolumeCreate { size } => {
+            let failed = make_way(&mut desk, &operation).await?;
+            let pool = Some(failed.pool_id.into());
+            let request = VolumeCreate {
+                name: failed.name,
+                size,
+                role: failed.role,
+                pool,
+            };
+            volume::admit_create(desk, request).await
+        }
+        Request::VolumeImport { .. } => {
+            let text = "An import is not retried. Upload the image again.";
+            Err(Refusal::new(ProblemCode::NotEligible, text).into())
+        }
+        Request::VolumeClone { source } => {
+            let failed = make_way(&mut desk, &operation).await?;
+            volume::admit_clone(desk, source.into(), Some(failed.name)).await
+        }
+        Request::VolumeResize { size } => volume::admit_resize(desk, volume, size).await,
+        Request::VolumeDelete => {
+            let name = operation.volume_name.map(String::from);
+            volume::admit_delete(desk, volume, name).await
+        }
+        Request::SnapshotCreate => snapshot_again(desk, &operation, volume).await,
+        Request::BackupCreate { snapshot_id, .. } => {
+            let copied = snapshot_id.map(Reference::from);
+            backup_again(desk, &operation, volume, copied).await
+        }
+        Request::SnapshotDelete => {
+            let id = operation.snapshot_id.ok_or_else(|| gone("snapshot"))?;
+            let row = snapshot_by_id(desk.tx, id)
+                .await?
+                .ok_or_else(|| gone("snapshot"))?;
+            snapshot::admit_delete(desk, id.into(), Some(row.name.into())).await
+        }
+        Request::BackupDelete { .. } => {
+            let id = operation.backup_id.ok_or_else(|| gone("backup"))?;
+            let row = backup_by_id(desk.tx, id)
+                .await?
+                .ok_or_else(|| gone("backup"))?;
+            backup::admit_delete(desk, id.into(), Some(row.name.into())).await
+        }
+        Request::BackupVerify { deep, .. } => {
+            let id = operation.backup_id.ok_or_else(|| gone("backup"))?;
+            backup::admit_verify(desk, id.into(), deep).await
+        }
+        Request::RestoreNew { source } => {
+            let failed = make_way(&mut desk, &operation).await?;
+            let pool = Some(failed.pool_id.into());
+            let mode = RestoreMode::NewVolume {
+                name: Some(failed.name),
+                pool,
+            };
+            restore::admit_create(
+                desk,
+                RestoreCreate {
+                    source: point(source),
+                    mode,
+                },
+            )
+            .await
+        }
+        Request::RestoreInPlace { source, .. } => {
+            let row = volume_by_id(desk.tx, volume_id)
+                .await?
+                .ok_or_else(|| gone("volume"))?;
+            let mode = RestoreMode::InPlace {
+                confirm: Some(row.name.into()),
+            };
+            restore::admit_create(
+                desk,
+                RestoreCreate {
+                    source: point(source),
+                    mode,
+                },
+            )
+            .await
+        }
+    }
+}
+
+fn point(source: RestoreSource) -> RestorePointRef {
+    match source {
+        RestoreSource::Snapshot { snapshot_id } => RestorePointRef {
+            kind: ItemKind::Snapshot,
+            item: snapshot_id.into(),
+        },
+        RestoreSource::Backup { backup_id, .. } => RestorePointRef {
+            kind: ItemKind::Backup,
+            item: backup_id.into(),
+        },
+    }
+}
+
+/// Removes the row of a volume that could not be made.
+async fn make_way(desk: &mut Desk<'_>, operation: &Operation) -> Result<Volume> {
+    let id = operation.volume_id.ok_or_else(|| gone("volume"))?;
+    let row = volume_by_id(desk.tx, id)
+        .await?
+        .ok_or_else(|| gone("volume"))?;
+    if row.state != VolumeState::Failed || row.tip.is_some() {
+        let text = format!("The volume is {}; there is nothing to retry.", row.state);
+        return Err(Refusal::new(ProblemCode::NotEligible, text).into());
+    }
+    volume_delete(desk.tx, id).await?;
+    Ok(row)
+}
+
+fn not_failed(state: ItemState) -> Error {
+    let text = format!("The item is {state}; there is nothing to retry.");
+    Refusal::new(ProblemCode::NotEligible, text).into()
+}
+
+async fn snapshot_again(
+    desk: Desk<'_>,
+    operation: &Operation,
+    volume: Reference,
+) -> Result<Accepted> {
+    let id = operation.snapshot_id.ok_or_else(|| gone("snapshot"))?;
+    let row = snapshot_by_id(desk.tx, id)
+        .await?
+        .ok_or_else(|| gone("snapshot"))?;
+    if row.state != ItemState::Failed {
+        return Err(not_failed(row.state));
+    }
+    snapshot_delete(desk.tx, id).await?;
+    let request = ItemCreate {
+        name: Some(row.name),
+        description: row.description,
+        labels: row.labels,
+    };
+    snapshot::admit_create(desk, volume, request).await
+}
+
+async fn backup_again(
+    desk: Desk<'_>,
+    operation: &Operation,
+    volume: Reference,
+    snapshot: Option<Reference>,
+) -> Result<Accepted> {
+    let id = operation.backup_id.ok_or_else(|| gone("backup"))?;
+    let row = backup_by_id(desk.tx, id)
+        .await?
+        .ok_or_else(|| gone("backup"))?;
+    if row.state != ItemState::Failed {
+        return Err(not_failed(row.state));
+    }
+    backup_delete(desk.tx, id).await?;
+    let item = ItemCreate {
+        name: Some(row.name),
+        description: row.description,
+        labels: row.labels,
+    };
+    backup::admit_create(desk, volume, BackupCreate { item, snapshot }).await
 }

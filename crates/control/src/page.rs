@@ -28,11 +28,6 @@ impl<T> Page<T> {
         let next = if more { items.last().map(key) } else { None };
         Self { items, next }
     }
-
-    /// The same page with each item as something else.
-    pub(crate) fn map<U>(self, f: impl FnMut(T) -> U) -> Page<U> {
-        Page { items: self.items.into_iter().map(f).collect(), next: self.next }
-    }
 }
 
 /// Where a page begins: after the item with this key. Outside it is opaque text.
@@ -71,7 +66,9 @@ impl FromStr for Cursor {
             return Err(InvalidCursor);
         }
         let mut bytes = [0; 24];
-        let len = URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).map_err(|_| InvalidCursor)?;
+        let len = URL_SAFE_NO_PAD
+            .decode_slice(text, &mut bytes)
+            .map_err(|_| InvalidCursor)?;
         let (micros, id) = bytes.split_first_chunk::<8>().ok_or(InvalidCursor)?;
         if len != 24 {
             return Err(InvalidCursor);
@@ -125,6 +122,9 @@ impl ListQuery {
 
 impl Default for ListQuery {
     fn default() -> Self {
-        Self { cursor: None, limit: Self::DEFAULT }
+        Self {
+            cursor: None,
+            limit: Self::DEFAULT,
+        }
     }
 }

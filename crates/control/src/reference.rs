@@ -35,7 +35,9 @@ impl Reference {
         if let Ok(id) = text.parse::<VolumeId>() {
             return Ok(Self::Id(id.as_uuid()));
         }
-        text.parse().map(Self::Name).map_err(|_| Refusal::not_found(what))
+        text.parse()
+            .map(Self::Name)
+            .map_err(|_| Refusal::not_found(what))
     }
 }
 
@@ -85,14 +87,17 @@ pub(crate) async fn own_snapshot(
     reference: &Reference,
 ) -> Result<Snapshot> {
     let found = match reference {
-        Reference::Id(id) => {
-            snapshot_by_id(conn, SnapshotId::from_uuid(*id)).await?.into_iter().collect()
-        }
+        Reference::Id(id) => snapshot_by_id(conn, SnapshotId::from_uuid(*id))
+            .await?
+            .into_iter()
+            .collect(),
         Reference::Name(name) => {
             snapshot_by_name(conn, actor.account_id, actor.project_id, name).await?
         }
     };
-    Ok(only(found, "snapshot", |snapshot: &Snapshot| snapshot.account_id == actor.account_id)?)
+    Ok(only(found, "snapshot", |snapshot: &Snapshot| {
+        snapshot.account_id == actor.account_id
+    })?)
 }
 
 /// The actor's own backup.
@@ -102,14 +107,17 @@ pub(crate) async fn own_backup(
     reference: &Reference,
 ) -> Result<Backup> {
     let found = match reference {
-        Reference::Id(id) => {
-            backup_by_id(conn, BackupId::from_uuid(*id)).await?.into_iter().collect()
-        }
+        Reference::Id(id) => backup_by_id(conn, BackupId::from_uuid(*id))
+            .await?
+            .into_iter()
+            .collect(),
         Reference::Name(name) => {
             backup_by_name(conn, actor.account_id, actor.project_id, name).await?
         }
     };
-    Ok(only(found, "backup", |backup: &Backup| backup.account_id == actor.account_id)?)
+    Ok(only(found, "backup", |backup: &Backup| {
+        backup.account_id == actor.account_id
+    })?)
 }
 
 fn only<T>(found: Vec<T>, what: &str, is_own: impl Fn(&T) -> bool) -> Result<T, Refusal> {

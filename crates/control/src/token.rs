@@ -25,7 +25,9 @@ pub async fn create(
     let now = cx.now();
     if expires_at.is_some_and(|end| end <= now) {
         let text = "That time has passed already.";
-        return Err(Refusal::new(ProblemCode::InvalidRequest, text).at("/expires_at").into());
+        return Err(Refusal::new(ProblemCode::InvalidRequest, text)
+            .at("/expires_at")
+            .into());
     }
     let secret = generate_secret(cx.env(), TOKEN_PREFIX);
     let hash = hash_secret(secret.expose()).to_hex();
@@ -55,7 +57,9 @@ pub async fn create(
 pub async fn list(cx: &Context, actor: &Actor, query: &ListQuery) -> Result<Page<Token>> {
     let mut conn = cx.db().read().await?;
     let tokens = token_list(&mut conn, actor.user_id, &query.key()).await?;
-    Ok(Page::of(tokens, query, |t| Cursor::after(t.created_at, t.id.as_uuid())))
+    Ok(Page::of(tokens, query, |t| {
+        Cursor::after(t.created_at, t.id.as_uuid())
+    }))
 }
 
 /// Takes a token out of use at once.

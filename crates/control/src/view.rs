@@ -46,7 +46,11 @@ impl Surroundings {
     async fn empty(cx: &Context, conn: &mut Conn) -> Result<Self> {
         let now = cx.now();
         let nodes = node_list(conn).await?;
-        let online = nodes.iter().filter(|n| cx.is_online(n, now)).map(|n| n.id).collect();
+        let online = nodes
+            .iter()
+            .filter(|n| cx.is_online(n, now))
+            .map(|n| n.id)
+            .collect();
         Ok(Self {
             now,
             in_flight: 0,
@@ -116,7 +120,11 @@ impl Surroundings {
 
     /// What the guard needs to know of an item.
     pub(crate) fn item_facts(&self, id: Uuid, state: ItemState, protected: bool) -> ItemFacts {
-        ItemFacts { state, protected, active_operation: self.on_item(id).map(active_facts) }
+        ItemFacts {
+            state,
+            protected,
+            active_operation: self.on_item(id).map(active_facts),
+        }
     }
 
     /// What the guard needs to know of a volume.
@@ -140,7 +148,9 @@ impl Surroundings {
         item: Option<ItemFacts>,
     ) -> Vec<Permission> {
         let places = cx.places();
-        let node = pool.and_then(|id| places.pool(id).ok()).map(|pool| pool.node_id);
+        let node = pool
+            .and_then(|id| places.pool(id).ok())
+            .map(|pool| pool.node_id);
         let facts = Facts {
             now: self.now,
             plan,
@@ -152,7 +162,10 @@ impl Surroundings {
         };
         actions
             .iter()
-            .map(|action| Permission { action: *action, answer: can(*action, &facts) })
+            .map(|action| Permission {
+                action: *action,
+                answer: can(*action, &facts),
+            })
             .collect()
     }
 }

@@ -6,9 +6,7 @@ use stillpoint_model::event::EventKind;
 use stillpoint_model::guard::{Action, Allowed, Facts, can};
 use stillpoint_model::id::VolumeId;
 use stillpoint_model::name::Name;
-use stillpoint_model::naming::{
-    check_confirmation, check_volume_size, generated, name_taken,
-};
+use stillpoint_model::naming::{check_confirmation, check_volume_size, generated, name_taken};
 use stillpoint_model::operation::Operation;
 use stillpoint_model::place::Pool;
 use stillpoint_model::plan::{Caps, Confirmations, PlanVersion};
@@ -158,7 +156,10 @@ pub async fn list(cx: &Context, actor: &Actor, query: &VolumeQuery) -> Result<Pa
     for row in page.items {
         items.push(view(cx, &mut conn, &around, row).await?);
     }
-    Ok(Page { items, next: page.next })
+    Ok(Page {
+        items,
+        next: page.next,
+    })
 }
 
 /// One volume.
@@ -170,8 +171,7 @@ pub async fn show(cx: &Context, actor: &Actor, volume: &Reference) -> Result<Vol
 
 async fn show_row(cx: &Context, conn: &mut Conn, volume: Volume) -> Result<VolumeView> {
     let counts = volume_item_counts(conn, volume.id).await?;
-    let around =
-        Surroundings::of_one(cx, conn, volume.account_id, Some(&volume), None).await?;
+    let around = Surroundings::of_one(cx, conn, volume.account_id, Some(&volume), None).await?;
     view(cx, conn, &around, (volume, counts)).await
 }
 
@@ -210,7 +210,9 @@ impl Desk<'_> {
             };
         }
         for nth in 1..=GENERATED_TRIES {
-            let Some(name) = generated(prefix, self.now, nth) else { break };
+            let Some(name) = generated(prefix, self.now, nth) else {
+                break;
+            };
             if volume_by_name(self.tx, project_id, &name).await?.is_none() {
                 return Ok(name);
             }
@@ -272,25 +274,28 @@ pub async fn create(
 ) -> Result<Answer> {
     check_volume_size(request.size, cx.settings().max_volume_size)?;
     let ask = Ask::new(cx, actor, change, "volume_create", &request)?;
-    ask.admit(move |mut desk| {
-        Box::pin(async move {
-            let places = desk.cx.places();
-            let pool = pool_for(&places, request.pool.as_ref())?;
-            let plan = desk.plan(None).await?;
-            let allowed =
-                desk.can(Action::VolumeCreate, &plan.plan, pool, None, None).await?;
-            let new = NewVolume {
-                id: VolumeId::generate(desk.cx.env()),
-                name: desk.volume_name(Some(request.name), "volume").await?,
-                size: request.size,
-                role: request.role,
-                origin: None,
-            };
-            let work = Request::VolumeCreate { size: request.size };
-            desk.accept_new_volume(Action::VolumeCreate, new, pool, &plan, (work, allowed)).await
-        })
-    })
-    .await
+    ask.admit(move |desk| Box::pin(admit_create(desk, request)))
+        .await
+}
+
+/// Decides on an empty volume.
+pub(crate) async fn admit_create(mut desk: Desk<'_>, request: VolumeCreate) -> Result<Accepted> {
+    let places = desk.cx.places();
+    let pool = pool_for(&places, request.pool.as_ref())?;
+    let plan = desk.plan(None).await?;
+    let allowed = desk
+        .can(Action::VolumeCreate, &plan.plan, pool, None, None)
+        .await?;
+    let new = NewVolume {
+        id: VolumeId::generate(desk.cx.env()),
+        name: desk.volume_name(Some(request.name), "volume").await?,
+        size: request.size,
+        role: request.role,
+        origin: None,
+    };
+    let work = Request::VolumeCreate { size: request.size };
+    desk.accept_new_volume(Action::VolumeCreate, new, pool, &plan, (work, allowed))
+        .await
 }
 
 /// Makes a volume from an upload.
@@ -301,38 +306,43 @@ pub async fn import(
     change: &Change,
 ) -> Result<Answer> {
     let ask = Ask::new(cx, actor, change, "volume_import", &request)?;
-    ask.admit(move |mut desk| {
-        Box::pin(async move {
-            let places = desk.cx.places();
-            let pool = pool_for(&places, request.pool.as_ref())?;
-            check_upload(&mut desk, request.upload).await?;
-            let plan = desk.plan(None).await?;
-            let allowed =
-                desk.can(Action::VolumeImport, &plan.plan, pool, None, None).await?;
-            let new = NewVolume {
-                id: VolumeId::generate(desk.cx.env()),
-                name: desk.volume_name(Some(request.name), "volume").await?,
-                // Known once the image was read.
-                size: ByteCount::ZERO,
-                role: request.role,
-                origin: Some(VolumeOrigin::Upload),
-            };
-            let work = Request::VolumeImport {
-                upload: request.upload,
-                format: request.format,
-                max_size: desk.cx.settings().max_volume_size,
-            };
-            upload_update_operation(desk.tx, request.upload, desk.operation_id).await?;
-            desk.accept_new_volume(Action::VolumeImport, new, pool, &plan, (work, allowed)).await
-        })
-    })
-    .await
+    ask.admit(move |desk| Box::pin(admit_import(desk, request)))
+        .await
+}
+
+/// Decides on a volume made of an upload.
+pub(crate) async fn admit_import(mut desk: Desk<'_>, request: VolumeImport) -> Result<Accepted> {
+    let places = desk.cx.places();
+    let pool = pool_for(&places, request.pool.as_ref())?;
+    check_upload(&mut desk, request.upload).await?;
+    let plan = desk.plan(None).await?;
+    let allowed = desk
+        .can(Action::VolumeImport, &plan.plan, pool, None, None)
+        .await?;
+    let new = NewVolume {
+        id: VolumeId::generate(desk.cx.env()),
+        name: desk.volume_name(Some(request.name), "volume").await?,
+        // Known once the image was read.
+        size: ByteCount::ZERO,
+        role: request.role,
+        origin: Some(VolumeOrigin::Upload),
+    };
+    let work = Request::VolumeImport {
+        upload: request.upload,
+        format: request.format,
+        max_size: desk.cx.settings().max_volume_size,
+    };
+    upload_update_operation(desk.tx, request.upload, desk.operation_id).await?;
+    desk.accept_new_volume(Action::VolumeImport, new, pool, &plan, (work, allowed))
+        .await
 }
 
 /// Whether an upload is the account's own, complete and unused.
 async fn check_upload(desk: &mut Desk<'_>, id: Uuid) -> Result<()> {
     let account_id = desk.actor.account_id;
-    let found = upload_by_id(desk.tx, id).await?.filter(|u| u.account_id == account_id);
+    let found = upload_by_id(desk.tx, id)
+        .await?
+        .filter(|u| u.account_id == account_id);
     let Some(upload) = found else {
         return Err(Refusal::not_found("upload").at("/image/upload").into());
     };
@@ -341,7 +351,9 @@ async fn check_upload(desk: &mut Desk<'_>, id: Uuid) -> Result<()> {
         (None, _) => "The upload did not arrive whole yet.",
         (_, Some(_)) => "The upload was imported already. Upload the image again.",
     };
-    Err(Refusal::new(ProblemCode::InvalidRequest, text).at("/image/upload").into())
+    Err(Refusal::new(ProblemCode::InvalidRequest, text)
+        .at("/image/upload")
+        .into())
 }
 
 /// Makes a volume that starts as a copy of another as it is now. Its name is generated when
@@ -355,27 +367,34 @@ pub async fn clone(
 ) -> Result<Answer> {
     let ask = Ask::new(cx, actor, change, "volume_clone", &(source, &name))?;
     let source = source.clone();
-    ask.admit(move |mut desk| {
-        Box::pin(async move {
-            let source = own_volume(desk.tx, &desk.actor, &source).await?;
-            desk.check_version(source.version)?;
-            let (plan, places) = (desk.plan(Some(&source)).await?, desk.cx.places());
-            let pool = places.pool(source.pool_id)?;
-            let facts = desk.volume_facts(&source).await?;
-            let allowed =
-                desk.can(Action::VolumeClone, &plan.plan, pool, Some(facts), None).await?;
-            let new = NewVolume {
-                id: VolumeId::generate(desk.cx.env()),
-                name: desk.volume_name(name, "clone").await?,
-                size: source.size,
-                role: source.role,
-                origin: Some(VolumeOrigin::Volume(source.id)),
-            };
-            let work = Request::VolumeClone { source: source.id };
-            desk.accept_new_volume(Action::VolumeClone, new, pool, &plan, (work, allowed)).await
-        })
-    })
-    .await
+    ask.admit(move |desk| Box::pin(admit_clone(desk, source, name)))
+        .await
+}
+
+/// Decides on a copy of a volume.
+pub(crate) async fn admit_clone(
+    mut desk: Desk<'_>,
+    source: Reference,
+    name: Option<Name>,
+) -> Result<Accepted> {
+    let source = own_volume(desk.tx, &desk.actor, &source).await?;
+    desk.check_version(source.version)?;
+    let (plan, places) = (desk.plan(Some(&source)).await?, desk.cx.places());
+    let pool = places.pool(source.pool_id)?;
+    let facts = desk.volume_facts(&source).await?;
+    let allowed = desk
+        .can(Action::VolumeClone, &plan.plan, pool, Some(facts), None)
+        .await?;
+    let new = NewVolume {
+        id: VolumeId::generate(desk.cx.env()),
+        name: desk.volume_name(name, "clone").await?,
+        size: source.size,
+        role: source.role,
+        origin: Some(VolumeOrigin::Volume(source.id)),
+    };
+    let work = Request::VolumeClone { source: source.id };
+    desk.accept_new_volume(Action::VolumeClone, new, pool, &plan, (work, allowed))
+        .await
 }
 
 /// Makes a volume larger.
@@ -389,20 +408,25 @@ pub async fn resize(
     check_volume_size(size, cx.settings().max_volume_size)?;
     let ask = Ask::new(cx, actor, change, "volume_resize", &(volume, size))?;
     let volume = volume.clone();
-    ask.admit(move |mut desk| {
-        Box::pin(async move {
-            let volume = own_volume(desk.tx, &desk.actor, &volume).await?;
-            let (plan, allowed) = decide(&mut desk, Action::VolumeResize, &volume).await?;
-            if size <= volume.size {
-                let text = format!("A volume only grows; this one has {}.", volume.size);
-                let refusal = Refusal::new(ProblemCode::InvalidRequest, text);
-                return Err(refusal.at("/size_bytes").into());
-            }
-            let work = Request::VolumeResize { size };
-            accept_change(desk, Action::VolumeResize, volume, &plan, (work, allowed)).await
-        })
-    })
-    .await
+    ask.admit(move |desk| Box::pin(admit_resize(desk, volume, size)))
+        .await
+}
+
+/// Decides on a larger size.
+pub(crate) async fn admit_resize(
+    mut desk: Desk<'_>,
+    volume: Reference,
+    size: ByteCount,
+) -> Result<Accepted> {
+    let volume = own_volume(desk.tx, &desk.actor, &volume).await?;
+    let (plan, allowed) = decide(&mut desk, Action::VolumeResize, &volume).await?;
+    if size <= volume.size {
+        let text = format!("A volume only grows; this one has {}.", volume.size);
+        let refusal = Refusal::new(ProblemCode::InvalidRequest, text);
+        return Err(refusal.at("/size_bytes").into());
+    }
+    let work = Request::VolumeResize { size };
+    accept_change(desk, Action::VolumeResize, volume, &plan, (work, allowed)).await
 }
 
 /// Deletes a volume. `confirm` is its name, typed, where the plan asks for that.
@@ -415,19 +439,24 @@ pub async fn delete(
 ) -> Result<Answer> {
     let ask = Ask::new(cx, actor, change, "volume_delete", &(volume, confirm))?;
     let (volume, confirm) = (volume.clone(), confirm.map(str::to_owned));
-    ask.admit(move |mut desk| {
-        Box::pin(async move {
-            let mut volume = own_volume(desk.tx, &desk.actor, &volume).await?;
-            let (plan, allowed) = decide(&mut desk, Action::VolumeDelete, &volume).await?;
-            if !desk.change.dry_run || confirm.is_some() {
-                check_confirmation(plan.plan.confirm.delete, &volume.name, confirm.as_deref())?;
-            }
-            volume.state = VolumeState::Deleting;
-            let draft = (Request::VolumeDelete, allowed);
-            accept_change(desk, Action::VolumeDelete, volume, &plan, draft).await
-        })
-    })
-    .await
+    ask.admit(move |desk| Box::pin(admit_delete(desk, volume, confirm)))
+        .await
+}
+
+/// Decides on the end of a volume.
+pub(crate) async fn admit_delete(
+    mut desk: Desk<'_>,
+    volume: Reference,
+    confirm: Option<String>,
+) -> Result<Accepted> {
+    let mut volume = own_volume(desk.tx, &desk.actor, &volume).await?;
+    let (plan, allowed) = decide(&mut desk, Action::VolumeDelete, &volume).await?;
+    if !desk.change.dry_run || confirm.is_some() {
+        check_confirmation(plan.plan.confirm.delete, &volume.name, confirm.as_deref())?;
+    }
+    volume.state = VolumeState::Deleting;
+    let draft = (Request::VolumeDelete, allowed);
+    accept_change(desk, Action::VolumeDelete, volume, &plan, draft).await
 }
 
 /// What the guard says of a change of a volume.
@@ -440,7 +469,9 @@ async fn decide(
     let (plan, places) = (desk.plan(Some(volume)).await?, desk.cx.places());
     let facts = desk.volume_facts(volume).await?;
     let pool = places.pool(volume.pool_id)?;
-    let allowed = desk.can(action, &plan.plan, pool, Some(facts), None).await?;
+    let allowed = desk
+        .can(action, &plan.plan, pool, Some(facts), None)
+        .await?;
     Ok((plan, allowed))
 }
 
@@ -484,7 +515,9 @@ pub async fn rename(
             let facts = Facts {
                 now,
                 plan: &plan.plan,
-                volume: Some(crate::admission::volume_facts(&handle, &volume, counts, None)?),
+                volume: Some(crate::admission::volume_facts(
+                    &handle, &volume, counts, None,
+                )?),
                 item: None,
                 in_flight: 0,
                 node_online: true,
@@ -492,7 +525,9 @@ pub async fn rename(
             };
             can(Action::VolumeRename, &facts)?;
             if volume.name != name
-                && volume_by_name(tx, volume.project_id, &name).await?.is_some()
+                && volume_by_name(tx, volume.project_id, &name)
+                    .await?
+                    .is_some()
             {
                 return Err(name_taken("volume", &name).into());
             }
@@ -506,7 +541,9 @@ pub async fn rename(
     })
     .await?;
     let mut conn = cx.db().read().await?;
-    let row = volume_by_id(&mut conn, id).await?.ok_or_else(|| Refusal::not_found("volume"))?;
+    let row = volume_by_id(&mut conn, id)
+        .await?
+        .ok_or_else(|| Refusal::not_found("volume"))?;
     show_row(cx, &mut conn, row).await
 }
 
@@ -535,9 +572,10 @@ pub async fn set_attachment(
             };
             check_version(&change, volume.version)?;
             volume.state = attached_state(&volume, attachment.is_some())?;
-            let detail = attachment
-                .as_ref()
-                .map_or_else(|| "detached".to_owned(), |a| format!("{} {}", a.instance, a.state));
+            let detail = attachment.as_ref().map_or_else(
+                || "detached".to_owned(),
+                |a| format!("{} {}", a.instance, a.state),
+            );
             volume.attachment = attachment;
             save(tx, &mut volume, now).await?;
             let entry = Entry::new(&actor, "volume_attach", volume.id.as_uuid());
@@ -548,7 +586,9 @@ pub async fn set_attachment(
     })
     .await?;
     let mut conn = cx.db().read().await?;
-    let row = volume_by_id(&mut conn, id).await?.ok_or_else(|| Refusal::not_found("volume"))?;
+    let row = volume_by_id(&mut conn, id)
+        .await?
+        .ok_or_else(|| Refusal::not_found("volume"))?;
     show_row(cx, &mut conn, row).await
 }
 
@@ -558,9 +598,10 @@ fn attached_state(volume: &Volume, attached: bool) -> Result<VolumeState, Refusa
         VolumeState::Available | VolumeState::InUse if attached => Ok(VolumeState::InUse),
         VolumeState::Available | VolumeState::InUse => Ok(VolumeState::Available),
         VolumeState::Failed if !attached => Ok(VolumeState::Failed),
-        state => {
-            Err(Refusal::new(ProblemCode::NotEligible, format!("The volume is {state}.")))
-        }
+        state => Err(Refusal::new(
+            ProblemCode::NotEligible,
+            format!("The volume is {state}."),
+        )),
     }
 }
 

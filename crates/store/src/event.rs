@@ -51,14 +51,6 @@ pub async fn event_last_sequence(conn: &mut Conn) -> Result<i64> {
     Columns::of("event", &row).integer()
 }
 
-/// The sequence of the oldest event that is still kept; none when there is none.
-pub async fn event_first_sequence(conn: &mut Conn) -> Result<Option<i64>> {
-    let row = sql!("SELECT MIN(sequence) FROM events")
-        .fetch_one(conn)
-        .await?;
-    Columns::of("event", &row).optional_integer()
-}
-
 /// Up to `limit` events after `since`, the oldest first; of every account when none is given.
 pub async fn event_list(
     conn: &mut Conn,
