@@ -1,5 +1,6 @@
 //! Faults at every step: nothing is lost, and repeating ends the work.
 
+use stillpoint_model::ByteCount;
 use stillpoint_model::id::{BackupId, SnapshotId, VolumeId};
 use stillpoint_model::task::CloneSource;
 
@@ -9,6 +10,8 @@ use crate::{Error, Pool};
 
 /// The steps that one run may have at most; more means that a fault was never reached.
 const MAX_STEPS: u64 = 200;
+/// The chapters of a story.
+const CHAPTERS: usize = 11;
 
 /// A volume with two snapshots, and the ids for everything that is done to it.
 struct Story {
@@ -38,28 +41,44 @@ impl Story {
         }
     }
 
-    /// Everything that can be done, in an order that makes merges of both kinds.
-    fn tell<S: Storage>(&self, world: &World<S>) -> Result<(), Error> {
-        let pool = world.pool();
-        pool.snapshot(self.volume, self.new)?;
-        pool.capture(self.volume, self.backup, None)?;
-        pool.clone_volume(CloneSource::Volume(self.volume), self.clone)?;
-        pool.roll_back(self.volume, self.old, self.safeties[0])?;
-        if pool.volume(self.staged).is_err() && pool.snapshot_layer(self.safeties[1]).is_err() {
-            let mut writer = pool.begin_restore(self.staged, SIZE)?;
-            writer.write_at(0, &vec![9; 8192])?;
-            writer.finish()?;
+    /// Does everything from this chapter on, in an order that makes merges of both kinds. As
+    /// the node would, it repeats a task that failed, not those before.
+    fn tell<S: Storage>(&self, world: &World<S>, from: usize) -> Result<(), (usize, Error)> {
+        for chapter in from..CHAPTERS {
+            self.chapter(world, chapter)
+                .map_err(|error| (chapter, error))?;
         }
-        pool.switch(self.volume, self.staged, self.safeties[1])?;
-        pool.release_capture(self.volume, self.backup)?;
-        pool.delete_snapshot(self.safeties[0])?;
-        pool.delete_snapshot(self.old)?;
-        pool.resize(
-            self.volume,
-            stillpoint_model::ByteCount::new(SIZE.get() * 2),
-        )?;
-        world.tidy()?;
         Ok(())
+    }
+
+    fn chapter<S: Storage>(&self, world: &World<S>, chapter: usize) -> Result<(), Error> {
+        let pool = world.pool();
+        match chapter {
+            0 => pool.snapshot(self.volume, self.new).map(drop),
+            1 => pool.capture(self.volume, self.backup, None).map(drop),
+            2 => pool
+                .clone_volume(CloneSource::Volume(self.volume), self.clone)
+                .map(drop),
+            3 => pool
+                .roll_back(self.volume, self.old, self.safeties[0])
+                .map(drop),
+            4 if pool.volume(self.staged).is_ok() => Ok(()),
+            4 => {
+                let mut writer = pool.begin_restore(self.staged, SIZE)?;
+                writer.write_at(0, &[9; 8192])?;
+                writer.finish().map(drop)
+            }
+            5 => pool
+                .switch(self.volume, self.staged, self.safeties[1])
+                .map(drop),
+            6 => pool.release_capture(self.volume, self.backup),
+            7 => pool.delete_snapshot(self.safeties[0]),
+            8 => pool.delete_snapshot(self.old),
+            9 => pool
+                .resize(self.volume, ByteCount::new(SIZE.get() * 2))
+                .map(drop),
+            _ => world.tidy().map(drop),
+        }
     }
 
     fn check<S: Storage>(&self, world: &World<S>, at: u64, what: Fault) {
@@ -111,19 +130,7 @@ fn check_old<S: Storage>(world: &World<S>, story: &Story) {
 pub(super) fn crash_at_every_step<S: Storage>(world: &mut World<S>) {
     for fault in [Fault::CrashBefore, Fault::CrashAfter] {
         for at in 1..MAX_STEPS {
-            let story = Story::begin(world);
-            world.faults.inject(at, fault);
-            let is_over = story.tell(world).is_ok();
-            world.reopen();
-            check_old(world, &story);
-            story
-                .tell(world)
-                .unwrap_or_else(|error| panic!("{fault:?} at {at}: {error}"));
-            story.check(world, at, fault);
-            story.end(world);
-            world.reopen();
-            assert_eq!(world.pool().orphans().expect("lists"), Vec::new());
-            if is_over {
+            if tell_with_fault(world, at, fault) {
                 break;
             }
         }
@@ -132,50 +139,63 @@ pub(super) fn crash_at_every_step<S: Storage>(world: &mut World<S>) {
 
 pub(super) fn failure_at_every_step<S: Storage>(world: &mut World<S>) {
     for at in 1..MAX_STEPS {
-        let story = Story::begin(world);
-        world.faults.inject(at, Fault::Fail);
-        let is_over = story.tell(world).is_ok();
-        world.faults.clear();
-        check_old(world, &story);
-        story
-            .tell(world)
-            .unwrap_or_else(|error| panic!("failed at {at}: {error}"));
-        story.check(world, at, Fault::Fail);
-        story.end(world);
-        if is_over {
+        if tell_with_fault(world, at, Fault::Fail) {
             break;
         }
     }
+}
+
+/// Tells a story with a fault, and the rest of it without; whether the fault never came.
+fn tell_with_fault<S: Storage>(world: &mut World<S>, at: u64, fault: Fault) -> bool {
+    let story = Story::begin(world);
+    world.faults.inject(at, fault);
+    let told = story.tell(world, 0);
+    if fault == Fault::Fail {
+        world.faults.clear();
+    } else {
+        world.reopen();
+    }
+    check_old(world, &story);
+    let from = told
+        .as_ref()
+        .map_or_else(|(chapter, _)| *chapter, |()| CHAPTERS);
+    let rest = story.tell(world, from);
+    rest.unwrap_or_else(|error| panic!("{fault:?} at {at}: {error:?}"));
+    story.check(world, at, fault);
+    story.end(world);
+    assert_eq!(world.pool().orphans().expect("lists"), Vec::new());
+    told.is_ok()
 }
 
 pub(super) fn full_at_every_step<S: Storage>(world: &mut World<S>) {
     for at in 1..MAX_STEPS {
         let story = Story::begin(world);
         world.faults.inject(at, Fault::Full);
-        match story.tell(world) {
-            Ok(()) => {
-                world.faults.clear();
-                story.end(world);
-                break;
-            }
-            Err(error) => assert!(matches!(error, Error::Full), "full at {at}: {error}"),
+        let told = story.tell(world, 0);
+        if let Err((chapter, error)) = &told {
+            assert!(
+                matches!(error, Error::Full),
+                "full at {at} in {chapter}: {error}"
+            );
+            check_old(world, &story);
+            // Deleting needs no space.
+            world
+                .pool()
+                .delete_snapshot(story.safeties[0])
+                .expect("deletes while full");
+            world
+                .pool()
+                .delete_snapshot(story.old)
+                .expect("deletes while full");
+            world
+                .pool()
+                .delete_volume(story.clone)
+                .expect("deletes while full");
         }
-        check_old(world, &story);
-        // Deleting needs no space.
-        let other = story.safeties[0];
-        world
-            .pool()
-            .delete_snapshot(other)
-            .expect("deletes while full");
-        world
-            .pool()
-            .delete_snapshot(story.old)
-            .expect("deletes while full");
-        world
-            .pool()
-            .delete_volume(story.clone)
-            .expect("deletes while full");
         world.faults.clear();
         story.end(world);
+        if told.is_ok() {
+            break;
+        }
     }
 }
