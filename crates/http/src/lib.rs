@@ -24,8 +24,8 @@ mod settings;
 mod state;
 
 use axum::extract::{DefaultBodyLimit, Request};
-use axum::http::StatusCode;
 use axum::http::header::ACCEPT;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Router, middleware};
 use stillpoint_control::Context;
@@ -57,11 +57,15 @@ pub fn router(cx: Context, settings: HttpSettings) -> Router {
         .with_state(app)
 }
 
-/// A page for people, a problem document for programs.
+/// An address that there is not: a page for browsers, a problem for programs.
 async fn nothing_here(request: Request) -> Response {
-    let accept = request.headers().get(ACCEPT).map(|value| value.as_bytes());
-    let wants_page = accept.is_some_and(|accept| accept.starts_with(b"text/html"));
-    if wants_page && !request.uri().path().starts_with("/v1") {
+    let accept = request
+        .headers()
+        .get(ACCEPT)
+        .map(HeaderValue::as_bytes)
+        .unwrap_or_default();
+    let is_browser = accept.starts_with(b"text/html");
+    if is_browser && !request.uri().path().starts_with("/v1") {
         return portal::nothing_here();
     }
     ApiError::from_status(StatusCode::NOT_FOUND).into_response()
