@@ -20,7 +20,7 @@ mod probe;
 #[cfg(test)]
 mod conformance;
 
-use std::io;
+use std::{fmt, io};
 
 use stillpoint_model::{ByteCount, ByteRange, ErrorKind};
 
@@ -95,7 +95,7 @@ pub struct TargetError {
 
 impl TargetError {
     /// An error without a cause from the system.
-    pub fn new(action: &'static str, name: impl ToString, kind: ErrorKind) -> Self {
+    pub fn new(action: &'static str, name: &(impl fmt::Display + ?Sized), kind: ErrorKind) -> Self {
         Self {
             action,
             name: name.to_string(),
@@ -105,7 +105,11 @@ impl TargetError {
     }
 
     /// An error from the system.
-    pub fn from_io(action: &'static str, name: impl ToString, source: io::Error) -> Self {
+    pub fn from_io(
+        action: &'static str,
+        name: &(impl fmt::Display + ?Sized),
+        source: io::Error,
+    ) -> Self {
         Self {
             action,
             name: name.to_string(),

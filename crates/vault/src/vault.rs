@@ -149,14 +149,13 @@ impl Vault {
         root: &RootKey,
         env: Arc<dyn Env>,
     ) -> Result<Self, Error> {
-        let open = || Self::open(target.clone(), spec.vault_id, root, env.clone());
-        match open() {
+        match Self::open(target.clone(), spec.vault_id, root, env.clone()) {
             Err(Error::VaultNotFound(_)) => {}
             other => return other,
         }
         let account = AccountKey::generate(&*env);
         match Self::create(target.clone(), spec, root, &account, env.clone()) {
-            Err(Error::VaultExists(_)) => open(),
+            Err(Error::VaultExists(_)) => Self::open(target, spec.vault_id, root, env),
             other => other,
         }
     }

@@ -89,7 +89,7 @@ impl Manifest {
         let size = ByteCount::new(r.u64()?);
         let mut count = || Ok(ByteCount::new(r.u64()?));
         let (changed, stored, bytes_read) = (count()?, count()?, count()?);
-        if r.u32()? != CHUNK_LEN as u32 {
+        if usize::try_from(r.u32()?) != Ok(CHUNK_LEN) {
             return Err(Malformed::Unknown("its chunk size"));
         }
         let level = r.u8()?;

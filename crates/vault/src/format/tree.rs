@@ -212,11 +212,11 @@ fn read_extents(r: &mut Reader<'_>, count: usize, frames: usize) -> Result<Vec<E
                 frame: r.u16()?,
                 slot: r.u16()?,
             };
-            let end = u32::from(extent.first) + u32::from(extent.count);
+            let end = usize::from(extent.first) + usize::from(extent.count);
             let last_slot = usize::from(extent.slot) + usize::from(extent.count);
             let fine = extent.count > 0
-                && u32::from(extent.first) >= next
-                && end <= LEAF_CHUNKS as u32
+                && usize::from(extent.first) >= next
+                && end <= LEAF_CHUNKS
                 && usize::from(extent.frame) < frames
                 && last_slot <= super::MAX_FRAME_CHUNKS;
             next = end;

@@ -118,24 +118,24 @@ fn puts_while_neighbours_go(target: &Arc<dyn Target>) {
     assert_eq!(target.list("", None, 10).unwrap(), ListPage::default());
 }
 
-fn conforms(target: Arc<dyn Target>) {
-    passes_the_probe(&*target);
-    never_replaces(&*target);
-    reads_exactly_what_was_asked(&*target);
-    lists_in_the_order_of_names(&*target);
-    puts_while_neighbours_go(&target);
-    passes_the_probe(&*target);
+fn conforms(target: &Arc<dyn Target>) {
+    passes_the_probe(&**target);
+    never_replaces(&**target);
+    reads_exactly_what_was_asked(&**target);
+    lists_in_the_order_of_names(&**target);
+    puts_while_neighbours_go(target);
+    passes_the_probe(&**target);
 }
 
 #[test]
 fn memory_conforms() {
-    conforms(Arc::new(MemoryTarget::new()));
+    conforms(&(Arc::new(MemoryTarget::new()) as _));
 }
 
 #[test]
 fn local_conforms() {
     let dir = tempfile::tempdir().unwrap();
-    conforms(Arc::new(LocalTarget::open(dir.path()).unwrap()));
+    conforms(&(Arc::new(LocalTarget::open(dir.path()).unwrap()) as _));
     assert_eq!(
         std::fs::read_dir(dir.path()).unwrap().count(),
         0,
@@ -146,7 +146,7 @@ fn local_conforms() {
 #[test]
 fn local_with_named_parts_conforms() {
     let dir = tempfile::tempdir().unwrap();
-    conforms(Arc::new(LocalTarget::with_named_parts(dir.path()).unwrap()));
+    conforms(&(Arc::new(LocalTarget::with_named_parts(dir.path()).unwrap()) as _));
     assert_eq!(
         std::fs::read_dir(dir.path()).unwrap().count(),
         0,

@@ -38,8 +38,12 @@ impl LocalTarget {
                 root,
                 unnamed: true,
             }),
-            Ok(_) => Err(TargetError::new("open", root.display(), ErrorKind::Invalid)),
-            Err(error) => Err(TargetError::from_io("open", root.display(), error)),
+            Ok(_) => Err(TargetError::new(
+                "open",
+                &root.display(),
+                ErrorKind::Invalid,
+            )),
+            Err(error) => Err(TargetError::from_io("open", &root.display(), error)),
         }
     }
 

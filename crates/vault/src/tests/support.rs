@@ -77,7 +77,7 @@ impl Disk {
                 x ^= x >> 7;
                 x ^= x << 17;
                 // Half of it compresses.
-                *byte = if i % 2 == 0 { x as u8 } else { 7 };
+                *byte = if i % 2 == 0 { x.to_le_bytes()[0] } else { 7 };
             }
             let room = (self.size - chunk * CHUNK).min(CHUNK) as usize;
             data[room..].fill(0);
