@@ -117,6 +117,12 @@ impl Ledger {
         self.items[&Item::Snapshot(snapshot.volume_id, snapshot.id)]
     }
 
+    /// Whether a snapshot was entered.
+    pub fn has_snapshot(&self, snapshot: &Snapshot) -> bool {
+        self.items
+            .contains_key(&Item::Snapshot(snapshot.volume_id, snapshot.id))
+    }
+
     /// What a backup must hold.
     ///
     /// # Panics

@@ -25,6 +25,7 @@ pub mod debian;
 pub mod guest;
 pub mod hash;
 pub mod ledger;
+pub mod leftovers;
 pub mod mount;
 pub mod person;
 pub mod pool;

@@ -4,6 +4,8 @@
 //! layer's own header names below it. What the layers hold is read by `qemu-img`. So a mistake in
 //! our reader cannot hide the same mistake in our writer.
 
+use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -86,14 +88,31 @@ impl PoolFolder {
         names
     }
 
+    /// The files of the layers that some record names, and of everything below them.
+    ///
+    /// # Errors
+    /// A record or a layer cannot be read.
+    pub fn needed_layers(&self) -> Result<BTreeSet<String>, String> {
+        let folder = self.path.join("volumes");
+        let mut needed = BTreeSet::new();
+        for entry in fs::read_dir(&folder).map_err(|e| format!("{}: {e}", folder.display()))? {
+            let name = entry.map_err(|e| e.to_string())?.file_name();
+            let name = name.to_string_lossy();
+            let Some(volume) = name.strip_suffix(".json") else {
+                continue;
+            };
+            for named in named_layers(&self.record(volume)?) {
+                for layer in self.chain(&named)? {
+                    needed.insert(layer);
+                }
+            }
+        }
+        Ok(needed)
+    }
+
     /// Again while a merge moves the layers under it: QEMU's own locks keep the two apart.
     #[track_caller]
-    fn copy(
-        &self,
-        what: impl std::fmt::Display,
-        to: &Path,
-        layer: impl Fn() -> Result<String, String>,
-    ) {
+    fn copy(&self, what: impl Display, to: &Path, layer: impl Fn() -> Result<String, String>) {
         until(PATIENCE, format_args!("a copy of {what}"), || {
             let graph = self.graph(&layer()?, Access::Read)?;
             let output = Command::new("qemu-img")
@@ -110,7 +129,7 @@ impl PoolFolder {
         });
     }
 
-    fn record(&self, volume: VolumeId) -> Result<Value, String> {
+    fn record(&self, volume: impl Display) -> Result<Value, String> {
         let path = self.path.join("volumes").join(format!("{volume}.json"));
         let bytes = fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
         let mut file: Value = serde_json::from_slice(&bytes).map_err(|e| e.to_string())?;
@@ -121,11 +140,17 @@ impl PoolFolder {
         layer_name(&self.record(volume)?["tip"])
     }
 
-    fn graph(&self, top: &str, access: Access) -> Result<Value, String> {
+    /// A layer's file and those below it, the lowest last.
+    fn chain(&self, top: &str) -> Result<Vec<String>, String> {
         let mut chain = vec![top.to_owned()];
         while let Some(below) = backing_file(&self.layer_path(&chain[chain.len() - 1]))? {
             chain.push(below);
         }
+        Ok(chain)
+    }
+
+    fn graph(&self, top: &str, access: Access) -> Result<Value, String> {
+        let chain = self.chain(top)?;
         let mut graph = Value::Null;
         for (index, name) in chain.iter().enumerate().rev() {
             let read_only = index > 0 || access == Access::Read;
@@ -151,6 +176,21 @@ fn layer_name(layer: &Value) -> Result<String, String> {
         .as_str()
         .ok_or_else(|| format!("no layer but {layer}"))?;
     Ok(format!("{id}.qcow2"))
+}
+
+/// The files of the layers that a record names.
+fn named_layers(record: &Value) -> Vec<String> {
+    let values = |field: &str| {
+        record[field]
+            .as_object()
+            .into_iter()
+            .flat_map(|map| map.values())
+    };
+    let snapshots = values("snapshots").map(|snapshot| &snapshot["layer"]);
+    let layers = std::iter::once(&record["tip"])
+        .chain(snapshots)
+        .chain(values("captures"));
+    layers.filter_map(|layer| layer_name(layer).ok()).collect()
 }
 
 /// The file that a qcow2 header names as its backing file, if any.

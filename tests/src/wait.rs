@@ -40,3 +40,12 @@ pub fn until<T, E: Display>(
 fn pause() {
     std::thread::sleep(INTERVAL);
 }
+
+/// Lets time pass, for what must happen at a random moment and not after anything in particular.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a moment of time is what is meant"
+)]
+pub fn wait_out(time: Duration) {
+    std::thread::sleep(time);
+}
