@@ -5,6 +5,8 @@
 //! again after a crash: it finds its own work done, finishes what is half done, or begins anew,
 //! and answers the same.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::id::{
@@ -135,6 +137,9 @@ pub enum TaskSpec {
         vault: VaultRef,
         /// The volume's latest backup in the same vault.
         parent: Option<BackupId>,
+        /// What the vault keeps beside the data (names, as they are now), for whoever rescues it
+        /// without a control plane.
+        notes: BTreeMap<String, String>,
     },
     /// Read the manifest back and prove that everything it names is there.
     BackupVerify {

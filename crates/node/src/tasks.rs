@@ -80,13 +80,14 @@ pub fn perform(
             backup_id,
             vault,
             parent,
+            ref notes,
         } => {
             let vault = storage.vault_for_backup(vault)?;
             let backup = backup::Backup {
                 volume_id,
                 backup_id,
             };
-            backup::upload(pool, &vault, backup, parent, hooks)
+            backup::upload(pool, &vault, backup, parent, notes, hooks)
         }
         TaskSpec::BackupVerify {
             backup_id,

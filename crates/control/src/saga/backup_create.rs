@@ -21,6 +21,8 @@
 //! The manifest is the commit point of the vault, `available` that of the operation: a backup
 //! whose operation did not get there is reaped, also when its manifest was already put.
 
+use std::collections::BTreeMap;
+
 use stillpoint_model::item::{ItemSizes, ItemState};
 use stillpoint_model::operation::{OperationKind, Phase};
 use stillpoint_model::saga::{Request, Setback};
@@ -116,7 +118,19 @@ fn upload(scene: &Scene) -> Option<TaskSpec> {
         backup_id: operation.backup_id?,
         vault,
         parent,
+        notes: notes(scene),
     })
+}
+
+/// What the backup is called, for those who find it in the target without this database.
+fn notes(scene: &Scene) -> BTreeMap<String, String> {
+    let Some(backup) = &scene.backup else {
+        return BTreeMap::new();
+    };
+    BTreeMap::from([
+        ("name".to_owned(), backup.name.to_string()),
+        ("volume_name".to_owned(), backup.volume_name.to_string()),
+    ])
 }
 
 fn uploaded(scene: &mut Scene) {

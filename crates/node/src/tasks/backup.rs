@@ -52,6 +52,7 @@ pub fn upload(
     vault: &Vault,
     backup: Backup,
     parent: Option<BackupId>,
+    notes: &BTreeMap<String, String>,
     hooks: &dyn Hooks,
 ) -> TaskResult {
     if let Some(info) = committed(vault, backup)? {
@@ -75,7 +76,7 @@ pub fn upload(
         volume_id,
         parent,
         changed: changed.as_deref(),
-        metadata: BTreeMap::new(),
+        metadata: notes.clone(),
     };
     let prepared = vault
         .prepare_backup(&spec, &source, hooks.watch())
