@@ -416,31 +416,28 @@ impl Mover<'_> {
             && !self.is_past_undoing()
     }
 
+    /// Whether a step was begun that nothing takes back.
     fn is_past_undoing(&self) -> bool {
-        let begun = |index: usize| {
-            u32::try_from(index)
-                .ok()
-                .and_then(|i| self.scene.run.step(i))
-                .is_some_and(|r| r.state == StepState::Done || r.attempt > 0)
-        };
-        self.steps()
-            .iter()
-            .enumerate()
-            .any(|(index, step)| step.past_undoing && begun(index))
+        let begun = |step: &Step, record: &StepRecord| step.past_undoing && record.attempt > 0;
+        self.is_committed() || self.any_step(begun)
     }
 
     /// Whether what the operation promised is already true.
     fn is_committed(&self) -> bool {
-        let done = |index: usize| {
-            u32::try_from(index)
+        self.any_step(|step, record| {
+            let final_once_done = step.past_undoing || matches!(step.undo, Undo::Ask { .. });
+            final_once_done && record.state == StepState::Done
+        })
+    }
+
+    fn any_step(&self, is: impl Fn(&Step, &StepRecord) -> bool) -> bool {
+        let steps = self.steps();
+        self.scene.run.steps.iter().any(|record| {
+            let step = usize::try_from(record.index)
                 .ok()
-                .and_then(|i| self.scene.run.step(i))
-                .is_some_and(|r| r.state == StepState::Done)
-        };
-        self.steps()
-            .iter()
-            .enumerate()
-            .any(|(index, step)| step.past_undoing && done(index))
+                .and_then(|i| steps.get(i));
+            step.is_some_and(|step| is(step, record))
+        })
     }
 
     fn give_up(&mut self, failure: Failure) {

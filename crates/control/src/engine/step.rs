@@ -17,7 +17,7 @@ use super::scene::{load_scene, save_move, save_scene};
 use crate::Context;
 use crate::error::Result;
 use crate::reconcile::pool_tidy;
-use crate::saga::Answer;
+use crate::saga::{Answer, Undo};
 
 /// The engine looks at every run at least this often.
 const LOOK_AGAIN: Duration = Duration::from_mins(10);
@@ -146,9 +146,10 @@ impl Engine {
 
     /// Ties a loose end: a chore or an upkeep that ended, or whose node fell silent.
     async fn tie(&self, end: Task, now: Timestamp) -> Result<()> {
+        let cx = self.cx.clone();
         self.cx
             .db()
-            .write(move |tx| Box::pin(async move { tie_loose_end(tx, end, now).await }))
+            .write(move |tx| Box::pin(async move { tie_loose_end(tx, &cx, end, now).await }))
             .await?;
         self.cx.board_bell().notify_waiters();
         Ok(())
@@ -204,7 +205,8 @@ fn within_reach(mut task: Task, run: &mut Run, now: Timestamp, limits: &Limits) 
     task
 }
 
-/// Whether an operation that ended may have left something for the upkeep of its pool.
+/// Whether an operation that ended may have left something for the upkeep of its pool: names that
+/// went, or files of a run that was cut off.
 fn leaves_upkeep(run: &Run) -> bool {
     let adds_only = matches!(
         run.operation.kind,
@@ -215,15 +217,17 @@ fn leaves_upkeep(run: &Run) -> bool {
             | OperationKind::SnapshotCreate
             | OperationKind::BackupVerify
     );
-    !adds_only || run.operation.state != OperationState::Succeeded
+    let smooth = run.operation.state == OperationState::Succeeded
+        && run.steps.iter().all(|step| step.attempt <= 1);
+    !(adds_only && smooth)
 }
 
-async fn tie_loose_end(tx: &mut Tx, end: Task, now: Timestamp) -> Result<()> {
+async fn tie_loose_end(tx: &mut Tx, cx: &Context, end: Task, now: Timestamp) -> Result<()> {
     let Some(end) = task::task_by_id(tx, end.id).await? else {
         return Ok(());
     };
     match (end.state, end.role) {
-        (TaskState::Done, TaskRole::Chore) => chore_done(tx, end, now).await,
+        (TaskState::Done, TaskRole::Chore) => chore_done(tx, cx, end, now).await,
         (TaskState::Failed, TaskRole::Chore) => chore_failed(tx, end, now).await,
         (TaskState::Done | TaskState::Failed, _) => upkeep_ended(tx, end, now).await,
         (TaskState::Leased | TaskState::Offered, _) => {
@@ -233,11 +237,12 @@ async fn tie_loose_end(tx: &mut Tx, end: Task, now: Timestamp) -> Result<()> {
     }
 }
 
-async fn chore_done(tx: &mut Tx, chore: Task, now: Timestamp) -> Result<()> {
+async fn chore_done(tx: &mut Tx, cx: &Context, chore: Task, now: Timestamp) -> Result<()> {
     match &chore.outcome {
         Some(outcome) => answer(tx, &chore, &Answer::Found(outcome), now).await?,
         None => answer(tx, &chore, &Answer::Missing, now).await?,
     }
+    pool_tidy::request(tx, cx.env(), chore.pool_id, now).await?;
     Ok(task::task_delete(tx, chore.id).await?)
 }
 
@@ -256,7 +261,7 @@ async fn chore_failed(tx: &mut Tx, chore: Task, now: Timestamp) -> Result<()> {
     hand_out_again(tx, chore, now.saturating_add(pause)).await
 }
 
-/// Lets the saga read what the upkeep found out.
+/// Lets the saga read what a question that was left open came to.
 async fn answer(tx: &mut Tx, chore: &Task, answer: &Answer<'_>, now: Timestamp) -> Result<()> {
     let Some(id) = chore.operation_id else {
         return Ok(());
@@ -264,6 +269,12 @@ async fn answer(tx: &mut Tx, chore: &Task, answer: &Answer<'_>, now: Timestamp) 
     let Some(before) = load_scene(tx, id, now).await? else {
         return Ok(());
     };
+    let step = usize::try_from(chore.step)
+        .ok()
+        .and_then(|i| before.saga().steps.get(i));
+    if !step.is_some_and(|step| matches!(step.undo, Undo::Ask { .. })) {
+        return Ok(());
+    }
     let mut scene = before.clone();
     (scene.saga().answered)(&mut scene, answer);
     save_scene(tx, &before, &scene).await

@@ -1,0 +1,389 @@
+//! A database with an account, nodes, pools and a target, and what admission writes.
+
+use std::sync::Arc;
+
+use stillpoint_control::{Context, Settings};
+use stillpoint_env::SimEnv;
+use stillpoint_model::account::{Account, Role, User};
+use stillpoint_model::backup::Backup;
+use stillpoint_model::id::{
+    AccountId, BackupId, NodeId, OperationId, PlanId, PoolId, ProjectId, RegionId, SnapshotId,
+    TargetId, UserId, VaultId, VolumeId,
+};
+use stillpoint_model::item::{ItemSizes, ItemState, Trigger};
+use stillpoint_model::name::Name;
+use stillpoint_model::operation::{Operation, OperationKind, OperationState, Phase, Progress};
+use stillpoint_model::place::{Node, Pool, Region, Target};
+use stillpoint_model::plan::Plan;
+use stillpoint_model::saga::{Order, Request, Run, Terms};
+use stillpoint_model::snapshot::Snapshot;
+use stillpoint_model::task::VaultRef;
+use stillpoint_model::volume::{Volume, VolumeRole, VolumeState};
+use stillpoint_model::{ByteCount, Env, Timestamp};
+use stillpoint_store::{
+    Db, Durability, Options, Tx, account, backup, operation, place, plan, snapshot, volume,
+};
+
+/// The ids of what is there.
+#[derive(Clone, Copy, Debug)]
+pub struct Ids {
+    pub account: AccountId,
+    pub project: ProjectId,
+    pub user: UserId,
+    pub plan: PlanId,
+    pub vault: VaultRef,
+}
+
+/// A control plane on a database of its own.
+pub struct Ground {
+    pub env: Arc<SimEnv>,
+    pub db: Db,
+    pub cx: Context,
+    pub ids: Ids,
+    pub nodes: Vec<(NodeId, PoolId)>,
+    _dir: tempfile::TempDir,
+}
+
+/// What an operation is about.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    pub request: Request,
+    pub pool: PoolId,
+    pub volume: Option<VolumeId>,
+    pub snapshot: Option<SnapshotId>,
+    pub backup: Option<BackupId>,
+}
+
+pub fn name(text: &str) -> Name {
+    text.parse().expect("a name")
+}
+
+fn scratch() -> tempfile::TempDir {
+    let memory = std::path::Path::new("/dev/shm");
+    let made = if memory.is_dir() {
+        tempfile::tempdir_in(memory)
+    } else {
+        tempfile::tempdir()
+    };
+    made.expect("a folder")
+}
+
+impl Ground {
+    pub async fn new(seed: u64, nodes: usize) -> Self {
+        let env = Arc::new(SimEnv::new(seed));
+        let dir = scratch();
+        let options = Options {
+            durability: Durability::None,
+            readers: 1,
+            ..Options::new(dir.path().join("db"))
+        };
+        let db = Db::open(&options).await.expect("a database");
+        let rules: Plan =
+            toml::from_str(include_str!("../../../../presets/stillpoint.toml")).expect("a plan");
+        let ids = Ids {
+            account: AccountId::generate(&*env),
+            project: ProjectId::generate(&*env),
+            user: UserId::generate(&*env),
+            plan: PlanId::generate(&*env),
+            vault: VaultRef {
+                target_id: TargetId::generate(&*env),
+                vault_id: VaultId::generate(&*env),
+                account_id: AccountId::generate(&*env),
+            },
+        };
+        let ids = Ids {
+            vault: VaultRef {
+                account_id: ids.account,
+                ..ids.vault
+            },
+            ..ids
+        };
+        let places: Vec<_> = (0..nodes)
+            .map(|_| (NodeId::generate(&*env), PoolId::generate(&*env)))
+            .collect();
+        let (now, region) = (env.now(), RegionId::generate(&*env));
+        let made = places.clone();
+        db.write(move |tx| Box::pin(async move { found(tx, ids, region, &made, now).await }))
+            .await
+            .expect("the first rows");
+        let cx = Context::open(db.clone(), env.clone(), Settings::new(rules))
+            .await
+            .expect("a control plane");
+        let mut conn = db.read().await.expect("a reader");
+        let (version, _) = plan::plan_latest(&mut conn, "stillpoint")
+            .await
+            .expect("a query")
+            .expect("the plan");
+        drop(conn);
+        let ids = Ids {
+            plan: version.id,
+            ..ids
+        };
+        Self {
+            env,
+            db,
+            cx,
+            ids,
+            nodes: places,
+            _dir: dir,
+        }
+    }
+
+    /// Does what admission does once it has said yes.
+    pub async fn accept(&self, wanted: Wanted) -> OperationId {
+        let (ids, now) = (self.ids, self.env.now());
+        let id = OperationId::generate(&*self.env);
+        let terms = Terms {
+            cooldown_s: 300,
+            no_progress_s: 7200,
+            max_runtime_s: None,
+            safety_snapshot_s: 86_400,
+        };
+        self.db
+            .write(move |tx| Box::pin(async move { admit(tx, ids, id, terms, wanted, now).await }))
+            .await
+            .expect("an accepted operation");
+        id
+    }
+
+    pub async fn operation(&self, id: OperationId) -> Operation {
+        let mut conn = self.db.read().await.expect("a reader");
+        let found = operation::operation_by_id(&mut conn, id).await;
+        found.expect("a query").expect("the operation")
+    }
+
+    pub async fn volume(&self, id: VolumeId) -> Option<Volume> {
+        let mut conn = self.db.read().await.expect("a reader");
+        volume::volume_by_id(&mut conn, id).await.expect("a query")
+    }
+
+    pub async fn snapshot(&self, id: SnapshotId) -> Option<Snapshot> {
+        let mut conn = self.db.read().await.expect("a reader");
+        snapshot::snapshot_by_id(&mut conn, id)
+            .await
+            .expect("a query")
+    }
+
+    pub async fn backup(&self, id: BackupId) -> Option<Backup> {
+        let mut conn = self.db.read().await.expect("a reader");
+        backup::backup_by_id(&mut conn, id).await.expect("a query")
+    }
+}
+
+async fn found(
+    tx: &mut Tx,
+    ids: Ids,
+    region: RegionId,
+    places: &[(NodeId, PoolId)],
+    now: Timestamp,
+) -> stillpoint_store::Result<()> {
+    let owner = Account {
+        id: ids.account,
+        name: name("demo"),
+        default_project: ids.project,
+        created_at: now,
+    };
+    account::account_insert(tx, &owner).await?;
+    account::project_insert(tx, ids.project, ids.account, &name("default"), now).await?;
+    let user = User {
+        id: ids.user,
+        account_id: ids.account,
+        login: "demo".into(),
+        role: Role::Tenant,
+        created_at: now,
+    };
+    account::user_insert(tx, &user, "-").await?;
+    let here = Region {
+        id: region,
+        name: name("here"),
+    };
+    place::region_insert(tx, &here).await?;
+    for (index, (node_id, pool_id)) in places.iter().enumerate() {
+        let node = Node {
+            id: *node_id,
+            region_id: region,
+            name: name(&format!("node {index}")),
+            last_seen_at: None,
+        };
+        place::node_insert(tx, &node).await?;
+        let pool = Pool {
+            id: *pool_id,
+            node_id: *node_id,
+            name: name(&format!("pool {index}")),
+            driver: "memory".into(),
+            live_capture: false,
+        };
+        place::pool_insert(tx, &pool).await?;
+    }
+    let target = Target {
+        id: ids.vault.target_id,
+        region_id: region,
+        name: name("target"),
+        driver: "memory".into(),
+    };
+    place::target_insert(tx, &target).await
+}
+
+async fn admit(
+    tx: &mut Tx,
+    ids: Ids,
+    id: OperationId,
+    terms: Terms,
+    wanted: Wanted,
+    now: Timestamp,
+) -> stillpoint_store::Result<()> {
+    let kind = wanted.request.kind();
+    let op = Operation {
+        id,
+        account_id: ids.account,
+        project_id: ids.project,
+        user_id: ids.user,
+        kind,
+        state: OperationState::Queued,
+        volume_id: wanted.volume,
+        volume_name: None,
+        snapshot_id: wanted.snapshot,
+        backup_id: wanted.backup,
+        progress: Progress::start(Phase::Validation),
+        fence: 1,
+        failure: None,
+        created_at: now,
+        started_at: None,
+        progressed_at: now,
+        finished_at: None,
+        version: 1,
+    };
+    match kind {
+        OperationKind::VolumeCreate
+        | OperationKind::VolumeImport
+        | OperationKind::VolumeClone
+        | OperationKind::RestoreNew => {
+            let row = volume_row(
+                ids,
+                wanted.volume.expect("a new volume"),
+                wanted.pool,
+                id,
+                now,
+            );
+            volume::volume_insert(tx, &row).await?;
+        }
+        OperationKind::SnapshotCreate => {
+            let row = snapshot_row(ids, &wanted, id, now);
+            snapshot::snapshot_insert(tx, &row).await?;
+        }
+        OperationKind::BackupCreate => {
+            let row = backup_row(ids, &wanted, id, now);
+            backup::backup_insert(tx, &row).await?;
+        }
+        OperationKind::SnapshotDelete => {
+            let item = wanted.snapshot.expect("a snapshot");
+            let mut row = snapshot::snapshot_by_id(tx, item).await?.expect("its row");
+            row.state = ItemState::Deleting;
+            snapshot::snapshot_update(tx, &row).await?;
+        }
+        OperationKind::BackupDelete => {
+            let item = wanted.backup.expect("a backup");
+            let mut row = backup::backup_by_id(tx, item).await?.expect("its row");
+            row.state = ItemState::Deleting;
+            backup::backup_update(tx, &row).await?;
+        }
+        OperationKind::VolumeDelete
+        | OperationKind::VolumeResize
+        | OperationKind::BackupVerify
+        | OperationKind::RestoreInPlace => {}
+    }
+    if kind.locks_volume()
+        && let Some(mut row) = volume::volume_by_id(tx, wanted.volume.expect("a volume")).await?
+    {
+        row.active_operation = Some(id);
+        row.cooldown_until = None;
+        if kind == OperationKind::VolumeDelete {
+            row.state = VolumeState::Deleting;
+        }
+        volume::volume_update(tx, &row).await?;
+    }
+    let order = Order {
+        pool_id: wanted.pool,
+        terms,
+        request: wanted.request,
+    };
+    operation::operation_insert(tx, &Run::accepted(op, order)).await
+}
+
+fn volume_row(ids: Ids, id: VolumeId, pool: PoolId, by: OperationId, now: Timestamp) -> Volume {
+    Volume {
+        id,
+        account_id: ids.account,
+        project_id: ids.project,
+        pool_id: pool,
+        plan_id: ids.plan,
+        name: name(&format!("v-{}", id.as_uuid().simple())),
+        role: VolumeRole::Data,
+        size: ByteCount::ZERO,
+        state: VolumeState::Creating,
+        attachment: None,
+        origin: None,
+        active_operation: Some(by),
+        cooldown_until: None,
+        tip: None,
+        used: ByteCount::ZERO,
+        failure: None,
+        created_at: now,
+        version: 1,
+    }
+}
+
+fn snapshot_row(ids: Ids, wanted: &Wanted, by: OperationId, now: Timestamp) -> Snapshot {
+    let id = wanted.snapshot.expect("a new snapshot");
+    Snapshot {
+        id,
+        account_id: ids.account,
+        project_id: ids.project,
+        pool_id: wanted.pool,
+        volume_id: wanted.volume.expect("its volume"),
+        volume_name: name("volume"),
+        name: name(&format!("s-{}", id.as_uuid().simple())),
+        description: String::new(),
+        labels: Default::default(),
+        state: ItemState::Pending,
+        consistency: None,
+        trigger: Trigger::Manual,
+        sizes: ItemSizes::default(),
+        layer: None,
+        duration_ms: None,
+        protected: false,
+        failure: None,
+        operation_id: Some(by),
+        created_at: now,
+        expires_at: None,
+        version: 1,
+    }
+}
+
+fn backup_row(ids: Ids, wanted: &Wanted, by: OperationId, now: Timestamp) -> Backup {
+    let id = wanted.backup.expect("a new backup");
+    Backup {
+        id,
+        account_id: ids.account,
+        project_id: ids.project,
+        target_id: ids.vault.target_id,
+        volume_id: wanted.volume.expect("its volume"),
+        volume_name: name("volume"),
+        name: name(&format!("b-{}", id.as_uuid().simple())),
+        description: String::new(),
+        labels: Default::default(),
+        state: ItemState::Pending,
+        consistency: None,
+        trigger: Trigger::Manual,
+        sizes: ItemSizes::default(),
+        bytes_read: ByteCount::ZERO,
+        content_hash: None,
+        verified_at: None,
+        duration_ms: None,
+        protected: false,
+        failure: None,
+        operation_id: Some(by),
+        created_at: now,
+        version: 1,
+    }
+}
