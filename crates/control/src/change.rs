@@ -23,6 +23,10 @@ pub struct Change {
 
 /// What a request for work is answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one is made per request, and moved at most twice"
+)]
 pub enum Answer {
     /// It was accepted; this is the operation that does it.
     Accepted(Operation),

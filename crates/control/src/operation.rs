@@ -4,7 +4,7 @@ use stillpoint_model::Timestamp;
 use stillpoint_model::account::Actor;
 use stillpoint_model::id::OperationId;
 use stillpoint_model::item::{ItemKind, ItemState};
-use stillpoint_model::operation::{Operation, OperationState};
+use stillpoint_model::operation::{Operation, OperationKind, OperationState};
 use stillpoint_model::refusal::{ProblemCode, Refusal};
 use stillpoint_model::saga::{Order, Request, RestoreSource};
 use stillpoint_model::volume::{Volume, VolumeState};
@@ -206,73 +206,18 @@ fn gone(what: &str) -> Error {
 }
 
 /// Asks for the same again.
-async fn again(mut desk: Desk<'_>, operation: Operation, order: Order) -> Result<Accepted> {
+async fn again(desk: Desk<'_>, operation: Operation, order: Order) -> Result<Accepted> {
     let volume_id = operation.volume_id.ok_or_else(|| gone("volume"))?;
-    let volume = Reference::from(volume_id);
     match order.request {
-        Request::VolumeCreate { size } => {
-            let failed = make_way(&mut desk, &operation).await?;
-            let pool = Some(failed.pool_id.into());
-            let request = VolumeCreate {
-                name: failed.name,
-                size,
-                role: failed.role,
-                pool,
-            };
-            volume::admit_create(desk, request).await
-        }
-        Request::VolumeImport { .. } => {
-            let text = "An import is not retried. Upload the image again.";
-            Err(Refusal::new(ProblemCode::NotEligible, text).into())
-        }
-        Request::VolumeClone { source } => {
-            let failed = make_way(&mut desk, &operation).await?;
-            volume::admit_clone(desk, source.into(), Some(failed.name)).await
-        }
-        Request::VolumeResize { size } => volume::admit_resize(desk, volume, size).await,
+        Request::VolumeResize { size } => volume::admit_resize(desk, volume_id.into(), size).await,
         Request::VolumeDelete => {
             let name = operation.volume_name.map(String::from);
-            volume::admit_delete(desk, volume, name).await
+            volume::admit_delete(desk, volume_id.into(), name).await
         }
-        Request::SnapshotCreate => snapshot_again(desk, &operation, volume).await,
-        Request::BackupCreate { snapshot_id, .. } => {
-            let copied = snapshot_id.map(Reference::from);
-            backup_again(desk, &operation, volume, copied).await
-        }
-        Request::SnapshotDelete => {
-            let id = operation.snapshot_id.ok_or_else(|| gone("snapshot"))?;
-            let row = snapshot_by_id(desk.tx, id)
-                .await?
-                .ok_or_else(|| gone("snapshot"))?;
-            snapshot::admit_delete(desk, id.into(), Some(row.name.into())).await
-        }
-        Request::BackupDelete { .. } => {
-            let id = operation.backup_id.ok_or_else(|| gone("backup"))?;
-            let row = backup_by_id(desk.tx, id)
-                .await?
-                .ok_or_else(|| gone("backup"))?;
-            backup::admit_delete(desk, id.into(), Some(row.name.into())).await
-        }
-        Request::BackupVerify { deep, .. } => {
-            let id = operation.backup_id.ok_or_else(|| gone("backup"))?;
-            backup::admit_verify(desk, id.into(), deep).await
-        }
-        Request::RestoreNew { source } => {
-            let failed = make_way(&mut desk, &operation).await?;
-            let pool = Some(failed.pool_id.into());
-            let mode = RestoreMode::NewVolume {
-                name: Some(failed.name),
-                pool,
-            };
-            restore::admit_create(
-                desk,
-                RestoreCreate {
-                    source: point(source),
-                    mode,
-                },
-            )
-            .await
-        }
+        Request::VolumeCreate { .. }
+        | Request::VolumeImport { .. }
+        | Request::VolumeClone { .. }
+        | Request::RestoreNew { .. } => volume_again(desk, &operation, order.request).await,
         Request::RestoreInPlace { source, .. } => {
             let row = volume_by_id(desk.tx, volume_id)
                 .await?
@@ -288,6 +233,54 @@ async fn again(mut desk: Desk<'_>, operation: Operation, order: Order) -> Result
                 },
             )
             .await
+        }
+        Request::SnapshotCreate | Request::SnapshotDelete => {
+            snapshot_again(desk, &operation, volume_id.into()).await
+        }
+        Request::BackupCreate { .. }
+        | Request::BackupDelete { .. }
+        | Request::BackupVerify { .. } => backup_again(desk, &operation, order.request).await,
+    }
+}
+
+/// Makes a volume again that could not be made.
+async fn volume_again(
+    mut desk: Desk<'_>,
+    operation: &Operation,
+    request: Request,
+) -> Result<Accepted> {
+    let failed = make_way(&mut desk, operation).await?;
+    let pool = Some(failed.pool_id.into());
+    match request {
+        Request::VolumeCreate { size } => {
+            let request = VolumeCreate {
+                name: failed.name,
+                size,
+                role: failed.role,
+                pool,
+            };
+            volume::admit_create(desk, request).await
+        }
+        Request::VolumeClone { source } => {
+            volume::admit_clone(desk, source.into(), Some(failed.name)).await
+        }
+        Request::RestoreNew { source } => {
+            let mode = RestoreMode::NewVolume {
+                name: Some(failed.name),
+                pool,
+            };
+            restore::admit_create(
+                desk,
+                RestoreCreate {
+                    source: point(source),
+                    mode,
+                },
+            )
+            .await
+        }
+        _ => {
+            let text = "An import is not retried. Upload the image again.";
+            Err(Refusal::new(ProblemCode::NotEligible, text).into())
         }
     }
 }
@@ -333,6 +326,9 @@ async fn snapshot_again(
     let row = snapshot_by_id(desk.tx, id)
         .await?
         .ok_or_else(|| gone("snapshot"))?;
+    if operation.kind == OperationKind::SnapshotDelete {
+        return snapshot::admit_delete(desk, id.into(), Some(row.name.into())).await;
+    }
     if row.state != ItemState::Failed {
         return Err(not_failed(row.state));
     }
@@ -345,16 +341,21 @@ async fn snapshot_again(
     snapshot::admit_create(desk, volume, request).await
 }
 
-async fn backup_again(
-    desk: Desk<'_>,
-    operation: &Operation,
-    volume: Reference,
-    snapshot: Option<Reference>,
-) -> Result<Accepted> {
+async fn backup_again(desk: Desk<'_>, operation: &Operation, request: Request) -> Result<Accepted> {
     let id = operation.backup_id.ok_or_else(|| gone("backup"))?;
     let row = backup_by_id(desk.tx, id)
         .await?
         .ok_or_else(|| gone("backup"))?;
+    let copied = match request {
+        Request::BackupDelete { .. } => {
+            return backup::admit_delete(desk, id.into(), Some(row.name.into())).await;
+        }
+        Request::BackupVerify { deep, .. } => {
+            return backup::admit_verify(desk, id.into(), deep).await;
+        }
+        Request::BackupCreate { snapshot_id, .. } => snapshot_id,
+        _ => None,
+    };
     if row.state != ItemState::Failed {
         return Err(not_failed(row.state));
     }
@@ -364,5 +365,9 @@ async fn backup_again(
         description: row.description,
         labels: row.labels,
     };
-    backup::admit_create(desk, volume, BackupCreate { item, snapshot }).await
+    let request = BackupCreate {
+        item,
+        snapshot: copied.map(Reference::from),
+    };
+    backup::admit_create(desk, row.volume_id.into(), request).await
 }

@@ -1,0 +1,299 @@
+//! What belongs to others is `not_found`, in every use case.
+//!
+//! The table names each public use case. A test reads the source and fails when a use case is in
+//! neither list, so that a new one cannot be forgotten.
+
+use std::collections::BTreeSet;
+
+use futures_util::future::BoxFuture;
+use stillpoint_control::backup::{self, BackupCreate};
+use stillpoint_control::item::{ItemCreate, ItemUpdate};
+use stillpoint_control::operation::{self, OperationQuery};
+use stillpoint_control::restore::{self, RestoreCreate, RestoreMode, RestorePointRef};
+use stillpoint_control::volume::VolumeImport;
+use stillpoint_control::{Change, Error, Reference, admin, snapshot, token, upload, volume};
+use stillpoint_model::ByteCount;
+use stillpoint_model::id::{BackupId, OperationId, SnapshotId, TokenId, VolumeId};
+use stillpoint_model::item::ItemKind;
+use stillpoint_model::refusal::ProblemCode;
+use stillpoint_model::task::ImageFormat;
+use stillpoint_model::volume::VolumeRole;
+
+use crate::lab::{Lab, by_name, code, name};
+
+/// What the other tenant has.
+struct Theirs {
+    volume: VolumeId,
+    snapshot: SnapshotId,
+    backup: BackupId,
+    operation: OperationId,
+    upload: uuid::Uuid,
+    token: TokenId,
+}
+
+type Case<'a> = (&'static str, BoxFuture<'a, Result<(), Error>>);
+
+macro_rules! cases {
+    ($($name:literal => $call:expr),* $(,)?) => {
+        vec![$(($name, Box::pin(async move { $call.await.map(drop) }) as BoxFuture<'_, _>)),*]
+    };
+}
+
+/// Each use case that names a thing, asked by the tenant about the other's.
+fn asked<'a>(
+    lab: &'a Lab,
+    their: &'a Theirs,
+    volume: &'a Reference,
+    snapshot_ref: &'a Reference,
+    backup_ref: &'a Reference,
+    change: &'a Change,
+) -> Vec<Case<'a>> {
+    let (cx, me) = (&lab.cx, &lab.tenant);
+    let import = VolumeImport {
+        name: name("mine"),
+        role: VolumeRole::Data,
+        upload: their.upload,
+        format: ImageFormat::Raw,
+        pool: None,
+    };
+    let restore_of = |kind, item: &Reference| RestoreCreate {
+        source: RestorePointRef {
+            kind,
+            item: item.clone(),
+        },
+        mode: RestoreMode::NewVolume {
+            name: None,
+            pool: None,
+        },
+    };
+    let from_snapshot = restore_of(ItemKind::Snapshot, snapshot_ref);
+    let from_backup = restore_of(ItemKind::Backup, backup_ref);
+    let typed = Some("theirs");
+    cases![
+        "volume::show" => volume::show(cx, me, volume),
+        "volume::import" => volume::import(cx, me, import, change),
+        "volume::clone" => volume::clone(cx, me, volume, None, change),
+        "volume::resize" => volume::resize(cx, me, volume, ByteCount::from_gib(9), change),
+        "volume::rename" => volume::rename(cx, me, volume, name("mine"), change),
+        "volume::delete" => volume::delete(cx, me, volume, typed, change),
+        "snapshot::show" => snapshot::show(cx, me, snapshot_ref),
+        "snapshot::update" =>
+            snapshot::update(cx, me, snapshot_ref, ItemUpdate::default(), change),
+        "snapshot::delete" => snapshot::delete(cx, me, snapshot_ref, typed, change),
+        "snapshot::create" => snapshot::create(cx, me, volume, ItemCreate::default(), change),
+        "backup::show" => backup::show(cx, me, backup_ref),
+        "backup::update" => backup::update(cx, me, backup_ref, ItemUpdate::default(), change),
+        "backup::delete" => backup::delete(cx, me, backup_ref, typed, change),
+        "backup::create" => backup::create(cx, me, volume, BackupCreate::default(), change),
+        "backup::verify" => backup::verify(cx, me, backup_ref, true, change),
+        "restore::create" => restore::create(cx, me, from_snapshot, change),
+        "restore::create" => restore::create(cx, me, from_backup, change),
+        "operation::show" => operation::show(cx, me, their.operation),
+        "operation::cancel" => operation::cancel(cx, me, their.operation),
+        "upload::complete" => upload::complete(cx, me, their.upload, ByteCount::ZERO),
+        "upload::abandon" => upload::abandon(cx, me, their.upload),
+        "token::revoke" => token::revoke(cx, me, their.token),
+    ]
+}
+
+/// Use cases that name nothing, or are for administrators alone, and are tested as such.
+const OTHERS: &[&str] = &[
+    "volume::list",
+    "volume::options",
+    "volume::create",
+    "volume::set_attachment",
+    "snapshot::list",
+    "backup::list",
+    "operation::list",
+    "operation::release",
+    "operation::retry",
+    "upload::begin",
+    "upload::is_wanted",
+    "token::create",
+    "token::list",
+    "event::subscribe",
+    "admin::nodes",
+    "admin::pools",
+    "admin::targets",
+    "admin::accounts",
+    "admin::audit",
+    "admin::verify_audit",
+];
+
+async fn their_things(lab: &Lab) -> Theirs {
+    let volume = lab.volume(&lab.other, "theirs").await;
+    let snapshot = lab.snapshot(&lab.other, volume).await;
+    let backup = lab.backup(&lab.other, volume).await;
+    let upload = upload::begin(&lab.cx, &lab.other).await.expect("an upload");
+    upload::complete(&lab.cx, &lab.other, upload.id, ByteCount::from_mib(1))
+        .await
+        .expect("an upload");
+    let (token, _) = token::create(&lab.cx, &lab.other, name("ci"), None)
+        .await
+        .expect("a token");
+    let query = OperationQuery::default();
+    let operations = operation::list(&lab.cx, &lab.other, &query)
+        .await
+        .expect("a list");
+    Theirs {
+        volume,
+        snapshot,
+        backup,
+        operation: operations.items[0].id,
+        upload: upload.id,
+        token: token.id,
+    }
+}
+
+#[tokio::test]
+async fn what_belongs_to_others_is_not_found() {
+    let lab = Lab::new().await;
+    let their = their_things(&lab).await;
+    let change = Change::default();
+    let ids = (
+        their.volume.into(),
+        their.snapshot.into(),
+        their.backup.into(),
+    );
+    let shown = snapshot::show(&lab.cx, &lab.other, &their.snapshot.into())
+        .await
+        .expect("it");
+    let backed = backup::show(&lab.cx, &lab.other, &their.backup.into())
+        .await
+        .expect("it");
+    let names = (
+        by_name("theirs"),
+        Reference::Name(shown.snapshot.name),
+        Reference::Name(backed.backup.name),
+    );
+    for (v, s, b) in [ids, names] {
+        for (case, call) in asked(&lab, &their, &v, &s, &b, &change) {
+            assert_eq!(code(call.await), ProblemCode::NotFound, "{case} of {v:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn lists_hold_the_accounts_own_alone() {
+    let lab = Lab::new().await;
+    let their = their_things(&lab).await;
+    let (cx, me) = (&lab.cx, &lab.tenant);
+    let of = Some(Reference::from(their.volume));
+    assert!(
+        volume::list(cx, me, &volume::VolumeQuery::default())
+            .await
+            .expect("it")
+            .items
+            .is_empty()
+    );
+    for volume in [None, of] {
+        let query = snapshot::SnapshotQuery {
+            volume: volume.clone(),
+            ..Default::default()
+        };
+        assert!(
+            snapshot::list(cx, me, &query)
+                .await
+                .expect("it")
+                .items
+                .is_empty()
+        );
+        let query = backup::BackupQuery {
+            volume: volume.clone(),
+            ..Default::default()
+        };
+        assert!(
+            backup::list(cx, me, &query)
+                .await
+                .expect("it")
+                .items
+                .is_empty()
+        );
+        let query = OperationQuery {
+            volume,
+            ..Default::default()
+        };
+        assert!(
+            operation::list(cx, me, &query)
+                .await
+                .expect("it")
+                .items
+                .is_empty()
+        );
+    }
+    assert!(
+        token::list(cx, me, &Default::default())
+            .await
+            .expect("it")
+            .items
+            .is_empty()
+    );
+}
+
+#[tokio::test]
+async fn operators_pages_are_for_operators() {
+    let lab = Lab::new().await;
+    let (cx, me) = (&lab.cx, &lab.tenant);
+    let all = OperationQuery {
+        all_accounts: true,
+        ..Default::default()
+    };
+    let audit = admin::AuditQuery {
+        before: None,
+        limit: 1,
+    };
+    let cases: Vec<Case<'_>> = cases![
+        "nodes" => admin::nodes(cx, me),
+        "pools" => admin::pools(cx, me),
+        "targets" => admin::targets(cx, me),
+        "accounts" => admin::accounts(cx, me, &Default::default()),
+        "audit" => admin::audit(cx, me, &audit),
+        "verify_audit" => admin::verify_audit(cx, me),
+        "operations" => operation::list(cx, me, &all),
+    ];
+    for (case, call) in cases {
+        assert_eq!(code(call.await), ProblemCode::Forbidden, "{case}");
+    }
+    assert_eq!(
+        admin::accounts(cx, &lab.admin, &Default::default())
+            .await
+            .expect("it")
+            .items
+            .len(),
+        3
+    );
+    assert!(admin::nodes(cx, &lab.admin).await.expect("it")[0].online);
+}
+
+#[tokio::test]
+async fn every_use_case_is_in_the_table() {
+    let lab = Lab::new().await;
+    let their = their_things(&lab).await;
+    let (any, change) = (by_name("any"), Change::default());
+    let tabled: BTreeSet<String> = asked(&lab, &their, &any, &any, &any, &change)
+        .into_iter()
+        .map(|(case, _)| case.to_owned())
+        .chain(OTHERS.iter().map(|case| (*case).to_owned()))
+        .collect();
+    let mut found = BTreeSet::new();
+    for module in [
+        "volume",
+        "snapshot",
+        "backup",
+        "restore",
+        "operation",
+        "upload",
+        "token",
+        "event",
+        "admin",
+    ] {
+        let path = format!("{}/src/{module}.rs", env!("CARGO_MANIFEST_DIR"));
+        let source = std::fs::read_to_string(path).expect("the source");
+        let names = source
+            .lines()
+            .filter_map(|line| line.strip_prefix("pub async fn "))
+            .filter_map(|rest| rest.split(['(', '<']).next());
+        found.extend(names.map(|name| format!("{module}::{name}")));
+    }
+    assert_eq!(found, tabled);
+}

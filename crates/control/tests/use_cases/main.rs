@@ -1,0 +1,9 @@
+//! The use cases, end to end: through admission, the engine and the board, with a node that does
+//! nothing but answer.
+
+mod access;
+mod guards;
+mod isolation;
+mod lab;
+mod pages;
+mod races;
