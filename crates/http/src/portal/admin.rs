@@ -62,7 +62,7 @@ fn node_table(nodes: &[NodeView], now: Timestamp) -> Markup {
         ("Name", ""),
         ("State", ""),
         ("Region", ""),
-        ("Last heard of", ""),
+        ("Last heard of (UTC)", ""),
     ];
     let rows = html! {
         @for view in nodes {
@@ -73,8 +73,8 @@ fn node_table(nodes: &[NodeView], now: Timestamp) -> Markup {
                     @else { span.state.bad { (Icon::Alert) "Does not answer" } }
                 }))
                 (ui::cell("Region", "", &html! { (view.region_name) }))
-                (ui::cell("Last heard of", "", &match view.node.last_seen_at {
-                    Some(at) => ui::time(at, now),
+                (ui::cell("Last heard of (UTC)", "", &match view.node.last_seen_at {
+                    Some(at) => ui::time_cell(at, now),
                     None => html! { "Never" },
                 }))
             }

@@ -210,7 +210,7 @@ pub(super) fn page_head(title: &Markup, lead: &str, actions: &Markup) -> Markup 
     html! {
         div.page-head {
             div {
-                div.title-line { h1 { (title) } }
+                h1 { (title) }
                 @if !lead.is_empty() { p { (lead) } }
             }
             div.actions { (actions) }

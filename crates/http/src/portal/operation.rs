@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use maud::{Markup, html};
 use stillpoint_control::operation::{self, OperationQuery};
+use stillpoint_control::saga::saga;
 use stillpoint_control::{Page as Rows, Reference};
 use stillpoint_model::Timestamp;
 use stillpoint_model::event::EventKind;
@@ -143,7 +144,7 @@ pub(super) fn table(operations: &[Operation], now: Timestamp, with_volume: bool)
     headings.extend([
         ("State", ""),
         ("Progress", ""),
-        ("Asked for", ""),
+        ("Asked for (UTC)", ""),
         ("Took", "num"),
         ("", ""),
     ]);
@@ -161,7 +162,7 @@ fn row(operation: &Operation, now: Timestamp, with_volume: bool) -> Markup {
             @if with_volume { (ui::cell("Volume", "", &volume_link(operation))) }
             (ui::cell("State", "", &ui::operation_state(operation.state)))
             (ui::cell("Progress", "", &progress_cell(operation)))
-            (ui::cell("Asked for", "", &ui::time(operation.created_at, now)))
+            (ui::cell("Asked for (UTC)", "", &ui::time_cell(operation.created_at, now)))
             (ui::cell("Took", "num", &took(operation, now)))
             (ui::menu_cell(&html! { @if !operation.state.is_terminal() { (ui::cancel_button(operation)) } }))
         }
@@ -274,34 +275,11 @@ fn buttons(viewer: &Viewer, operation: &Operation) -> Markup {
     }
 }
 
-/// The phases that an operation of a kind goes through, as users see them.
-const fn plan(kind: OperationKind) -> &'static [Phase] {
-    match kind {
-        OperationKind::SnapshotCreate => {
-            &[Phase::Validation, Phase::Initiation, Phase::Verification]
-        }
-        OperationKind::BackupCreate => &[
-            Phase::Validation,
-            Phase::Initiation,
-            Phase::DataCapture,
-            Phase::Verification,
-            Phase::CleanUp,
-        ],
-        OperationKind::VolumeImport => &[Phase::Validation, Phase::DataCapture, Phase::CleanUp],
-        OperationKind::RestoreNew | OperationKind::RestoreInPlace => &[
-            Phase::Validation,
-            Phase::Restoring,
-            Phase::Verification,
-            Phase::CleanUp,
-        ],
-        OperationKind::BackupVerify => &[Phase::Validation, Phase::Verification],
-        OperationKind::VolumeDelete
-        | OperationKind::SnapshotDelete
-        | OperationKind::BackupDelete => &[Phase::Validation, Phase::CleanUp],
-        OperationKind::VolumeCreate | OperationKind::VolumeClone | OperationKind::VolumeResize => {
-            &[Phase::Validation, Phase::Initiation]
-        }
-    }
+/// The phases that an operation of a kind goes through, in order.
+fn plan(kind: OperationKind) -> Vec<Phase> {
+    let mut phases: Vec<Phase> = saga(kind).steps.iter().map(|step| step.phase).collect();
+    phases.dedup();
+    phases
 }
 
 /// Where an operation is among its phases. What already passed is known while it runs and when

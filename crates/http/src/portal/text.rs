@@ -5,13 +5,18 @@ use std::time::Duration;
 use stillpoint_model::Timestamp;
 use stillpoint_model::operation::{OperationKind, Phase};
 
-/// `2026-11-21 02:40 UTC`.
-pub(super) fn utc(at: Timestamp) -> String {
+/// `2026-11-21 02:40`, in UTC.
+pub(super) fn minute(at: Timestamp) -> String {
     let text = at.to_string();
     match (text.get(..10), text.get(11..16)) {
-        (Some(day), Some(minute)) => format!("{day} {minute} UTC"),
+        (Some(day), Some(minute)) => format!("{day} {minute}"),
         _ => text,
     }
+}
+
+/// `2026-11-21 02:40 UTC`.
+pub(super) fn utc(at: Timestamp) -> String {
+    format!("{} UTC", minute(at))
 }
 
 /// How long ago something was: `just now`, `5 min ago`, `3 h ago`, `2 days ago`.

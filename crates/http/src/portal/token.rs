@@ -79,9 +79,9 @@ fn table(tokens: &[Token], now: Timestamp) -> Markup {
     let headings = [
         ("Name", ""),
         ("Begins with", ""),
-        ("Created", ""),
-        ("Last used", ""),
-        ("Expires", ""),
+        ("Created (UTC)", ""),
+        ("Last used (UTC)", ""),
+        ("Expires (UTC)", ""),
         ("", ""),
     ];
     let never = || html! { span.faint { "Never" } };
@@ -91,9 +91,9 @@ fn table(tokens: &[Token], now: Timestamp) -> Markup {
             tr role="row" {
                 (ui::cell("Name", "", &html! { span.name { (token.name) } }))
                 (ui::cell("Begins with", "", &html! { code { (token.prefix) "…" } }))
-                (ui::cell("Created", "", &ui::time(token.created_at, now)))
-                (ui::cell("Last used", "", &token.last_used_at.map_or_else(never, |at| ui::time(at, now))))
-                (ui::cell("Expires", "", &token.expires_at.map_or_else(never, |at| expiry(at, now))))
+                (ui::cell("Created (UTC)", "", &ui::time_cell(token.created_at, now)))
+                (ui::cell("Last used (UTC)", "", &token.last_used_at.map_or_else(never, |at| ui::time_cell(at, now))))
+                (ui::cell("Expires (UTC)", "", &token.expires_at.map_or_else(never, |at| expiry(at, now))))
                 (ui::menu_cell(&html! {
                     a.button.compact role="button" id={ "revoke-" (token.id) } href=(href) hx-get=(href)
                         hx-target="#dialog" hx-select={ "#" (ui::DIALOG) } aria-label={ "Revoke " (token.name) } { "Revoke" }
@@ -106,7 +106,7 @@ fn table(tokens: &[Token], now: Timestamp) -> Markup {
 
 fn expiry(at: Timestamp, now: Timestamp) -> Markup {
     html! {
-        (ui::time_inline(at))
+        time datetime=(at) title=(at) { (text::minute(at)) }
         @if at <= now { span.sub.bad { "Expired" } }
         @else { span.sub { "in " (text::span(at.duration_since(now))) } }
     }

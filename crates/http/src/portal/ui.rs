@@ -142,6 +142,15 @@ pub(super) fn row_menu(id: &str, name: &str, entries: &Markup) -> Markup {
     menu(id, &label, &Icon::More.render(), "plain icon-only", entries)
 }
 
+/// A moment below a heading that says `(UTC)`: to the minute, exact for machines, and how long
+/// ago.
+pub(super) fn time_cell(at: Timestamp, now: Timestamp) -> Markup {
+    html! {
+        time datetime=(at) title=(at) { (text::minute(at)) }
+        span.sub { (text::ago(now, at)) }
+    }
+}
+
 /// A moment: to the minute in UTC, exact for machines, and how long ago.
 pub(super) fn time(at: Timestamp, now: Timestamp) -> Markup {
     html! {
@@ -155,13 +164,20 @@ pub(super) fn time_inline(at: Timestamp) -> Markup {
     html! { time datetime=(at) title=(at) { (text::utc(at)) } }
 }
 
-/// How many of a cap are used: `3 of 5 snapshots`.
-pub(super) fn cap_meter(used: u32, cap: u32, noun: &str) -> Markup {
+/// How much of a cap is used, without words.
+pub(super) fn meter(used: u32, cap: u32, noun: &str) -> Markup {
     let label = format!("{used} of {cap} {noun} used");
     let high = cap.saturating_sub(1);
     html! {
+        meter min="0" max=(cap) low=(high) high=(cap) optimum="0" value=(used) aria-label=(label) {}
+    }
+}
+
+/// How many of a cap are used: `3 of 5 snapshots`.
+pub(super) fn cap_meter(used: u32, cap: u32, noun: &str) -> Markup {
+    html! {
         div.cap {
-            meter min="0" max=(cap) low=(high) high=(cap) optimum="0" value=(used) aria-label=(label) {}
+            (meter(used, cap, noun))
             span { b { (used) } " of " (cap) " " (noun) }
         }
     }

@@ -159,7 +159,7 @@ pub(super) fn table(views: &[VolumeView]) -> Markup {
         ("Attached to", ""),
         ("Snapshots", "num"),
         ("Backups", "num"),
-        ("Created", ""),
+        ("Created (UTC)", ""),
         ("", ""),
     ];
     ui::table(
@@ -192,7 +192,7 @@ fn row(view: &VolumeView) -> Markup {
             (ui::cell("Attached to", "", &attached))
             (ui::cell("Snapshots", "num", &count("snapshots", view.snapshots, view.caps.max_snapshots)))
             (ui::cell("Backups", "num", &count("backups", view.backups, view.caps.max_backups)))
-            (ui::cell("Created", "", &ui::time(volume.created_at, view.now)))
+            (ui::cell("Created (UTC)", "", &ui::time_cell(volume.created_at, view.now)))
             (ui::menu_cell(&ui::row_menu(&format!("menu-{}", volume.id), volume.name.as_str(), &menu_entries(view))))
         }
     }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use maud::{Markup, html};
-use stillpoint_model::ByteCount;
 use stillpoint_model::guard::Action;
 use stillpoint_model::item::{Consistency, ItemKind, Trigger};
 use stillpoint_model::refusal::Refusal;
@@ -118,7 +117,7 @@ impl Item {
                 (ui::cell("Size", "num", &known(self.size_cell())))
                 (ui::cell("Stored", "num", &known(self.stored_cell())))
                 (ui::cell("Duration", "num", &html! { (text::took(self.duration_ms).as_deref().unwrap_or("–")) }))
-                (ui::cell("Created", "", &ui::time(self.created_at, self.now)))
+                (ui::cell("Created (UTC)", "", &ui::time_cell(self.created_at, self.now)))
                 (ui::menu_cell(&self.menu()))
             }
         }
@@ -126,7 +125,7 @@ impl Item {
 
     /// Whether its sizes are known; before that they are not shown as zero.
     fn is_captured(&self) -> bool {
-        self.sizes.provisioned > ByteCount::ZERO
+        self.consistency.is_some()
     }
 
     /// The page of one item.
@@ -246,7 +245,7 @@ pub(in crate::portal) fn table(label: &str, items: &[Item], with_source: bool) -
         ("Size", "num"),
         ("Stored", "num"),
         ("Duration", "num"),
-        ("Created", ""),
+        ("Created (UTC)", ""),
         ("", ""),
     ]);
     let rows = html! { @for item in items { (item.row(with_source)) } };

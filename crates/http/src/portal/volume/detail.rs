@@ -215,8 +215,8 @@ fn protection_card(title: &str, noun: &str, icon: Icon, href: &str, used: u32, c
     html! {
         a.card.stat href=(href) {
             span.label { (icon) (title) }
-            p.value { (used) }
-            (ui::cap_meter(used, cap, noun))
+            p.value { (used) " " small { "of " (cap) } }
+            (ui::meter(used, cap, noun))
         }
     }
 }
