@@ -27,10 +27,11 @@ use stillpoint_env::SystemEnv;
 use stillpoint_http::HttpSettings;
 use stillpoint_layers::qcow2::Qcow2Driver;
 use stillpoint_layers::{LayerPool, Pool};
+use stillpoint_model::account::Actor;
 use stillpoint_model::id::PoolId;
 use stillpoint_model::name::Name;
 use stillpoint_model::volume::VolumeRole;
-use stillpoint_model::{ByteCount, Env};
+use stillpoint_model::{ByteCount, Env, ErrorKind};
 use stillpoint_node::{Node, Storage};
 use stillpoint_store::{Db, Options};
 use stillpoint_vault::target::{LocalTarget, Target, probe};
@@ -50,6 +51,9 @@ use crate::style::with_causes;
 
 /// The size of the volume that `--demo` makes.
 const DEMO_SIZE: ByteCount = ByteCount::from_gib(10);
+/// How often, and after which pause, it is asked for.
+const DEMO_ATTEMPTS: u32 = 500;
+const DEMO_PAUSE: Duration = Duration::from_millis(10);
 /// How often unwanted uploads are looked for.
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
 /// How long the writer of the database may take to end.
@@ -69,15 +73,17 @@ struct Opened {
 pub async fn serve(settings: Settings) -> Result<()> {
     let mut signals = Signals::listen()?;
     let opened = open(&settings).await?;
-    if settings.demo {
-        make_demo_volume(&opened).await?;
-    }
+    let (cx, tenant) = (opened.cx.clone(), opened.installed.tenant.clone());
     let storage = storage(&opened)?;
     let listener = bind(&settings).await?;
     let address = listener
         .local_addr()
         .map_err(|error| Failure::file("listen", &error))?;
     let running = Running::start(opened, storage, listener);
+    if let Some(tenant) = tenant.filter(|tenant| settings.demo && tenant.created) {
+        make_demo_volume(&cx, &tenant.actor).await?;
+    }
+    drop(cx);
     print(format_args!("listening on http://{address}"))?;
 
     signals.next().await;
@@ -251,27 +257,26 @@ fn name(text: &str) -> Result<Name> {
     text.parse().map_err(|error| broken(&error))
 }
 
-/// A first volume for the demo tenant, when the tenant was made just now. The use case that a
-/// request comes to: the engine makes it as soon as it runs.
-async fn make_demo_volume(opened: &Opened) -> Result<()> {
-    let Some(tenant) = opened
-        .installed
-        .tenant
-        .as_ref()
-        .filter(|tenant| tenant.created)
-    else {
-        return Ok(());
-    };
+/// A first volume for a tenant that was made just now: the use case that a request comes to,
+/// asked again until the node of this process has said that it is there.
+async fn make_demo_volume(cx: &Context, tenant: &Actor) -> Result<()> {
     let request = VolumeCreate {
         name: name("demo")?,
         size: DEMO_SIZE,
         role: VolumeRole::Data,
         pool: None,
     };
-    volume::create(&opened.cx, &tenant.actor, request, &Change::default())
-        .await
-        .map(drop)
-        .map_err(|error| broken(&error))
+    for _ in 0..DEMO_ATTEMPTS {
+        match volume::create(cx, tenant, request.clone(), &Change::default()).await {
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::Retry => {
+                tokio::time::sleep(DEMO_PAUSE).await;
+            }
+            Err(error) => return Err(broken(&error)),
+        }
+    }
+    tracing::warn!("the node does not answer; there will be no demo volume");
+    Ok(())
 }
 
 /// What the node works with: the pool and the target of the data folder.

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use stillpoint_model::plan::Plan;
 
 use crate::config;
@@ -23,7 +24,7 @@ pub struct SettingsArgs {
     #[arg(long, value_name = "DIR", env = "STILLPOINT_DATA")]
     data: Option<PathBuf>,
     /// Where to listen; port 0 takes a free one [default: 127.0.0.1:8420]
-    #[arg(long, value_name = "ADDR", env = "STILLPOINT_LISTEN")]
+    #[arg(long, value_name = "ADDR", env = "STILLPOINT_LISTEN", value_parser = parse_address)]
     listen: Option<SocketAddr>,
     /// Settings in TOML: data, listen, plan, log
     #[arg(long, value_name = "FILE", env = "STILLPOINT_CONFIG")]
@@ -45,9 +46,22 @@ pub struct SettingsArgs {
 #[serde(deny_unknown_fields)]
 struct SettingsFile {
     data: Option<PathBuf>,
+    #[serde(default, deserialize_with = "read_address")]
     listen: Option<SocketAddr>,
     plan: Option<PathBuf>,
     log: Option<String>,
+}
+
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| format!("`{text}` is no address; one looks like 127.0.0.1:8420"))
+}
+
+fn read_address<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse_address(&text).map(Some).map_err(D::Error::custom)
 }
 
 /// What the server runs with.

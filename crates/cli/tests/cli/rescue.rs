@@ -1,0 +1,169 @@
+//! `stillpoint vault`: what a person does when everything but the target and the key is lost.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::Value;
+use stillpoint_env::SimEnv;
+use stillpoint_model::id::{AccountId, BackupId, VaultId, VolumeId};
+use stillpoint_model::progress::NullMonitor;
+use stillpoint_model::{ByteCount, Env};
+use stillpoint_vault::target::{LocalTarget, Target};
+use stillpoint_vault::{BackupSpec, ReadAt, RootKey, Vault, VaultSpec};
+use tempfile::TempDir;
+
+use crate::run::{Ended, run};
+
+const SIZE: ByteCount = ByteCount::from_mib(4);
+
+/// A target with one backup of a disk, and the key to it.
+struct Kept {
+    folder: TempDir,
+    backup: BackupId,
+}
+
+impl Kept {
+    fn new() -> Self {
+        let folder = TempDir::new().expect("a folder");
+        let env: Arc<dyn Env> = Arc::new(SimEnv::new(1));
+        let mut disk = vec![0; usize::try_from(SIZE.get()).expect("small")];
+        env.fill_random(&mut disk[1 << 20..2 << 20]);
+        fs::write(folder.path().join("disk.raw"), disk).expect("a disk");
+        let key = RootKey::create(&folder.path().join("root.key"), &*env).expect("a key");
+        fs::create_dir(folder.path().join("target")).expect("a folder");
+        let target: Arc<dyn Target> =
+            Arc::new(LocalTarget::open(folder.path().join("target")).expect("a target"));
+        let spec = VaultSpec {
+            vault_id: VaultId::generate(&*env),
+            account_id: AccountId::generate(&*env),
+        };
+        let vault = Vault::open_or_create(target, spec, &key, Arc::clone(&env)).expect("a vault");
+        let backup = BackupId::generate(&*env);
+        let spec = BackupSpec {
+            backup_id: backup,
+            volume_id: VolumeId::generate(&*env),
+            parent: None,
+            changed: None,
+            metadata: BTreeMap::from([
+                ("name".into(), "nightly".into()),
+                ("volume_name".into(), "db".into()),
+            ]),
+        };
+        let disk = File::open(folder.path().join("disk.raw")).expect("the disk");
+        let source = ReadAt::new(disk, SIZE);
+        let prepared = vault
+            .prepare_backup(&spec, &source, &NullMonitor)
+            .expect("prepared");
+        prepared.commit(&mut || Ok(())).expect("committed");
+        Self { folder, backup }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// `stillpoint vault VERB --target … --key … REST`.
+    fn vault(&self, verb: &str, rest: &[&str]) -> Ended {
+        let (target, key) = (text(&self.path("target")), text(&self.path("root.key")));
+        let mut args = vec!["vault", verb, "--target", &target, "--key", &key];
+        args.extend(rest);
+        run(&args)
+    }
+}
+
+fn text(path: &Path) -> String {
+    path.to_str().expect("UTF-8").to_owned()
+}
+
+/// Flips one bit in the middle of every pack.
+fn damage_packs(folder: &Path) {
+    for entry in fs::read_dir(folder).expect("a folder").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            damage_packs(&path);
+        } else if path.components().any(|part| part.as_os_str() == "packs") {
+            let mut bytes = Vec::new();
+            File::open(&path)
+                .and_then(|mut f| f.read_to_end(&mut bytes))
+                .expect("a pack");
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            fs::remove_file(&path).expect("removed");
+            fs::write(&path, bytes).expect("written");
+        }
+    }
+}
+
+#[test]
+fn backups_are_listed_with_names_sizes_and_times() {
+    let kept = Kept::new();
+    let listed = kept.vault("list", &["-o", "json"]);
+    assert_eq!(listed.code, 0, "{}", listed.stderr);
+    let backups: Value = serde_json::from_str(&listed.stdout).expect("JSON");
+    assert_eq!(backups[0]["id"], kept.backup.to_string());
+    assert_eq!(backups[0]["name"], "nightly");
+    assert_eq!(backups[0]["volume_name"], "db");
+    assert_eq!(backups[0]["size_bytes"], SIZE.get());
+    assert!(kept.vault("list", &[]).stdout.contains("4.00 MiB"));
+}
+
+#[test]
+fn a_backup_comes_back_bit_for_bit_and_no_file_is_overwritten() {
+    let kept = Kept::new();
+    let out = kept.path("out.raw");
+    let args = [&kept.backup.to_string(), "--to", &text(&out)].map(str::to_owned);
+    let args = args.each_ref().map(String::as_str);
+    let restored = kept.vault("restore", &args);
+    assert_eq!(restored.code, 0, "{}", restored.stderr);
+    let bytes = |path: &Path| fs::read(path).expect("a disk");
+    assert!(
+        bytes(&out) == bytes(&kept.path("disk.raw")),
+        "the restored disk differs"
+    );
+    assert_eq!(kept.vault("restore", &args).code, 2);
+}
+
+#[test]
+fn a_sound_target_checks_clean_and_a_damaged_one_names_what_is_lost() {
+    let kept = Kept::new();
+    assert_eq!(kept.vault("check", &["--deep"]).code, 0);
+    damage_packs(&kept.path("target"));
+    let checked = kept.vault("check", &["--deep"]);
+    assert_eq!(checked.code, 1, "{}", checked.stdout);
+    assert!(
+        checked.stdout.contains(&kept.backup.to_string()),
+        "{}",
+        checked.stdout
+    );
+    assert!(
+        checked.stderr.contains("error[integrity_error]"),
+        "{}",
+        checked.stderr
+    );
+}
+
+#[test]
+fn a_wrong_key_a_missing_target_and_an_unknown_backup_say_what_to_do() {
+    let kept = Kept::new();
+    RootKey::create(&kept.path("other.key"), &SimEnv::new(2)).expect("a key");
+    let (target, other) = (text(&kept.path("target")), text(&kept.path("other.key")));
+    let wrong = run(&["vault", "list", "--target", &target, "--key", &other]);
+    assert_eq!(wrong.code, 4, "{}", wrong.stderr);
+    assert!(
+        wrong.stderr.starts_with("error[wrong_key]"),
+        "{}",
+        wrong.stderr
+    );
+    assert!(wrong.stderr.contains("\nhint: "), "{}", wrong.stderr);
+
+    let nowhere = run(&["vault", "list", "--target", "/nowhere", "--key", &other]);
+    assert_eq!(nowhere.code, 5, "{}", nowhere.stderr);
+
+    let unknown = BackupId::generate(&SimEnv::new(3)).to_string();
+    let out = text(&kept.path("out.raw"));
+    assert_eq!(kept.vault("restore", &[&unknown, "--to", &out]).code, 5);
+    assert!(!kept.path("out.raw").exists());
+}
