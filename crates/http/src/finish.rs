@@ -51,8 +51,15 @@ pub(crate) async fn finish(State(app): State<App>, mut request: Request, next: N
     response
 }
 
-/// Ends what takes too long. Uploads and streams have limits of their own.
+/// The routes that take images, whose arrival has a limit of its own: silence.
+const IMAGE_ROUTES: [&str; 2] = ["/v1/uploads", "/volumes/import"];
+
+/// Ends what takes too long.
 pub(crate) async fn time_limit(State(app): State<App>, request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>();
+    if route.is_some_and(|route| IMAGE_ROUTES.contains(&route.as_str())) {
+        return next.run(request).await;
+    }
     match tokio::time::timeout(app.settings().request_timeout, next.run(request)).await {
         Ok(response) => response,
         Err(_) => ApiError::internal().into_response(),

@@ -60,12 +60,17 @@ async fn upload_create(
 pub(crate) async fn receive_upload<E>(
     app: &App,
     actor: &Actor,
-    pieces: impl Stream<Item = std::result::Result<Bytes, E>> + Unpin,
+    mut pieces: impl Stream<Item = std::result::Result<Bytes, E>> + Unpin,
 ) -> Result<Upload> {
     let _slot = app.upload_slot()?;
+    // Nothing is recorded before something arrived.
+    let Some(first) = next_piece(&mut pieces).await? else {
+        return Err(ApiError::invalid("", "The upload is empty."));
+    };
     let upload = upload::begin(app.cx(), actor).await?;
     let arriving = Arriving::new(app, upload.id);
-    match arriving.receive(pieces, app.settings().max_upload).await {
+    let limit = app.settings().max_upload;
+    match arriving.receive(first, pieces, limit).await {
         Ok(size) => {
             upload::complete(app.cx(), actor, upload.id, size).await?;
             Ok(Upload {
@@ -76,6 +81,26 @@ pub(crate) async fn receive_upload<E>(
         Err(error) => {
             upload::abandon(app.cx(), actor, upload.id).await?;
             Err(error)
+        }
+    }
+}
+
+/// The next bytes that arrive; none when all did.
+async fn next_piece<E>(
+    pieces: &mut (impl Stream<Item = std::result::Result<Bytes, E>> + Unpin),
+) -> Result<Option<Bytes>> {
+    loop {
+        let Ok(piece) = tokio::time::timeout(SILENCE, pieces.next()).await else {
+            return Err(ApiError::invalid("", "The upload stopped arriving."));
+        };
+        match piece {
+            None => return Ok(None),
+            Some(Ok(piece)) if piece.is_empty() => {}
+            Some(Ok(piece)) => return Ok(Some(piece)),
+            Some(Err(_)) => {
+                let text = "The upload ended before it was whole.";
+                return Err(ApiError::invalid("", text));
+            }
         }
     }
 }
@@ -124,6 +149,7 @@ impl Arriving {
 
     async fn receive<E>(
         mut self,
+        first: Bytes,
         mut pieces: impl Stream<Item = std::result::Result<Bytes, E>> + Unpin,
         limit: ByteCount,
     ) -> Result<ByteCount> {
@@ -131,20 +157,8 @@ impl Arriving {
             .await
             .map_err(|e| storage_failed(&e))?;
         let mut size = ByteCount::ZERO;
-        loop {
-            let Ok(piece) = tokio::time::timeout(SILENCE, pieces.next()).await else {
-                return Err(ApiError::invalid("", "The upload stopped arriving."));
-            };
-            let piece: Bytes = match piece {
-                None => break,
-                Some(Ok(piece)) => piece,
-                Some(Err(_)) => {
-                    return Err(ApiError::invalid(
-                        "",
-                        "The upload ended before it was whole.",
-                    ));
-                }
-            };
+        let mut arrived = Some(first);
+        while let Some(piece) = arrived {
             size += ByteCount::new(u64::try_from(piece.len()).unwrap_or(u64::MAX));
             if size > limit {
                 return Err(too_large(limit));
@@ -152,9 +166,7 @@ impl Arriving {
             file.write_all(&piece)
                 .await
                 .map_err(|e| storage_failed(&e))?;
-        }
-        if size == ByteCount::ZERO {
-            return Err(ApiError::invalid("", "The upload is empty."));
+            arrived = next_piece(&mut pieces).await?;
         }
         self.settle(file).await.map_err(|e| storage_failed(&e))?;
         Ok(size)

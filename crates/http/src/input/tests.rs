@@ -45,9 +45,15 @@ fn an_error_points_at_the_field_that_is_wrong() {
         (r#"{}"#, "/size_bytes"),
         (r#"{"size_bytes": 1, "size_bytes": 2}"#, "/size_bytes"),
         (r#"{"size_bytes": 1, "sise": 2}"#, "/sise"),
-        (r#"{"size_bytes": 1, "inner": {"kind": "tape"}}"#, "/inner/kind"),
+        (
+            r#"{"size_bytes": 1, "inner": {"kind": "tape"}}"#,
+            "/inner/kind",
+        ),
         (r#"{"size_bytes": 1, "inner": {}}"#, "/inner/kind"),
-        (r#"{"size_bytes": 1, "labels": {"a/b~c": 300}}"#, "/labels/a~1b~0c"),
+        (
+            r#"{"size_bytes": 1, "labels": {"a/b~c": 300}}"#,
+            "/labels/a~1b~0c",
+        ),
         (r#"{"size_bytes": 1, "list": [1, 2, "x"]}"#, "/list/2"),
         (r#"{"size_bytes": 1} trailing"#, ""),
         ("", ""),
@@ -60,7 +66,11 @@ fn an_error_points_at_the_field_that_is_wrong() {
 
 #[test]
 fn a_deep_nest_is_refused() {
-    let text = format!("{{\"size_bytes\": {}1{}}}", "[".repeat(10_000), "]".repeat(10_000));
+    let text = format!(
+        "{{\"size_bytes\": {}1{}}}",
+        "[".repeat(10_000),
+        "]".repeat(10_000)
+    );
     assert_eq!(pointer_of(&text), "/size_bytes");
 }
 
@@ -80,7 +90,14 @@ fn only_a_strong_tag_of_ours_matches() {
     };
     assert_eq!(parse("\"7\"").unwrap(), Some(7));
     assert_eq!(parse("*").unwrap(), None);
-    for text in ["W/\"7\"", "7", "\"x\"", "\"7\", \"8\"", "", "\"99999999999999999999\""] {
+    for text in [
+        "W/\"7\"",
+        "7",
+        "\"x\"",
+        "\"7\", \"8\"",
+        "",
+        "\"99999999999999999999\"",
+    ] {
         let code = parse(text).unwrap_err().refusal().code;
         assert_eq!(code, ProblemCode::PreconditionFailed, "{text}");
     }
