@@ -18,6 +18,8 @@ mod folder;
 mod header;
 mod lock;
 mod map;
+#[cfg(test)]
+mod tests;
 
 mod upload;
 mod writer;

@@ -269,21 +269,12 @@ impl LayerTree {
         for (id, layer) in layers {
             tree.insert_layer(id, layer);
         }
-        let mut volumes: BTreeMap<VolumeId, VolumeRecord> = volumes.into_iter().collect();
-        let taken: Vec<(VolumeId, LayerId)> = volumes
-            .values()
-            .flat_map(|record| record.staged_volumes().zip(std::iter::repeat(record.tip)))
-            .filter_map(|(staged, tip)| tip.map(|tip| (staged, tip)))
-            .collect();
-        for (staged, tip) in taken {
-            if let Some(record) = volumes.get_mut(&staged)
-                && record.tip == Some(tip)
-            {
-                record.tip = None;
-            }
-        }
         for (id, record) in volumes {
             tree.put_record(id, record);
+        }
+        let all: Vec<VolumeId> = tree.volumes.keys().copied().collect();
+        for volume in all {
+            tree.retire_staged(volume);
         }
         tree
     }
@@ -337,16 +328,17 @@ impl LayerTree {
             .any(|name| matches!(name, LayerName::Tip(_)))
     }
 
-    /// The layer and everything below it, the layer first.
+    /// The layer and everything below it, the layer first; it ends where something is missing.
     pub fn chain(&self, layer: LayerId) -> Vec<LayerId> {
         let mut chain = Vec::new();
         let mut next = self.layers.contains_key(&layer).then_some(layer);
         while let Some(id) = next {
-            if chain.len() > self.layers.len() {
+            if chain.len() >= self.layers.len() {
                 break;
             }
             chain.push(id);
-            next = self.layers.get(&id).and_then(|layer| layer.parent);
+            let parent = self.layers.get(&id).and_then(|layer| layer.parent);
+            next = parent.filter(|parent| self.layers.contains_key(parent));
         }
         chain
     }
@@ -438,7 +430,8 @@ impl LayerTree {
                 }
             }
             if let Some(tip) = record.tip
-                && (self.names(tip).count() > 1 || self.children(tip).next().is_some())
+                && (self.names(tip).count() > 1
+                    || self.children(tip).any(|child| self.is_needed(child)))
             {
                 found.push(Inconsistency::SharedTip {
                     volume: *volume,
@@ -471,6 +464,7 @@ impl LayerTree {
             }
             Step::PutRecord { volume, record } => {
                 self.put_record(*volume, record.clone());
+                self.retire_staged(*volume);
             }
             Step::RemoveRecord { volume } => self.remove_record(*volume),
             Step::SealLayer { .. } => {}
@@ -532,6 +526,26 @@ impl LayerTree {
         self.volumes.insert(volume, record);
     }
 
+    /// Takes the tip from a staged volume whose content this volume was given: the volume's
+    /// record alone is the commit point of a switch.
+    fn retire_staged(&mut self, volume: VolumeId) {
+        let Some(record) = self.volumes.get(&volume) else {
+            return;
+        };
+        let Some(tip) = record.tip else {
+            return;
+        };
+        let staged: Vec<VolumeId> = record.staged_volumes().collect();
+        for staged in staged {
+            if let Some(record) = self.volumes.get(&staged)
+                && record.tip == Some(tip)
+            {
+                let deleted = record.without_volume();
+                self.put_record(staged, deleted);
+            }
+        }
+    }
+
     fn remove_record(&mut self, volume: VolumeId) {
         let Some(record) = self.volumes.remove(&volume) else {
             return;
@@ -542,6 +556,21 @@ impl LayerTree {
         for snapshot in record.snapshots.keys() {
             self.snapshots.remove(snapshot);
         }
+    }
+
+    /// Whether a name refers to the layer or to anything that stands on it.
+    fn is_needed(&self, layer: LayerId) -> bool {
+        let mut seen: BTreeSet<LayerId> = BTreeSet::new();
+        let mut next = vec![layer];
+        while let Some(id) = next.pop() {
+            if self.names(id).next().is_some() {
+                return true;
+            }
+            if seen.insert(id) {
+                next.extend(self.children(id));
+            }
+        }
+        false
     }
 
     /// The layers that are not reached from any root.

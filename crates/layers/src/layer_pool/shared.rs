@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use stillpoint_model::Env;
 use stillpoint_model::id::{LayerId, VolumeId};
-use stillpoint_model::layer_tree::{FreshLayers, LayerTree, Request, Step};
+use stillpoint_model::layer_tree::{FreshLayers, LayerTree, Request, Step, VolumeRecord};
 
 use super::chain_of;
 use crate::chain::Chain;
@@ -91,22 +91,34 @@ impl<D: Driver> Shared<D> {
 
     fn load(&self, state: &mut State) -> Result<(), Error> {
         let found = self.driver.load()?;
-        state.tree = LayerTree::new(found.layers, found.records);
+        state.tree = LayerTree::new(found.layers, found.records.clone());
         state.damaged = found.damaged.iter().map(ToString::to_string).collect();
         for text in &state.damaged {
             tracing::warn!(pool = %self.driver.id(), "{text}");
         }
-        let empty: Vec<VolumeId> = state
-            .tree
-            .records()
-            .filter(|(_, r)| r.is_empty())
-            .map(|(id, _)| id)
-            .collect();
-        for volume in empty {
-            self.driver.remove_record(volume)?;
-            state.tree.apply(&Step::RemoveRecord { volume });
+        for (volume, stored) in found.records {
+            self.complete_record(state, volume, &stored)?;
         }
         state.stale = false;
+        Ok(())
+    }
+
+    /// Stores what the tree made of a record that a crash left out of date.
+    fn complete_record(
+        &self,
+        state: &mut State,
+        volume: VolumeId,
+        stored: &VolumeRecord,
+    ) -> Result<(), Error> {
+        let Some(record) = state.tree.record(volume) else {
+            return Ok(());
+        };
+        if record.is_empty() {
+            self.driver.remove_record(volume)?;
+            state.tree.apply(&Step::RemoveRecord { volume });
+        } else if record != stored {
+            self.driver.put_record(volume, record)?;
+        }
         Ok(())
     }
 

@@ -337,8 +337,7 @@ impl LayerTree {
                 cause,
             },
         );
-        let mut left = staged_record.clone();
-        left.tip = None;
+        let left = staged_record.without_volume();
         Ok(Plan {
             steps: vec![
                 Step::PutRecord { volume, record },
@@ -426,9 +425,7 @@ impl LayerTree {
         let Some(record) = self.record(volume) else {
             return Plan::done();
         };
-        let mut left = record.clone();
-        left.tip = None;
-        left.captures.clear();
+        let left = record.without_volume();
         if left == *record {
             return Plan::done();
         }

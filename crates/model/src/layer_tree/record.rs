@@ -78,6 +78,15 @@ impl VolumeRecord {
         }
     }
 
+    /// What stays when the volume goes: its snapshots.
+    pub(super) fn without_volume(&self) -> Self {
+        Self {
+            tip: None,
+            captures: BTreeMap::new(),
+            ..self.clone()
+        }
+    }
+
     /// Whether nothing is left of the volume.
     pub fn is_empty(&self) -> bool {
         self.tip.is_none() && self.snapshots.is_empty() && self.captures.is_empty()
