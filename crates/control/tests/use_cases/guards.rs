@@ -184,14 +184,10 @@ async fn a_running_instance_keeps_its_volume() {
         state: InstanceState::Running,
     };
     let change = Change::default();
-    let by_tenant = volume::set_attachment(
-        &lab.cx,
-        &lab.tenant,
-        &id.into(),
-        Some(attachment.clone()),
-        &change,
-    );
-    assert_eq!(code(by_tenant.await), ProblemCode::Forbidden);
+    let by = &lab.tenant;
+    let asked = Some(attachment.clone());
+    let asked = volume::set_attachment(&lab.cx, by, &id.into(), asked, &change).await;
+    assert_eq!(code(asked), ProblemCode::Forbidden);
     let view = volume::set_attachment(&lab.cx, &lab.admin, &id.into(), Some(attachment), &change)
         .await
         .expect("attached");

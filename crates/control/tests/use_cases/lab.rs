@@ -14,6 +14,7 @@ use stillpoint_control::{
     Answer, Change, Context, Error, Reference, Secret, Settings, backup, snapshot, volume,
 };
 use stillpoint_env::SimEnv;
+use stillpoint_model::ByteCount;
 use stillpoint_model::account::Actor;
 use stillpoint_model::id::{BackupId, LayerId, SnapshotId, VolumeId};
 use stillpoint_model::item::Consistency;
@@ -23,7 +24,6 @@ use stillpoint_model::plan::Plan;
 use stillpoint_model::refusal::{ProblemCode, Refusal};
 use stillpoint_model::task::{TaskOutcome, TaskSpec};
 use stillpoint_model::volume::VolumeRole;
-use stillpoint_model::{ByteCount, Env};
 use stillpoint_store::{Db, Durability, Options};
 
 pub const PASSWORD: &str = "correct horse battery staple";
