@@ -306,7 +306,7 @@ pub(crate) fn open_frame(
 }
 
 /// Decompresses to at most `plain_len` bytes.
-pub(crate) fn decompress(body: &[u8], plain_len: usize) -> io::Result<Vec<u8>> {
+fn decompress(body: &[u8], plain_len: usize) -> io::Result<Vec<u8>> {
     let mut plain = Vec::with_capacity(plain_len);
     zstd::bulk::Decompressor::new()?.decompress_to_buffer(body, &mut plain)?;
     Ok(plain)

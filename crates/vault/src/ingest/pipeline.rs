@@ -9,7 +9,8 @@ use stillpoint_model::id::RunId;
 
 use super::Numbered;
 use crate::format::hash::ChunkId;
-use crate::format::pack::{Codec, FIRST_TREE_SEQ, PackBuilder, PackId, decompress};
+use crate::format::pack::{Codec, FIRST_TREE_SEQ, PackBuilder, PackId};
+use crate::format::{CHUNK_LEN, MAX_FRAME_CHUNKS};
 use crate::vault::damaged;
 use crate::{Error, Vault};
 
@@ -138,40 +139,69 @@ impl Feed {
 }
 
 fn compress_all(from: &Mutex<Receiver<Frame>>, to: &SyncSender<Outcome<Compressed>>, level: i32) {
-    let mut compressor = match zstd::bulk::Compressor::new(level) {
-        Ok(compressor) => compressor,
+    let mut press = match Press::new(level) {
+        Ok(press) => press,
         Err(_) => return drop(to.send(Err(Error::Compressor))),
     };
     loop {
         let next = from.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(frame) = next else { return };
-        if to.send(compress(&mut compressor, frame)).is_err() {
+        if to.send(press.compress(frame)).is_err() {
             return;
         }
     }
 }
 
-/// Compresses a frame and proves that it decompresses to what it was. What does not shrink by
-/// one part in 32 is kept as it is: reading it back costs less.
-fn compress(compressor: &mut zstd::bulk::Compressor<'_>, frame: Frame) -> Outcome<Compressed> {
-    let Frame { number, ids, plain } = frame;
-    let body = compressor.compress(&plain).map_err(|_| Error::Compressor)?;
-    if body.len() > plain.len() - plain.len() / 32 {
-        return Ok(Compressed {
-            number,
-            ids,
-            codec: Codec::Raw,
-            body: plain,
-        });
+/// A compressor with the room that it works in, so that only what it made is handed on.
+struct Press {
+    compressor: zstd::bulk::Compressor<'static>,
+    decompressor: zstd::bulk::Decompressor<'static>,
+    body: Vec<u8>,
+    again: Vec<u8>,
+}
+
+impl Press {
+    fn new(level: i32) -> std::io::Result<Self> {
+        let plain_len = MAX_FRAME_CHUNKS * CHUNK_LEN;
+        Ok(Self {
+            compressor: zstd::bulk::Compressor::new(level)?,
+            decompressor: zstd::bulk::Decompressor::new()?,
+            // What is longer than its input is not wanted, and need not fit.
+            body: Vec::with_capacity(plain_len),
+            again: Vec::with_capacity(plain_len),
+        })
     }
-    match decompress(&body, plain.len()) {
-        Ok(again) if again == plain => Ok(Compressed {
+
+    /// Compresses a frame and proves that it decompresses to what it was. What does not shrink by
+    /// one part in 32 is kept as it is: reading it back costs less.
+    fn compress(&mut self, frame: Frame) -> Outcome<Compressed> {
+        let Frame { number, ids, plain } = frame;
+        self.body.clear();
+        let fits = self
+            .compressor
+            .compress_to_buffer(&plain, &mut self.body)
+            .is_ok();
+        if !fits || self.body.len() > plain.len() - plain.len() / 32 {
+            return Ok(Compressed {
+                number,
+                ids,
+                codec: Codec::Raw,
+                body: plain,
+            });
+        }
+        self.again.clear();
+        let decoded = self
+            .decompressor
+            .decompress_to_buffer(&self.body, &mut self.again);
+        if decoded.is_err() || self.again != plain {
+            return Err(Error::Compressor);
+        }
+        Ok(Compressed {
             number,
             ids,
             codec: Codec::Zstd,
-            body,
-        }),
-        _ => Err(Error::Compressor),
+            body: self.body.to_vec(),
+        })
     }
 }
 
