@@ -98,7 +98,10 @@ impl Person {
     /// Signs in and takes a token, which survives a restart of the server.
     #[track_caller]
     fn sign_in(server: &Server, login: &Login) -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread()
+        // A thread of its own: connections that the server closes while a test is busy elsewhere
+        // must be noticed.
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
             .enable_all()
             .build()
             .expect("a runtime");

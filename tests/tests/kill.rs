@@ -11,20 +11,19 @@
 )]
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use stillpoint_client::{Change, every_page};
 use stillpoint_env::{SimEnv, SystemEnv};
 use stillpoint_model::id::VolumeId;
 use stillpoint_model::{ByteCount, Env as _};
+use stillpoint_tests::debian::make_small_disk;
 use stillpoint_tests::guest;
 use stillpoint_tests::ledger::{Content, Ledger};
 use stillpoint_tests::leftovers::no_leftovers;
 use stillpoint_tests::mount::ExportedVolume;
 use stillpoint_tests::person::{Person, restore_new, roll_back};
-use stillpoint_tests::process::run;
 use stillpoint_tests::server::Server;
 use stillpoint_tests::wait::wait_out;
 use stillpoint_wire::backup::{Backup, BackupCreate};
@@ -140,7 +139,7 @@ impl Trial {
         });
         let folder = tempfile::tempdir_in(stillpoint_tests::cache_folder()).unwrap();
         let image = folder.path().join("small.raw");
-        run(Command::new(small_disk()).arg(&image));
+        make_small_disk(&image);
         let tenant = Person::tenant(&server);
         let volume = tenant.import(VOLUME, &image, ImageFormat::Raw);
         let mut ledger = Ledger::new(&server);
@@ -463,10 +462,6 @@ impl Trial {
                 .complete(async |c| c.volume_delete(&id, Some(&name), &change).await);
         }
     }
-}
-
-fn small_disk() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/small-disk")
 }
 
 #[test]
