@@ -1,6 +1,7 @@
 //! Our qcow2 against QEMU's: what we write it must find clean and read the same, what it writes
 //! we must read the same.
 
+mod cost;
 mod hostile;
 mod trouble;
 

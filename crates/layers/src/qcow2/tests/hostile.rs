@@ -56,12 +56,12 @@ fn patched(bench: &Bench, offset: usize, bytes: &[u8]) -> std::path::PathBuf {
     path
 }
 
-#[test]
-fn each_lie_of_a_header_has_its_reason() {
-    let bench = Bench::new(21);
-    let pool = bench.open();
+/// Where to write what, and how the reader must answer.
+type Lie = (&'static str, usize, Vec<u8>, FormatError);
+
+fn lies() -> Vec<Lie> {
     let far = (1u64 << 60).to_be_bytes();
-    let cases: Vec<(&str, usize, Vec<u8>, FormatError)> = vec![
+    vec![
         ("magic", 0, vec![0], FormatError::BadMagic),
         ("version", 4, vec![0, 0, 0, 9], FormatError::Version(9)),
         (
@@ -126,8 +126,14 @@ fn each_lie_of_a_header_has_its_reason() {
                 offset: 0x1_0001,
             },
         ),
-    ];
-    for (name, offset, bytes, reason) in cases {
+    ]
+}
+
+#[test]
+fn each_lie_of_a_header_has_its_reason() {
+    let bench = Bench::new(21);
+    let pool = bench.open();
+    for (name, offset, bytes, reason) in lies() {
         let path = patched(&bench, offset, &bytes);
         match import(&bench, &pool, &path, ImageFormat::Qcow2) {
             Err(Error::ImageRefused(found)) => assert_eq!(found, reason, "{name}"),
