@@ -72,5 +72,6 @@ pub(crate) fn router() -> Router<App> {
 
 /// The page for an address that has none, for browsers.
 pub(crate) fn nothing_here() -> Response {
-    error::Failure::not_found("page").into_response()
+    let policy = [(CONTENT_SECURITY_POLICY, CONTENT_POLICY)];
+    (policy, error::Failure::not_found("page")).into_response()
 }

@@ -27,7 +27,7 @@ use crate::state::App;
 pub(super) fn routes() -> Router<App> {
     Router::new()
         .route("/backups", get(list))
-        .nest("/backups", item::routes(ItemKind::Backup))
+        .merge(item::routes(ItemKind::Backup))
         .route("/backups/{item}/verify", get(open_verify).post(post_verify))
         .route("/volumes/{volume}/backups/new", get(open).post(post))
 }

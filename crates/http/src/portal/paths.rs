@@ -1,7 +1,7 @@
 //! The addresses of the portal's pages, each written once.
 
 use stillpoint_model::id::{OperationId, TokenId, VolumeId};
-use stillpoint_model::item::RestorePointId;
+use stillpoint_model::item::{ItemKind, RestorePointId};
 
 pub(super) fn volume(id: VolumeId) -> String {
     format!("/volumes/{id}")
@@ -10,6 +10,11 @@ pub(super) fn volume(id: VolumeId) -> String {
 /// A tab of a volume, or a dialog about it.
 pub(super) fn volume_tab(id: VolumeId, tab: &str) -> String {
     format!("/volumes/{id}/{tab}")
+}
+
+/// The list of all items of a kind.
+pub(super) fn items(kind: ItemKind) -> String {
+    format!("/{kind}s")
 }
 
 pub(super) fn item(id: RestorePointId) -> String {

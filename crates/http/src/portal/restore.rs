@@ -30,7 +30,8 @@ pub(super) fn routes(kind: ItemKind) -> Router<App> {
     };
     let post =
         move |app: State<App>, path: Path<String>, posted: Posted| post(kind, app, path, posted);
-    Router::new().route("/{item}/restore", get(open).post(post))
+    let path = paths::items(kind) + "/{item}/restore";
+    Router::new().route(&path, get(open).post(post))
 }
 
 /// Which of the two ways a link leads to.

@@ -7,6 +7,7 @@
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header::{COOKIE, HOST, LOCATION, ORIGIN};
 use axum::http::request::Parts;
+use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use stillpoint_control::Change;
@@ -141,11 +142,9 @@ impl FromRequestParts<App> for Viewer {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Failure> {
         let scripted = parts.headers.contains_key(HX_REQUEST);
-        let here = parts
-            .uri
-            .path_and_query()
-            .map_or("/", axum::http::uri::PathAndQuery::as_str)
-            .to_owned();
+        // Nothing is nested: a nested router would see less than the whole path here.
+        let path = parts.uri.path_and_query();
+        let here = path.map_or("/", PathAndQuery::as_str).to_owned();
         let sign_in = || {
             // A form that was sent is not repeated after signing in: its page is.
             let next = (parts.method == Method::GET).then_some(here.as_str());

@@ -26,7 +26,7 @@ use crate::state::App;
 pub(super) fn routes() -> Router<App> {
     Router::new()
         .route("/snapshots", get(list))
-        .nest("/snapshots", item::routes(ItemKind::Snapshot))
+        .merge(item::routes(ItemKind::Snapshot))
         .route("/volumes/{volume}/snapshots/new", get(open).post(post))
 }
 

@@ -40,11 +40,12 @@ pub(in crate::portal) fn routes(kind: ItemKind) -> Router<App> {
     let delete = move |app: State<App>, item: Path<String>, posted: Posted| {
         delete_post(kind, app, item, posted)
     };
+    let at = |dialog| paths::items(kind) + "/{item}" + dialog;
     Router::new()
-        .route("/{item}", get(show))
-        .route("/{item}/rename", get(dialog(rename_form)).post(rename))
-        .route("/{item}/protect", get(dialog(protect_form)).post(protect))
-        .route("/{item}/delete", get(dialog(delete_form)).post(delete))
+        .route(&at(""), get(show))
+        .route(&at("/rename"), get(dialog(rename_form)).post(rename))
+        .route(&at("/protect"), get(dialog(protect_form)).post(protect))
+        .route(&at("/delete"), get(dialog(delete_form)).post(delete))
         .merge(restore::routes(kind))
 }
 
