@@ -158,7 +158,7 @@ fn local_with_named_parts_conforms() {
 fn local_passes_over_what_a_crash_left_and_removes_it_when_told() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(dir.path().join("packs/r")).unwrap();
-    std::fs::write(dir.path().join("packs/r/.00000000.0.part"), b"half").unwrap();
+    std::fs::write(dir.path().join(".packs+r+00000000.0.part"), b"half").unwrap();
     let target = LocalTarget::open(dir.path()).unwrap();
     assert_eq!(target.list("", None, 10).unwrap(), ListPage::default());
     target.abandon("packs/r/").unwrap();

@@ -3,7 +3,7 @@
 //! A put writes an unnamed file (`O_TMPFILE`), fsyncs it, links it to its name, which fails when
 //! the name is taken, and fsyncs the directory. A process that dies before the link leaves
 //! nothing; after it, the whole object. Where the file system has no unnamed files, a file
-//! `.NAME.N.part` beside the object takes their place; listings pass over it and
+//! `.NAME.N.part` in the root takes their place; listings pass over it and
 //! [`Target::abandon`] removes what a crash left of it. Directories come with the first object in
 //! them and go with the last. Nothing here looks at times or link counts.
 
@@ -65,35 +65,65 @@ impl LocalTarget {
         self.root.join(name)
     }
 
-    /// Makes the directories above `path`, each durable before anything is put into it.
-    fn make_parents(&self, dir: &Path) -> io::Result<()> {
-        if dir == self.root || dir.is_dir() {
-            return Ok(());
-        }
-        let parent = dir.parent().unwrap_or(&self.root);
-        self.make_parents(parent)?;
-        match fs::create_dir(dir) {
-            Ok(()) => sync_dir(parent),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn put(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    fn put(&self, name: &ObjectName, bytes: &[u8]) -> io::Result<()> {
+        let path = self.path(name.as_str());
         let dir = path.parent().unwrap_or(&self.root);
-        self.make_parents(dir)?;
         let written = match self.unnamed {
-            true => write_unnamed(dir, bytes),
+            true => write_unnamed(&self.root, bytes),
             false => Err(rustix::io::Errno::OPNOTSUPP),
         };
         match written {
-            Ok(file) => link_unnamed(&file, path)?,
+            Ok(file) => self.place(dir, || link_unnamed(&file, &path))?,
             Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR) => {
-                put_named(dir, path, bytes)?;
+                let part = self.write_part(name, bytes)?;
+                let placed = self.place(dir, || fs::hard_link(&part, &path));
+                placed.and(fs::remove_file(&part))?;
             }
             Err(error) => return Err(error.into()),
         }
-        sync_dir(dir)
+        self.sync_up(dir)
+    }
+
+    /// Links into a directory that is made if need be. A neighbour's delete may take it away
+    /// between the two, so they follow each other at once, and start over.
+    fn place(&self, dir: &Path, link: impl Fn() -> io::Result<()>) -> io::Result<()> {
+        for _ in 1..PUT_ATTEMPTS {
+            match fs::create_dir_all(dir).and_then(|()| link()) {
+                Err(error) if is_lost_directory(&error) && self.root.is_dir() => {}
+                other => return other,
+            }
+        }
+        link()
+    }
+
+    /// Makes the entries from the root down to `dir` durable, whoever made them.
+    fn sync_up(&self, dir: &Path) -> io::Result<()> {
+        let mut dir = dir;
+        loop {
+            sync_dir(dir)?;
+            if dir == self.root {
+                return Ok(());
+            }
+            dir = dir.parent().unwrap_or(&self.root);
+        }
+    }
+
+    /// The way of file systems without unnamed files.
+    fn write_part(&self, name: &ObjectName, bytes: &[u8]) -> io::Result<PathBuf> {
+        let mut attempt = 0_u64;
+        let base = part_base(name.as_str());
+        let (part, file) = loop {
+            let part = self.root.join(format!("{base}.{attempt}.part"));
+            match File::create_new(&part) {
+                Ok(file) => break (part, file),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => attempt += 1,
+                Err(error) => return Err(error),
+            }
+        };
+        match file.write_all_at(bytes, 0).and_then(|()| file.sync_all()) {
+            Ok(()) => Ok(part),
+            Err(error) => fs::remove_file(&part).and(Err(error)),
+        }
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
@@ -141,28 +171,9 @@ fn link_unnamed(file: &File, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The way of file systems without unnamed files.
-fn put_named(dir: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let base = path
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
-    let mut attempt = 0_u64;
-    let (part, file) = loop {
-        let part = dir.join(format!(".{base}.{attempt}.part"));
-        match File::create_new(&part) {
-            Ok(file) => break (part, file),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => attempt += 1,
-            Err(error) => return Err(error),
-        }
-    };
-    let linked = file
-        .write_all_at(bytes, 0)
-        .and_then(|()| file.sync_all())
-        .and_then(|()| fs::hard_link(&part, path));
-    let removed = fs::remove_file(&part);
-    linked.and(removed)
+/// How the names of an object's parts start: slashes are no part of a file's name.
+fn part_base(name: &str) -> String {
+    format!(".{}", name.replace('/', "+"))
 }
 
 fn sync_dir(dir: &Path) -> io::Result<()> {
@@ -171,17 +182,8 @@ fn sync_dir(dir: &Path) -> io::Result<()> {
 
 impl Target for LocalTarget {
     fn put_new(&self, name: &ObjectName, bytes: &[u8]) -> Result<(), TargetError> {
-        let path = self.path(name.as_str());
-        let mut last = None;
-        for _ in 0..PUT_ATTEMPTS {
-            match self.put(&path, bytes) {
-                Ok(()) => return Ok(()),
-                Err(error) if is_lost_directory(&error) => last = Some(error),
-                Err(error) => return Err(TargetError::from_io("put", name, error)),
-            }
-        }
-        let error = last.unwrap_or_else(|| io::Error::from(io::ErrorKind::NotFound));
-        Err(TargetError::from_io("put", name, error))
+        self.put(name, bytes)
+            .map_err(|error| TargetError::from_io("put", name, error))
     }
 
     fn get(&self, name: &ObjectName, range: ByteRange) -> Result<Vec<u8>, TargetError> {
@@ -236,20 +238,17 @@ impl Target for LocalTarget {
 
     fn abandon(&self, prefix: &str) -> Result<(), TargetError> {
         let failed = |error| TargetError::from_io("abandon", prefix, error);
-        let dir = self.path(prefix);
-        let entries = match fs::read_dir(&dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            other => other.map_err(failed)?,
-        };
-        for entry in entries {
+        let base = part_base(prefix);
+        for entry in fs::read_dir(&self.root).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name();
             let name = name.to_string_lossy();
-            if name.starts_with('.') && name.ends_with(".part") {
-                self.remove(&entry.path()).map_err(failed)?;
+            if name.starts_with(&base) && name.ends_with(".part") {
+                fs::remove_file(entry.path()).map_err(failed)?;
             }
         }
         // A put that died between its directory and its object left the directory.
+        let dir = self.path(prefix.trim_end_matches('/'));
         let mut dir = dir.as_path();
         while dir != self.root && dir.starts_with(&self.root) && fs::remove_dir(dir).is_ok() {
             dir = dir.parent().unwrap_or(&self.root);
