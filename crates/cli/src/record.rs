@@ -28,10 +28,11 @@ fn duration_ms(millis: i64) -> Cell {
     Cell::Text(human_duration(duration))
 }
 
-/// `0.4 s`, `7 s`, `12 s`, `2 min 5 s`, `3 h 20 min`.
+/// `31 ms`, `1.4 s`, `7 s`, `12 s`, `2 min 5 s`, `3 h 20 min`.
 pub fn human_duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {
+        0 if duration.subsec_nanos() > 0 => format!("{} ms", duration.as_millis().max(1)),
         0..10 if duration.subsec_nanos() > 0 => {
             format!("{seconds}.{} s", duration.subsec_millis() / 100)
         }

@@ -2,6 +2,7 @@
 
 mod data_dir;
 mod first_start;
+mod memory;
 mod node_link;
 mod run;
 mod settings;
@@ -44,6 +45,7 @@ impl Command {
 }
 
 fn start(args: SettingsArgs) -> Result<()> {
+    memory::settle();
     let settings = Settings::load(args)?;
     log_to_stderr(&settings.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
