@@ -337,3 +337,61 @@ impl Credential {
         Ok(headers)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client() -> Client {
+        Client::new(
+            "http://127.0.0.1:1/base/",
+            &Credential::Token("stp_x".into()),
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn a_name_stays_one_segment_of_the_path() {
+        let url = client().url(&["volumes", "a b/?#%2f\u{fc}", "resize"]);
+        assert_eq!(
+            url.path(),
+            "/base/v1/volumes/a%20b%2F%3F%23%252f%C3%BC/resize"
+        );
+        assert_eq!((url.query(), url.fragment()), (None, None));
+    }
+
+    #[tokio::test]
+    async fn the_credential_goes_to_no_other_host() {
+        for path in [
+            "//elsewhere.example/v1/whoami",
+            "http://elsewhere.example/",
+            "https:/v1",
+        ] {
+            let outcome = client().raw(Method::GET, path, None).await;
+            assert!(
+                matches!(outcome, Err(Error::InvalidAddress(_))),
+                "{path}: {outcome:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_server_is_refused() {
+        for address in [
+            "",
+            "localhost",
+            "127.0.0.1:8080",
+            "file:///etc",
+            "mailto:a@b",
+        ] {
+            let outcome = Client::new(address, &Credential::None);
+            assert!(
+                matches!(outcome, Err(Error::InvalidAddress(_))),
+                "{address}"
+            );
+        }
+        let token = Credential::Token("stp_\n".into());
+        let outcome = Client::new("http://127.0.0.1:1", &token);
+        assert!(matches!(outcome, Err(Error::InvalidCredential)));
+    }
+}
