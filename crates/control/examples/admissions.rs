@@ -1,5 +1,5 @@
-//! Prints how many operations are admitted per second, durably, and what one look costs with many
-//! volumes there. Run on the disk to be measured: `cargo run --example admissions -- FOLDER`.
+//! Prints how many operations are admitted per second, durably, and what one look costs when an
+//! account has many volumes. Run on the disk to be measured: `cargo run --example admissions -- FOLDER`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,16 +13,20 @@ use stillpoint_control::volume::{VolumeCreate, VolumeQuery};
 use stillpoint_control::{Change, Context, ListQuery, Secret, Settings, volume};
 use stillpoint_env::SystemEnv;
 use stillpoint_model::account::Actor;
+use stillpoint_model::id::VolumeId;
 use stillpoint_model::name::Name;
 use stillpoint_model::plan::Plan;
-use stillpoint_model::volume::VolumeRole;
+use stillpoint_model::volume::{Volume, VolumeRole, VolumeState};
 use stillpoint_model::{ByteCount, Env};
+use stillpoint_store::volume::volume_insert;
 use stillpoint_store::{Db, Options};
 
 /// Admissions measured.
 const ADMISSIONS: usize = 4_000;
 /// Requests under way at once.
 const AT_ONCE: usize = 64;
+/// Volumes of the account that is looked at.
+const VOLUMES: u32 = 20_000;
 /// Looks measured.
 const LOOKS: u32 = 500;
 
@@ -49,6 +53,38 @@ async fn admit(cx: Context, actor: Actor, from: usize) -> Outcome {
     Ok(())
 }
 
+/// Gives an account its volumes, all at rest; answers the last one.
+async fn fill(db: &Db, actor: &Actor, pattern: &Volume, env: Arc<SystemEnv>) -> Outcome<VolumeId> {
+    let mut last = pattern.id;
+    for batch in 0..VOLUMES / 1_000 {
+        let volumes: Vec<_> = (0..1_000_u32)
+            .map(|n| Volume {
+                id: VolumeId::generate(&*env),
+                account_id: actor.account_id,
+                project_id: actor.project_id,
+                name: format!("volume {batch} {n}")
+                    .parse()
+                    .unwrap_or_else(|_| pattern.name.clone()),
+                state: VolumeState::Available,
+                active_operation: None,
+                created_at: env.now(),
+                ..pattern.clone()
+            })
+            .collect();
+        last = volumes.last().map_or(last, |volume| volume.id);
+        db.write(move |tx| {
+            Box::pin(async move {
+                for volume in &volumes {
+                    volume_insert(tx, volume).await?;
+                }
+                Ok::<_, stillpoint_store::Error>(())
+            })
+        })
+        .await?;
+    }
+    Ok(last)
+}
+
 #[expect(clippy::print_stdout, reason = "it is what this example is for")]
 fn say(what: &str, count: f64, elapsed: Duration) {
     println!(
@@ -68,7 +104,7 @@ async fn main() -> Outcome {
     let mut plan: Plan = toml::from_str(include_str!("../../../presets/stillpoint.toml"))?;
     plan.pacing.in_flight_per_account = u32::MAX;
     let db = Db::open(&Options::new(dir.path().join("db"))).await?;
-    let cx = Context::open(db, env.clone(), Settings::new(plan)).await?;
+    let cx = Context::open(db.clone(), env.clone(), Settings::new(plan)).await?;
     let pool = PoolSetup {
         name: "pool".parse()?,
         driver: "memory".into(),
@@ -83,7 +119,7 @@ async fn main() -> Outcome {
             driver: "memory".into(),
         }),
         administrator: account("admin")?,
-        tenant: None,
+        tenant: Some(account("tenant")?),
     };
     let installed = ensure_installation(&cx, &installation).await?;
     Board::new(cx.clone()).hello(installed.node_id).await?;
@@ -103,20 +139,18 @@ async fn main() -> Outcome {
     );
 
     let page = volume::list(&cx, &actor, &VolumeQuery::default()).await?;
-    let one = page
-        .items
-        .first()
-        .map(|view| view.volume.id.into())
-        .ok_or("no volume")?;
+    let pattern = page.items.first().ok_or("no volume")?.volume.clone();
+    let tenant = installed.tenant.ok_or("no tenant")?.actor;
+    let one = fill(&db, &tenant, &pattern, env.clone()).await?.into();
     let begin = env.monotonic();
     for _ in 0..LOOKS {
-        volume::show(&cx, &actor, &one).await?;
+        volume::show(&cx, &tenant, &one).await?;
     }
     say("show", f64::from(LOOKS), env.monotonic() - begin);
     let begin = env.monotonic();
     for _ in 0..LOOKS {
         let page = ListQuery::default();
-        volume::list(&cx, &actor, &VolumeQuery { page }).await?;
+        volume::list(&cx, &tenant, &VolumeQuery { page }).await?;
     }
     say("list of 50", f64::from(LOOKS), env.monotonic() - begin);
     Ok(())

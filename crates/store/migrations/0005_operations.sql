@@ -39,7 +39,10 @@ CREATE TABLE operations (
 CREATE INDEX operations_by_account ON operations (account_id, created_at, id);
 CREATE INDEX operations_by_age ON operations (created_at, id);
 CREATE INDEX operations_by_volume ON operations (volume_id, created_at, id);
-CREATE INDEX operations_live ON operations (account_id) WHERE finished_at IS NULL;
+-- Holds all that counting the operations in flight needs.
+CREATE INDEX operations_live ON operations (account_id, created_at, id, kind, finished_at)
+    WHERE finished_at IS NULL;
+CREATE INDEX operations_live_by_age ON operations (created_at, id) WHERE finished_at IS NULL;
 CREATE INDEX operations_due ON operations (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX operations_by_snapshot ON operations (snapshot_id) WHERE finished_at IS NULL;
 CREATE INDEX operations_by_backup ON operations (backup_id) WHERE finished_at IS NULL;

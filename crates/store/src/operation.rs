@@ -158,8 +158,12 @@ pub async fn operation_on_item(conn: &mut Conn, item: Uuid) -> Result<Option<Ope
         concat!(
             "SELECT ",
             columns!(),
-            " FROM operations WHERE finished_at IS NULL AND (snapshot_id = $1 OR backup_id = $2 \
-             OR reads_snapshot = $3 OR reads_backup = $4) ORDER BY created_at LIMIT 1"
+            " FROM operations WHERE id IN (\
+             SELECT id FROM operations WHERE snapshot_id = $1 AND finished_at IS NULL UNION ALL \
+             SELECT id FROM operations WHERE backup_id = $2 AND finished_at IS NULL UNION ALL \
+             SELECT id FROM operations WHERE reads_snapshot = $3 AND finished_at IS NULL UNION ALL \
+             SELECT id FROM operations WHERE reads_backup = $4 AND finished_at IS NULL) \
+             ORDER BY created_at LIMIT 1"
         ),
         item,
         item,
@@ -172,40 +176,52 @@ pub async fn operation_on_item(conn: &mut Conn, item: Uuid) -> Result<Option<Ope
 }
 
 /// A page of operations, newest first; of every account when none is given.
+///
+/// Each kind of question has its own statement, so that each finds its index.
 pub async fn operation_list(
     conn: &mut Conn,
     account_id: Option<AccountId>,
     filter: &OperationFilter,
     page: &PageKey,
 ) -> Result<Vec<Operation>> {
-    let account = account_id.map(|id| id.to_string()).unwrap_or_default();
-    let volume = filter.volume.map(|id| id.to_string()).unwrap_or_default();
-    let live = filter.in_flight.map_or(-1, i64::from);
-    let rows = sql!(
-        concat!(
-            "SELECT ",
-            columns!(),
-            " FROM operations WHERE (account_id = $1 OR $2 = '') AND (volume_id = $3 OR $4 = '') \
-             AND ($5 = -1 OR ($6 = 1 AND finished_at IS NULL) \
-             OR ($7 = 0 AND finished_at IS NOT NULL)) \
-             AND (created_at < $8 OR (created_at = $9 AND id < $10)) \
-             ORDER BY created_at DESC, id DESC LIMIT $11"
-        ),
-        &account,
-        &account,
-        &volume,
-        &volume,
-        live,
-        live,
-        live,
-        page.created_at(),
-        page.created_at(),
-        page.id(),
-        page.limit,
-    )
-    .fetch_all(conn)
-    .await?;
-    rows.iter().map(operation_of).collect()
+    macro_rules! page {
+        ($which:literal, $live:literal) => {
+            concat!(
+                "SELECT ",
+                columns!(),
+                " FROM operations WHERE ",
+                $which,
+                " AND (created_at, id) < ($2, $3) AND ",
+                $live,
+                " ORDER BY created_at DESC, id DESC LIMIT $4"
+            )
+        };
+    }
+    macro_rules! pages {
+        ($which:literal) => {
+            match filter.in_flight {
+                None => page!($which, "1 = 1"),
+                Some(true) => page!($which, "finished_at IS NULL"),
+                Some(false) => page!($which, "finished_at IS NOT NULL"),
+            }
+        };
+    }
+    let (created_at, id, limit) = (page.created_at(), page.id(), page.limit);
+    let query = match (filter.volume, account_id) {
+        (Some(volume), Some(account)) => {
+            let statement = pages!("volume_id = $1 AND account_id = $5");
+            sql!(statement, volume, created_at, id, limit, account)
+        }
+        (Some(volume), None) => sql!(pages!("volume_id = $1"), volume, created_at, id, limit),
+        (None, Some(account)) => sql!(pages!("account_id = $1"), account, created_at, id, limit),
+        (None, None) => sql!(pages!("$1 = 'all'"), "all", created_at, id, limit),
+    };
+    query
+        .fetch_all(conn)
+        .await?
+        .iter()
+        .map(operation_of)
+        .collect()
 }
 
 /// An operation with its order, its run and its steps, as the engine moves it.
