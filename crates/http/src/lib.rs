@@ -22,6 +22,8 @@ mod reply;
 mod serve;
 mod settings;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::header::ACCEPT;
@@ -43,10 +45,14 @@ const MAX_BODY_BYTES: usize = 1 << 20;
 
 /// Everything that is served: the API, its description, and the portal.
 pub fn router(cx: Context, settings: HttpSettings) -> Router {
-    let app = App::new(cx, settings);
     let (api, _) = api::routes().split_for_parts();
-    api.merge(portal::router())
-        .fallback(nothing_here)
+    let routes = api.merge(portal::router()).fallback(nothing_here);
+    guarded(routes, App::new(cx, settings))
+}
+
+/// What goes around every route: an id for the request, limits, and one shape for every error.
+fn guarded(routes: Router<App>, app: App) -> Router {
+    routes
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(middleware::from_fn_with_state(
             app.clone(),

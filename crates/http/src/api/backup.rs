@@ -16,8 +16,8 @@ use utoipa_axum::routes;
 use crate::credential::Caller;
 use crate::error::Result;
 use crate::input::{
-    ChangeQuery, Conditions, DeleteQuery, ItemListQuery, JsonBody, QueryOf, confirm_in_query,
-    item_update, optional_name, optional_reference, reference, reference_at,
+    ChangeQuery, Conditions, DeleteQuery, ItemListQuery, JsonBody, NoQuery, QueryOf,
+    confirm_in_query, item_update, optional_name, optional_reference, reference, reference_at,
 };
 use crate::reply;
 use crate::state::App;
@@ -67,6 +67,7 @@ async fn backup_show(
     State(app): State<App>,
     Caller(actor): Caller,
     Path(id): Path<String>,
+    _: QueryOf<NoQuery>,
 ) -> Result<impl IntoResponse> {
     let reference = reference(&id, "backup")?;
     Ok(tagged(backup::show(app.cx(), &actor, &reference).await?))

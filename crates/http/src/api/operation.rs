@@ -89,6 +89,7 @@ async fn operation_show(
     State(app): State<App>,
     Caller(actor): Caller,
     Path(id): Path<String>,
+    _: QueryOf<NoQuery>,
 ) -> Result<Json<Operation>> {
     let operation = operation::show(app.cx(), &actor, parse(&id)?).await?;
     Ok(Json(operation.into()))

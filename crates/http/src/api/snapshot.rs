@@ -16,8 +16,8 @@ use utoipa_axum::routes;
 use crate::credential::Caller;
 use crate::error::Result;
 use crate::input::{
-    ChangeQuery, Conditions, DeleteQuery, ItemListQuery, JsonBody, QueryOf, confirm_in_query,
-    item_update, optional_name, reference, reference_at,
+    ChangeQuery, Conditions, DeleteQuery, ItemListQuery, JsonBody, NoQuery, QueryOf,
+    confirm_in_query, item_update, optional_name, reference, reference_at,
 };
 use crate::reply;
 use crate::state::App;
@@ -66,6 +66,7 @@ async fn snapshot_show(
     State(app): State<App>,
     Caller(actor): Caller,
     Path(id): Path<String>,
+    _: QueryOf<NoQuery>,
 ) -> Result<impl IntoResponse> {
     let reference = reference(&id, "snapshot")?;
     Ok(tagged(snapshot::show(app.cx(), &actor, &reference).await?))

@@ -17,8 +17,8 @@ use utoipa_axum::routes;
 use crate::credential::Caller;
 use crate::error::{ApiError, Result};
 use crate::input::{
-    ChangeQuery, Conditions, DeleteQuery, JsonBody, PageQuery, QueryOf, confirm_in_query, name,
-    optional_name, optional_reference, reference,
+    ChangeQuery, Conditions, DeleteQuery, JsonBody, NoQuery, PageQuery, QueryOf, confirm_in_query,
+    name, optional_name, optional_reference, reference,
 };
 use crate::reply;
 use crate::state::App;
@@ -77,6 +77,7 @@ async fn volume_show(
     State(app): State<App>,
     Caller(actor): Caller,
     Path(id): Path<String>,
+    _: QueryOf<NoQuery>,
 ) -> Result<impl IntoResponse> {
     let reference = reference(&id, "volume")?;
     Ok(tagged(volume::show(app.cx(), &actor, &reference).await?))

@@ -40,6 +40,7 @@ pub(super) fn queries(table: &mut Table<'_>) {
     table.get("/v1/events?since=-5", InvalidRequest, "?since");
     table.get("/v1/events?since=abc", InvalidRequest, "?since");
     table.get("/v1/whoami?x=1", InvalidRequest, "?x");
+    table.get("/v1/volumes/disk?x=1", InvalidRequest, "?x");
     // A typo must not turn a question into a deed.
     let body = json!({"name": "new", "size_bytes": 64 * MIB});
     table.post("/v1/volumes?dryrun=true", &body, InvalidRequest, "?dryrun");
