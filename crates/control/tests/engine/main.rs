@@ -3,3 +3,4 @@
 mod ground;
 mod lab;
 mod matrix;
+mod simulation;

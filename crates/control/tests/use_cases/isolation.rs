@@ -287,8 +287,13 @@ async fn every_use_case_is_in_the_table() {
         "event",
         "admin",
     ] {
-        let path = format!("{}/src/{module}.rs", env!("CARGO_MANIFEST_DIR"));
-        let source = std::fs::read_to_string(path).expect("the source");
+        let folder = format!("{}/src/{module}", env!("CARGO_MANIFEST_DIR"));
+        let parts = std::fs::read_dir(&folder).into_iter().flatten();
+        let source: String = parts
+            .map(|part| part.expect("a file").path())
+            .chain([format!("{folder}.rs").into()])
+            .map(|path| std::fs::read_to_string(path).expect("the source"))
+            .collect();
         let names = source
             .lines()
             .filter_map(|line| line.strip_prefix("pub async fn "))
