@@ -104,3 +104,44 @@ pub(crate) fn hash(before: &str, record: &AuditRecord) -> String {
     }
     hasher.finalize().to_hex().to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_field_and_the_record_before_are_in_the_hash() {
+        let id = Uuid::from_u128(1);
+        let record = AuditRecord {
+            sequence: 1,
+            at: Timestamp::from_micros(1),
+            account_id: None,
+            user_id: None,
+            login: "ab".into(),
+            request_id: None,
+            action: "c".into(),
+            resource_id: "d".into(),
+            detail: "e".into(),
+            hash: String::new(),
+        };
+        let changes: [fn(&mut AuditRecord, Uuid); 9] = [
+            |r, _| r.sequence = 2,
+            |r, _| r.at = Timestamp::from_micros(2),
+            |r, id| r.account_id = Some(AccountId::from_uuid(id)),
+            |r, id| r.user_id = Some(stillpoint_model::id::UserId::from_uuid(id)),
+            // The same letters, cut elsewhere.
+            |r, _| (r.login, r.action) = ("a".into(), "bc".into()),
+            |r, id| r.request_id = Some(stillpoint_model::id::RequestId::from_uuid(id)),
+            |r, _| r.action = "x".into(),
+            |r, _| r.resource_id = "x".into(),
+            |r, _| r.detail = "x".into(),
+        ];
+        let whole = hash("", &record);
+        assert_ne!(hash("0", &record), whole);
+        for (n, change) in changes.iter().enumerate() {
+            let mut changed = record.clone();
+            change(&mut changed, id);
+            assert_ne!(hash("", &changed), whole, "change {n}");
+        }
+    }
+}
