@@ -35,7 +35,6 @@ async fn show(State(app): State<App>, viewer: Viewer) -> Result<Response, Failur
             cursor: None,
             limit: VOLUMES,
         },
-        ..VolumeQuery::default()
     };
     let volumes = volume::list(cx, actor, &query).await.map_err(sorry)?;
     let running = OperationQuery {
