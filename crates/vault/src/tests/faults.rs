@@ -18,9 +18,9 @@ const FAULTS: [Fault; 5] = [
 
 fn disks() -> (Disk, Disk) {
     let mut first = Disk::new(500 * CHUNK);
-    (0..60).for_each(|chunk| first.fill(chunk * 5, chunk + 1));
+    (0..16).for_each(|chunk| first.fill(chunk * 5, chunk + 1));
     let mut second = first.clone();
-    (0..40).for_each(|chunk| second.fill(chunk * 7, chunk + 1000));
+    (0..28).for_each(|chunk| second.fill(chunk * 7, chunk + 1000));
     (second.clone(), std::mem::replace(&mut second, first))
 }
 

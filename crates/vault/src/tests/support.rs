@@ -95,12 +95,12 @@ impl Disk {
 
     fn copy_out(&self, offset: u64, buf: &mut [u8]) {
         assert!(offset + buf.len() as u64 <= self.size, "read past the end");
-        for (i, byte) in buf.iter_mut().enumerate() {
-            let at = offset + i as u64;
-            *byte = self
-                .chunks
-                .get(&(at / CHUNK))
-                .map_or(0, |c| c[(at % CHUNK) as usize]);
+        assert!(offset.is_multiple_of(CHUNK));
+        for (chunk, part) in (offset / CHUNK..).zip(buf.chunks_mut(CHUNK_LEN)) {
+            match self.chunks.get(&chunk) {
+                Some(data) => part.copy_from_slice(&data[..part.len()]),
+                None => part.fill(0),
+            }
         }
     }
 
