@@ -68,7 +68,7 @@ impl Ledger {
             pool: server.pool(),
             target: data.join("target"),
             key: data.join("keys/root.key"),
-            scratch: tempfile::tempdir_in(crate::cache_folder()).expect("a folder"),
+            scratch: crate::scratch_folder(),
             items: BTreeMap::new(),
             found_sound: Mutex::default(),
         }

@@ -32,6 +32,7 @@ pub mod pool;
 pub mod process;
 pub mod server;
 pub mod storage_daemon;
+pub mod visitor;
 pub mod wait;
 
 /// The folder for what is costly to make and cheap to keep, outside of version control: real
@@ -47,4 +48,23 @@ pub fn cache_folder() -> PathBuf {
     let cache = repository.join(".cache");
     std::fs::create_dir_all(&cache).expect("create .cache");
     cache
+}
+
+/// A folder for whole volumes that are looked at once: in memory where that can be, since nobody
+/// needs them on a disk.
+///
+/// # Panics
+/// When it cannot be made.
+#[track_caller]
+pub fn scratch_folder() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    let place = if memory.is_dir() {
+        memory.to_owned()
+    } else {
+        cache_folder()
+    };
+    tempfile::Builder::new()
+        .prefix("stillpoint-scratch.")
+        .tempdir_in(place)
+        .expect("a folder")
 }
