@@ -50,7 +50,7 @@ impl From<Error> for Failure {
 }
 
 async fn names(db: &Db) -> Vec<String> {
-    let regions = region_list(&mut *db.read().await.unwrap()).await.unwrap();
+    let regions = region_list(&mut db.read().await.unwrap()).await.unwrap();
     regions
         .into_iter()
         .map(|region| region.name.into())
