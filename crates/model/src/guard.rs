@@ -365,6 +365,19 @@ fn node_offline() -> Refusal {
         .or(WayOut::AskOperator)
 }
 
+/// Whether an instance may start with a volume: not while an operation holds it, for its layers
+/// change hands.
+pub fn can_start(active: Option<ActiveOperation>) -> Result<(), Refusal> {
+    active.map_or(Ok(()), |active| Err(busy(active)))
+}
+
+fn busy(active: ActiveOperation) -> Refusal {
+    let text = format!("Volume is busy with operation: {}", active.kind.word());
+    Refusal::new(ProblemCode::VolumeBusy, text)
+        .or(WayOut::WatchOperation(active.id))
+        .or(WayOut::CancelOperation(active.id))
+}
+
 fn check_busy(action: Action, volume: &VolumeFacts) -> Result<(), Refusal> {
     let Some(active) = volume
         .active_operation
@@ -372,10 +385,7 @@ fn check_busy(action: Action, volume: &VolumeFacts) -> Result<(), Refusal> {
     else {
         return Ok(());
     };
-    let text = format!("Volume is busy with operation: {}", active.kind.word());
-    Err(Refusal::new(ProblemCode::VolumeBusy, text)
-        .or(WayOut::WatchOperation(active.id))
-        .or(WayOut::CancelOperation(active.id)))
+    Err(busy(active))
 }
 
 fn check_in_flight(action: Action, facts: &Facts<'_>) -> Result<(), Refusal> {

@@ -3,18 +3,19 @@
 use stillpoint_model::Timestamp;
 use stillpoint_model::account::Actor;
 use stillpoint_model::event::EventKind;
-use stillpoint_model::guard::{Action, Facts, can};
+use stillpoint_model::guard::{Action, Facts, can, can_start};
 use stillpoint_model::id::VolumeId;
 use stillpoint_model::name::Name;
 use stillpoint_model::naming::name_taken;
 use stillpoint_model::refusal::{ProblemCode, Refusal};
-use stillpoint_model::volume::{Attachment, Volume, VolumeState};
+use stillpoint_model::volume::{Attachment, InstanceState, Volume, VolumeState};
 use stillpoint_store::Tx;
 use stillpoint_store::event::{NewEvent, event_insert};
+use stillpoint_store::operation::operation_by_id;
 use stillpoint_store::volume::{volume_by_id, volume_by_name, volume_item_counts, volume_update};
 
 use super::{VolumeView, show_row};
-use crate::admission::{check_version, volume_facts};
+use crate::admission::{active_facts, check_version, volume_facts};
 use crate::audit::{self, Entry};
 use crate::change::edit;
 use crate::error::Result;
@@ -94,6 +95,12 @@ pub async fn set_attachment(
                 Reference::Name(_) => own_volume(tx, &actor, &reference).await?,
             };
             check_version(&change, volume.version)?;
+            let starts = attachment
+                .as_ref()
+                .is_some_and(|a| a.state == InstanceState::Running);
+            if let Some(id) = volume.active_operation.filter(|_| starts) {
+                can_start(operation_by_id(tx, id).await?.as_ref().map(active_facts))?;
+            }
             volume.state = attached_state(&volume, attachment.is_some())?;
             let detail = attachment.as_ref().map_or_else(
                 || "detached".to_owned(),

@@ -212,6 +212,28 @@ async fn a_running_instance_keeps_its_volume() {
 }
 
 #[tokio::test]
+async fn no_instance_starts_while_an_operation_holds_its_volume() {
+    let lab = Lab::new().await;
+    let id = lab.volume(&lab.tenant, "web").await;
+    accepted(lab.ask_snapshot(&lab.tenant, id).await);
+    let attach = async |state| {
+        let attachment = Some(Attachment {
+            instance: name("vm"),
+            state,
+        });
+        let change = Change::default();
+        volume::set_attachment(&lab.cx, &lab.admin, &id.into(), attachment, &change).await
+    };
+    assert_eq!(
+        code(attach(InstanceState::Running).await),
+        ProblemCode::VolumeBusy
+    );
+    attach(InstanceState::Stopped).await.expect("attached");
+    lab.settle().await;
+    attach(InstanceState::Running).await.expect("started");
+}
+
+#[tokio::test]
 async fn a_roll_back_wants_the_name_and_leaves_a_safety_snapshot() {
     let lab = Lab::new().await;
     let id = lab.volume(&lab.tenant, "web").await;
