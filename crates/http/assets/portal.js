@@ -31,7 +31,8 @@
     }
     const over = new Set();
     for (const el of all("[data-until]")) {
-      const left = Math.ceil((Number(el.dataset.until) - now) / 1000);
+      // The page took a moment to come; it never shows more than the server said.
+      const left = Math.min(Number(el.dataset.left), Math.ceil((Number(el.dataset.until) - now) / 1000));
       el.textContent = el.dataset.unit === "s" ? String(Math.max(0, left)) : clock(Math.max(0, left));
       if (left > 0 || now < Number(el.dataset.asked || 0) + RETRY_MS) continue;
       el.dataset.asked = now;
@@ -204,6 +205,13 @@
       button.querySelector("span").textContent = "Copied";
     }
   }, { capture: true });
+
+  // A link that is a button to assistive technology answers to the space bar, too.
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== " " || !event.target.matches("a[role=button]")) return;
+    event.preventDefault();
+    event.target.click();
+  });
 
   document.addEventListener("change", (event) => {
     const form = event.target.closest("form[data-autosubmit]");

@@ -161,7 +161,7 @@ fn row(operation: &Operation, now: Timestamp, with_volume: bool) -> Markup {
             }))
             @if with_volume { (ui::cell("Volume", "", &volume_link(operation))) }
             (ui::cell("State", "", &ui::operation_state(operation.state)))
-            (ui::cell("Progress", "", &progress_cell(operation)))
+            (ui::cell("Progress", if operation.state.is_terminal() { "hide-small" } else { "" }, &progress_cell(operation)))
             (ui::cell("Asked for (UTC)", "", &ui::time_cell(operation.created_at, now)))
             (ui::cell("Took", "num", &took(operation, now)))
             (ui::menu_cell(&html! { @if !operation.state.is_terminal() { (ui::cancel_button(operation)) } }))

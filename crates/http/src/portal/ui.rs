@@ -97,6 +97,8 @@ pub(super) struct Entry<'a> {
     pub(super) href: String,
     pub(super) danger: bool,
     pub(super) answer: Result<(), &'a Refusal>,
+    /// The entry below that is refused for the same reason and shows it.
+    pub(super) reason_of: Option<String>,
     pub(super) item: Option<RestorePointId>,
     pub(super) now: Timestamp,
 }
@@ -110,10 +112,13 @@ impl Render for Entry<'_> {
                 { (self.icon) (self.label) }
             },
             Err(refusal) => {
-                let reason_id = format!("{}-reason", self.id);
+                let shower = self.reason_of.as_ref().unwrap_or(&self.id);
+                let reason_id = format!("{shower}-reason");
                 html! {
                     button type="button" disabled aria-describedby=(reason_id) { (self.icon) (self.label) }
-                    p #(reason_id) .reason { (reason(refusal, self.now, self.item)) }
+                    @if self.reason_of.is_none() {
+                        p #(reason_id) .reason { (reason(refusal, self.now, self.item)) }
+                    }
                 }
             }
         }

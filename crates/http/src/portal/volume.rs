@@ -229,9 +229,16 @@ fn menu_entries(view: &VolumeView) -> Markup {
         ("Rename", Icon::Pencil, "rename", Action::VolumeRename),
         ("Delete", Icon::Trash, "delete", Action::VolumeDelete),
     ];
+    let answers = entries.map(|(.., action)| ui::answer(&view.permissions, action));
+    // A reason that holds for entries in a row is shown once, below the last of them.
+    let shower = |i: usize| {
+        let same = |j: &usize| answers[*j].is_err() && answers[*j] == answers[i];
+        let last = (i..answers.len()).take_while(same).last()?;
+        (last > i).then(|| format!("{}-{id}", entries[last].3))
+    };
     html! {
-        @for (label, icon, dialog, action) in entries {
-            @let answer = ui::answer(&view.permissions, action);
+        @for (i, (label, icon, dialog, action)) in entries.into_iter().enumerate() {
+            @let answer = &answers[i];
             @let danger = action == Action::VolumeDelete;
             @if danger { hr; }
             (ui::Entry {
@@ -241,6 +248,7 @@ fn menu_entries(view: &VolumeView) -> Markup {
                 href: paths::volume_tab(id, dialog),
                 danger,
                 answer: answer.as_ref().map(|_| ()),
+                reason_of: shower(i),
                 item: None,
                 now: view.now,
             }.render())

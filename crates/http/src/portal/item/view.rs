@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use maud::{Markup, html};
+use stillpoint_model::ByteCount;
 use stillpoint_model::guard::Action;
-use stillpoint_model::item::{Consistency, ItemKind, Trigger};
+use stillpoint_model::item::{Consistency, ItemKind, ItemState, Trigger};
 use stillpoint_model::refusal::Refusal;
 
 use super::Item;
@@ -27,6 +28,7 @@ impl Item {
             href: paths::item_dialog(self.id, dialog),
             danger: dialog == "delete",
             answer: refusal.map_or(Ok(()), Err),
+            reason_of: None,
             item: Some(self.id),
             now: self.now,
         }
@@ -125,7 +127,8 @@ impl Item {
 
     /// Whether its sizes are known; before that they are not shown as zero.
     fn is_captured(&self) -> bool {
-        self.consistency.is_some()
+        let begun = matches!(self.state, ItemState::Pending | ItemState::Creating);
+        !begun && self.sizes.provisioned > ByteCount::ZERO
     }
 
     /// The page of one item.

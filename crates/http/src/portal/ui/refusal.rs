@@ -42,7 +42,7 @@ fn sentence(refusal: &Refusal, now: Timestamp) -> Markup {
     match split {
         Some((before, left, seconds, after)) => html! {
             (before)
-            span.countdown role="timer" data-until=(millis(now.saturating_add(left))) data-unit="s" { (seconds) }
+            span.countdown role="timer" data-until=(millis(now.saturating_add(left))) data-left=(seconds) data-unit="s" { (seconds) }
             (after)
         },
         None => html! { (refusal.text) },

@@ -105,9 +105,9 @@ fn a_cooldown_counts_down_inside_the_sentence_of_the_guard() {
     assert_eq!(text(&markup), text_of_guard);
     let until = millis(NOW) + 217_000;
     assert!(
-        markup
-            .0
-            .contains(&format!(r#"data-until="{until}" data-unit="s""#)),
+        markup.0.contains(&format!(
+            r#"data-until="{until}" data-left="217" data-unit="s""#
+        )),
         "{}",
         markup.0
     );
