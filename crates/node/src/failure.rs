@@ -8,7 +8,7 @@ use std::error::Error as StdError;
 use stillpoint_layers as layers;
 use stillpoint_model::ErrorKind;
 use stillpoint_model::refusal::ProblemCode;
-use stillpoint_model::task::TaskFailure;
+use stillpoint_model::task::{TaskFailure, TaskSpec};
 use stillpoint_vault as vault;
 
 /// An error and everything that caused it, on one line.
@@ -121,6 +121,11 @@ fn sentence(message: &str) -> String {
 /// A task that names something which this node was not given.
 pub fn not_configured(what: &str) -> TaskFailure {
     of_kind(ErrorKind::Internal, format!("this node has no {what}"))
+}
+
+/// A task came to the wrong hands: a bug.
+pub fn misdirected(spec: &TaskSpec) -> TaskFailure {
+    of_kind(ErrorKind::Internal, format!("nobody here does {spec:?}"))
 }
 
 /// The work itself broke: a bug.

@@ -34,121 +34,26 @@ pub fn perform(
     hooks: &dyn Hooks,
 ) -> TaskResult {
     let pool = storage.pool(pool_id)?;
-    let watch = hooks.watch();
-    match *spec {
-        TaskSpec::VolumeCreate { volume_id, size } => volume::create(pool, volume_id, size),
-        TaskSpec::VolumeImport {
-            volume_id,
-            upload,
-            format,
-            max_size,
-        } => {
-            let source = storage.upload(upload, format);
-            volume::import(pool, volume_id, &source, max_size, watch)
+    match spec {
+        TaskSpec::VolumeCreate { .. }
+        | TaskSpec::VolumeImport { .. }
+        | TaskSpec::VolumeResize { .. }
+        | TaskSpec::VolumeClone { .. }
+        | TaskSpec::VolumeDelete { .. }
+        | TaskSpec::VolumeRollBack { .. }
+        | TaskSpec::VolumeSwitch { .. }
+        | TaskSpec::VolumeInspect { .. }
+        | TaskSpec::SnapshotSeal { .. }
+        | TaskSpec::SnapshotVerify { .. }
+        | TaskSpec::SnapshotDrop { .. }
+        | TaskSpec::BackupCapture { .. }
+        | TaskSpec::BackupSettle { .. } => volume::perform(storage, pool, spec, hooks.watch()),
+        TaskSpec::BackupReap { .. } | TaskSpec::BackupDelete { .. } => {
+            backup::take_back(storage, pool, spec)
         }
-        TaskSpec::VolumeResize { volume_id, size } => volume::resize(pool, volume_id, size),
-        TaskSpec::VolumeClone { volume_id, source } => volume::clone(pool, volume_id, source),
-        TaskSpec::VolumeDelete { volume_id } => volume::delete(pool, volume_id),
-        TaskSpec::SnapshotSeal {
-            volume_id,
-            snapshot_id,
-        } => volume::seal(pool, volume_id, snapshot_id),
-        TaskSpec::SnapshotVerify { snapshot_id } => volume::verify(pool, snapshot_id, watch),
-        TaskSpec::SnapshotDrop { snapshot_id } => volume::drop_snapshot(pool, snapshot_id),
-        TaskSpec::VolumeRollBack {
-            volume_id,
-            snapshot_id,
-            safety_id,
-        } => volume::roll_back(pool, volume_id, snapshot_id, safety_id),
-        TaskSpec::VolumeSwitch {
-            volume_id,
-            staged_id,
-            safety_id,
-        } => volume::switch(pool, volume_id, staged_id, safety_id),
-        TaskSpec::VolumeInspect { volume_id, witness } => volume::inspect(pool, volume_id, witness),
-        TaskSpec::BackupCapture {
-            volume_id,
-            backup_id,
-            snapshot_id,
-        } => backup::capture(pool, volume_id, backup_id, snapshot_id),
-        TaskSpec::BackupSettle {
-            volume_id,
-            backup_id,
-        } => backup::settle(pool, volume_id, backup_id),
-        TaskSpec::BackupUpload {
-            volume_id,
-            backup_id,
-            vault,
-            parent,
-            ref notes,
-        } => {
-            let vault = storage.vault_for_backup(vault)?;
-            let backup = backup::Backup {
-                volume_id,
-                backup_id,
-            };
-            backup::upload(pool, &vault, backup, parent, notes, hooks)
-        }
-        TaskSpec::BackupVerify {
-            backup_id,
-            volume_id,
-            vault,
-            deep,
-        } => {
-            let vault = storage.vault(vault)?;
-            backup::verify(
-                &vault,
-                backup::Backup {
-                    volume_id,
-                    backup_id,
-                },
-                deep,
-                watch,
-            )
-        }
-        TaskSpec::BackupReap {
-            volume_id,
-            backup_id,
-            vault,
-        } => {
-            let vault = storage.vault_if_there(vault)?;
-            backup::reap(
-                pool,
-                vault.as_ref(),
-                backup::Backup {
-                    volume_id,
-                    backup_id,
-                },
-            )
-        }
-        TaskSpec::BackupDelete {
-            backup_id,
-            volume_id,
-            vault,
-        } => {
-            let vault = storage.vault_if_there(vault)?;
-            backup::delete(
-                pool,
-                vault.as_ref(),
-                backup::Backup {
-                    volume_id,
-                    backup_id,
-                },
-            )
-        }
-        TaskSpec::BackupRestore {
-            volume_id,
-            backup_id,
-            source_volume_id,
-            vault,
-        } => {
-            let vault = storage.vault(vault)?;
-            let backup = backup::Backup {
-                volume_id: source_volume_id,
-                backup_id,
-            };
-            backup::restore(pool, &vault, backup, volume_id, watch)
-        }
-        TaskSpec::PoolTidy => tidy::tidy(pool, watch),
+        TaskSpec::BackupUpload { .. }
+        | TaskSpec::BackupVerify { .. }
+        | TaskSpec::BackupRestore { .. } => backup::perform(storage, pool, spec, hooks),
+        TaskSpec::PoolTidy => tidy::tidy(pool, hooks.watch()),
     }
 }

@@ -23,42 +23,18 @@
 //! [`Limits::undo_attempts`] times. What the node could not undo is left to the upkeep of the
 //! pool as a *chore*: the same idempotent task, without the volume's lock.
 
-use std::time::Duration;
-
 use stillpoint_model::id::TaskId;
 use stillpoint_model::operation::{Failure, OperationState, Phase, Progress};
 use stillpoint_model::refusal::ProblemCode;
 use stillpoint_model::saga::{
     Direction, Run, Setback, StepRecord, StepState, Task, TaskRole, TaskState,
 };
-use stillpoint_model::task::{TaskFailure, TaskSpec};
-use stillpoint_model::{Env, ErrorKind, Timestamp};
+use stillpoint_model::{Env, Timestamp};
 
+use super::patience::Limits;
 use crate::saga::{Scene, Step, Undo, Work};
 
-/// How patient the engine is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// How long a node may be silent before its task is given again.
-    pub lease: Duration,
-    /// How often a task is handed out.
-    pub attempts: u32,
-    /// How often an undo is handed out.
-    pub undo_attempts: u32,
-    /// How long an undo may go without progress.
-    pub undo_patience: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            lease: Duration::from_secs(30),
-            attempts: 5,
-            undo_attempts: 8,
-            undo_patience: Duration::from_mins(5),
-        }
-    }
-}
+mod under_way;
 
 /// What a move changed among the tasks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -69,21 +45,6 @@ pub struct Moves {
     pub update: Option<Task>,
     /// A task that is over.
     pub remove: Option<TaskId>,
-}
-
-/// When a run is given up for want of progress or for taking too long.
-pub fn deadline(run: &Run, limits: &Limits) -> Timestamp {
-    let patience = match run.direction {
-        Direction::Forward => run.order.terms.no_progress(),
-        Direction::Backward => limits.undo_patience,
-    };
-    let silent = run.operation.progressed_at.saturating_add(patience);
-    match (run.direction, run.order.terms.max_runtime()) {
-        (Direction::Forward, Some(runtime)) => {
-            silent.min(run.operation.created_at.saturating_add(runtime))
-        }
-        _ => silent,
-    }
 }
 
 /// Asks a run to stop. Answers whether that makes sense.
@@ -184,136 +145,6 @@ impl Mover<'_> {
         }
     }
 
-    // --- the task under way ---
-
-    /// An operator has fenced it off.
-    fn drop_stale(&mut self, task: &Task) -> Flow {
-        self.remove(task);
-        self.forget_unless_begun(task);
-        if self.run().direction == Direction::Forward
-            && let Some(setback) = self.run().setback.clone()
-        {
-            self.turn_back(setback);
-        }
-        Flow::Again
-    }
-
-    fn task_waits(&mut self, mut task: Task) -> Flow {
-        let now = self.scene.now;
-        if now >= deadline(&self.scene.run, self.limits) {
-            self.fence_off(&task);
-            self.give_up(self.no_progress());
-            return self.later();
-        }
-        if self.obeys_cancel() && task.state == TaskState::Offered {
-            self.fence_off(&task);
-            self.turn_back(Setback::Cancelled);
-            return self.later();
-        }
-        let tell = self.obeys_cancel() && !task.cancel;
-        if task.state == TaskState::Leased && task.lease_until.is_none_or(|until| until <= now) {
-            return self.lease_lost(task);
-        }
-        self.wait_for(&task);
-        if tell {
-            task.cancel = true;
-            self.moves.update = Some(task);
-        }
-        Flow::Wait
-    }
-
-    fn lease_lost(&mut self, task: Task) -> Flow {
-        let limit = self.attempts(task.role);
-        if task.attempt < limit {
-            return self.offer_again(task);
-        }
-        self.fence_off(&task);
-        self.give_up(Failure {
-            code: ProblemCode::NodeOffline,
-            text: "The node that holds this storage stopped answering.".to_owned(),
-        });
-        self.later()
-    }
-
-    fn task_done(&mut self, task: Task) -> Flow {
-        self.remove(&task);
-        self.moved();
-        let outcome = task.outcome;
-        if task.role == TaskRole::Do {
-            self.record(task.step, StepState::Done);
-            if let Some(record) = self.step_record(task.step) {
-                record.outcome = outcome;
-            }
-            self.run().cursor = task.step + 1;
-            return Flow::Again;
-        }
-        if let (Some(Undo::Ask { happened, .. }), Some(answer)) =
-            (self.current().map(|s| s.undo), outcome)
-            && happened(self.scene, &answer)
-        {
-            self.resume_forward(task.step);
-            if let Some(record) = self.step_record(task.step) {
-                record.outcome = Some(answer);
-            }
-            return Flow::Again;
-        }
-        self.undone(task.step, StepState::Undone);
-        Flow::Again
-    }
-
-    /// A question showed that the step had happened: there is nothing to take back any more.
-    fn resume_forward(&mut self, step: u32) {
-        self.record(step, StepState::Done);
-        let run = self.run();
-        run.direction = Direction::Forward;
-        run.setback = None;
-        run.cursor = step + 1;
-    }
-
-    fn task_failed(&mut self, task: Task) -> Flow {
-        let failure = task.failure.clone().unwrap_or_else(unexplained);
-        let cancelling = self.run().operation.state == OperationState::Cancelling;
-        // Without somebody asking for it, a node stops only because it is stopped itself.
-        let again = match failure.kind {
-            ErrorKind::Retry | ErrorKind::Fenced => true,
-            ErrorKind::Cancelled => !cancelling,
-            _ => false,
-        };
-        if task.role == TaskRole::Undo {
-            return self.undo_failed(task, &failure);
-        }
-        if again && task.attempt < self.limits.attempts {
-            return self.offer_again(task);
-        }
-        self.remove(&task);
-        self.moved();
-        if cancelling && failure.kind == ErrorKind::Cancelled {
-            self.turn_back(Setback::Cancelled);
-        } else {
-            self.give_up(Failure {
-                code: failure.code,
-                text: failure.text,
-            });
-        }
-        Flow::Again
-    }
-
-    fn undo_failed(&mut self, task: Task, failure: &TaskFailure) -> Flow {
-        let asked = matches!(self.current().map(|s| s.undo), Some(Undo::Ask { .. }));
-        if asked && failure.kind == ErrorKind::NotFound {
-            self.remove(&task);
-            self.undone(task.step, StepState::Undone);
-        } else if task.attempt < self.limits.undo_attempts {
-            return self.offer_again(task);
-        } else {
-            self.remove(&task);
-            self.run().abandoned = true;
-        }
-        Flow::Again
-    }
-
-    // --- moving ---
-
     fn forward(&mut self) -> Flow {
         if let Some(setback) = self.run().setback.clone() {
             self.turn_back(setback);
@@ -406,8 +237,6 @@ impl Mover<'_> {
         Flow::Wait
     }
 
-    // --- turning back ---
-
     /// Whether an asked-for stop still makes sense here.
     fn obeys_cancel(&self) -> bool {
         let run = &self.scene.run;
@@ -475,125 +304,6 @@ impl Mover<'_> {
         }
     }
 
-    fn no_progress(&self) -> Failure {
-        let run = &self.scene.run;
-        let patience = run.order.terms.no_progress();
-        let silent = run.operation.progressed_at.saturating_add(patience) <= self.scene.now;
-        let text = if silent {
-            format!(
-                "It made no progress for {} and was ended.",
-                in_words(patience)
-            )
-        } else {
-            let runtime = run.order.terms.max_runtime().unwrap_or_default();
-            format!("It took longer than {} and was ended.", in_words(runtime))
-        };
-        Failure {
-            code: ProblemCode::NoProgress,
-            text,
-        }
-    }
-
-    // --- tasks ---
-
-    const fn attempts(&self, role: TaskRole) -> u32 {
-        match role {
-            TaskRole::Do => self.limits.attempts,
-            TaskRole::Undo | TaskRole::Chore | TaskRole::Upkeep => self.limits.undo_attempts,
-        }
-    }
-
-    fn offer(&mut self, role: TaskRole, step: u32, phase: Phase, spec: TaskSpec) -> Flow {
-        let task = self.new_task(role, step, spec);
-        let now = self.scene.now;
-        let operation = &mut self.scene.run.operation;
-        if operation.progress.phase != phase {
-            operation.progress = Progress::start(phase);
-        }
-        operation.progressed_at = now;
-        self.run().task_id = Some(task.id);
-        self.wait_for(&task);
-        self.moves.insert.push(task);
-        Flow::Wait
-    }
-
-    fn offer_again(&mut self, mut task: Task) -> Flow {
-        self.run().operation.fence += 1;
-        task.fence = self.run().operation.fence;
-        task.state = TaskState::Offered;
-        task.node_id = None;
-        task.lease_until = None;
-        task.outcome = None;
-        task.failure = None;
-        task.due_at = self.scene.now.saturating_add(backoff(task.attempt));
-        self.wait_for(&task);
-        self.moves.update = Some(task);
-        Flow::Wait
-    }
-
-    fn new_task(&mut self, role: TaskRole, step: u32, spec: TaskSpec) -> Task {
-        let run = &self.scene.run;
-        Task {
-            id: TaskId::generate(self.env),
-            operation_id: Some(run.operation.id),
-            role,
-            step,
-            pool_id: run.order.pool_id,
-            state: TaskState::Offered,
-            fence: if role == TaskRole::Chore {
-                1
-            } else {
-                run.operation.fence
-            },
-            attempt: 0,
-            due_at: self.scene.now,
-            node_id: None,
-            lease_until: None,
-            cancel: false,
-            spec,
-            outcome: None,
-            failure: None,
-        }
-    }
-
-    fn leave_chore(&mut self, step: u32, spec: TaskSpec) {
-        let chore = self.new_task(TaskRole::Chore, step, spec);
-        self.moves.insert.push(chore);
-    }
-
-    /// From here on the worker of this task is refused.
-    fn fence_off(&mut self, task: &Task) {
-        self.run().operation.fence += 1;
-        self.remove(task);
-        self.forget_unless_begun(task);
-    }
-
-    /// A step whose task no node ever had was not begun.
-    fn forget_unless_begun(&mut self, task: &Task) {
-        if task.attempt == 0 && task.role == TaskRole::Do {
-            self.run().steps.retain(|s| s.index != task.step);
-        }
-    }
-
-    fn remove(&mut self, task: &Task) {
-        self.moves.remove = Some(task.id);
-        self.run().task_id = None;
-    }
-
-    fn wait_for(&mut self, task: &Task) {
-        let until = deadline(&self.scene.run, self.limits);
-        let lease = task.lease_until.filter(|_| task.state == TaskState::Leased);
-        self.run().due_at = lease.map_or(until, |lease| lease.min(until));
-    }
-
-    /// Ends this move; the next one, in another transaction, goes on at once.
-    fn later(&mut self) -> Flow {
-        self.run().due_at = self.scene.now;
-        Flow::Wait
-    }
-
-    // --- records ---
-
     fn moved(&mut self) {
         self.scene.run.operation.progressed_at = self.scene.now;
     }
@@ -624,28 +334,4 @@ impl Mover<'_> {
         self.record(index, state);
         self.run().cursor = index;
     }
-}
-
-/// The pause before a task is handed out again: doubling, at most a minute.
-pub fn backoff(attempt: u32) -> Duration {
-    Duration::from_secs(1_u64.checked_shl(attempt.min(6)).unwrap_or(64).min(60))
-}
-
-fn unexplained() -> TaskFailure {
-    TaskFailure {
-        kind: ErrorKind::Internal,
-        code: ProblemCode::Internal,
-        text: "The node could not do it.".to_owned(),
-        detail: "the task failed without a reason".to_owned(),
-    }
-}
-
-fn in_words(time: Duration) -> String {
-    let seconds = time.as_secs();
-    let (count, unit) = match seconds {
-        3600.. if seconds % 3600 == 0 => (seconds / 3600, "hour"),
-        60.. if seconds % 60 == 0 => (seconds / 60, "minute"),
-        _ => (seconds, "second"),
-    };
-    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
 }

@@ -17,6 +17,7 @@
 //! only when it was watched for a while on a clock that never jumps.
 
 mod advance;
+mod patience;
 mod scene;
 mod step;
 
@@ -28,7 +29,7 @@ use stillpoint_model::id::OperationId;
 use stillpoint_model::operation::Operation;
 use stillpoint_store::{Tx, operation};
 
-pub use advance::Limits;
+pub use patience::Limits;
 pub(crate) use scene::operation_changed;
 pub use step::{Engine, Stepped};
 

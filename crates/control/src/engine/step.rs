@@ -11,8 +11,9 @@ use stillpoint_model::task::TaskOutcome;
 use stillpoint_model::{ErrorKind, Timestamp};
 use stillpoint_store::{Tx, operation, task};
 
-use super::advance::{Limits, advance, backoff, deadline};
+use super::advance::advance;
 use super::chain;
+use super::patience::{Limits, backoff, deadline};
 use super::scene::{load_scene, save_move, save_scene};
 use crate::Context;
 use crate::error::Result;

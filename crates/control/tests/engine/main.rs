@@ -1,6 +1,10 @@
 //! The engine as a whole: every operation under every trouble, and a seeded simulation.
 
+#[cfg(test)]
 mod ground;
+#[cfg(test)]
 mod lab;
+#[cfg(test)]
 mod matrix;
+#[cfg(test)]
 mod simulation;

@@ -9,45 +9,92 @@ use std::collections::BTreeMap;
 use std::io;
 
 use stillpoint_layers::{BLOCK_SIZE, LayerReader, Pool, RestoreWriter};
-use stillpoint_model::id::{BackupId, LayerId, SnapshotId, VolumeId};
-use stillpoint_model::task::{Directive, TaskFailure, TaskOutcome};
+use stillpoint_model::id::{BackupId, LayerId, VolumeId};
+use stillpoint_model::task::{Directive, TaskFailure, TaskOutcome, TaskSpec};
 use stillpoint_model::{ByteCount, ByteRange, ErrorKind};
 use stillpoint_vault::{
     BackupInfo, BackupSpec, CheckLevel, PreparedBackup, Receipt, Vault, VolumeReader, VolumeWriter,
 };
 
-use super::volume::sealed;
 use super::{Hooks, TaskResult};
 use crate::control_plane::ControlError;
-use crate::failure::{of_kind, of_pool, of_vault};
+use crate::failure::{misdirected, of_kind, of_pool, of_vault};
 use crate::progress::Watch;
+use crate::storage::Storage;
 
 /// How often a commit is tried when the target's answer leaves open whether it happened.
 const COMMIT_ATTEMPTS: u32 = 3;
 
 /// A backup and the volume it is of.
 #[derive(Clone, Copy)]
-pub struct Backup {
-    pub volume_id: VolumeId,
-    pub backup_id: BackupId,
+struct Backup {
+    volume_id: VolumeId,
+    backup_id: BackupId,
 }
 
-pub fn capture(
+/// Does a task of a backup.
+pub fn perform(
+    storage: &Storage,
     pool: &dyn Pool,
-    volume: VolumeId,
-    backup: BackupId,
-    snapshot: Option<SnapshotId>,
+    spec: &TaskSpec,
+    hooks: &dyn Hooks,
 ) -> TaskResult {
-    sealed(pool.capture(volume, backup, snapshot))
+    match *spec {
+        TaskSpec::BackupUpload {
+            volume_id,
+            backup_id,
+            vault,
+            parent,
+            ref notes,
+        } => {
+            let vault = storage.vault_for_backup(vault)?;
+            upload(
+                pool,
+                &vault,
+                Backup {
+                    volume_id,
+                    backup_id,
+                },
+                parent,
+                notes,
+                hooks,
+            )
+        }
+        TaskSpec::BackupVerify {
+            volume_id,
+            backup_id,
+            vault,
+            deep,
+        } => {
+            let vault = storage.vault(vault)?;
+            verify(
+                &vault,
+                Backup {
+                    volume_id,
+                    backup_id,
+                },
+                deep,
+                hooks.watch(),
+            )
+        }
+        TaskSpec::BackupRestore {
+            volume_id,
+            backup_id,
+            source_volume_id,
+            vault,
+        } => {
+            let vault = storage.vault(vault)?;
+            let backup = Backup {
+                volume_id: source_volume_id,
+                backup_id,
+            };
+            restore(pool, &vault, backup, volume_id, hooks.watch())
+        }
+        _ => Err(misdirected(spec)),
+    }
 }
 
-pub fn settle(pool: &dyn Pool, volume: VolumeId, backup: BackupId) -> TaskResult {
-    pool.settle_capture(volume, backup)
-        .map_err(|error| of_pool(&error))?;
-    Ok(TaskOutcome::Done)
-}
-
-pub fn upload(
+fn upload(
     pool: &dyn Pool,
     vault: &Vault,
     backup: Backup,
@@ -176,7 +223,7 @@ fn stored_of(info: &BackupInfo) -> TaskOutcome {
     }
 }
 
-pub fn verify(vault: &Vault, backup: Backup, deep: bool, watch: &Watch) -> TaskResult {
+fn verify(vault: &Vault, backup: Backup, deep: bool, watch: &Watch) -> TaskResult {
     let level = if deep {
         CheckLevel::Decrypt
     } else {
@@ -192,8 +239,45 @@ pub fn verify(vault: &Vault, backup: Backup, deep: bool, watch: &Watch) -> TaskR
     }
 }
 
+/// Takes a backup back, or deletes it.
+pub fn take_back(storage: &Storage, pool: &dyn Pool, spec: &TaskSpec) -> TaskResult {
+    match *spec {
+        TaskSpec::BackupReap {
+            volume_id,
+            backup_id,
+            vault,
+        } => {
+            let vault = storage.vault_if_there(vault)?;
+            reap(
+                pool,
+                vault.as_ref(),
+                Backup {
+                    volume_id,
+                    backup_id,
+                },
+            )
+        }
+        TaskSpec::BackupDelete {
+            volume_id,
+            backup_id,
+            vault,
+        } => {
+            let vault = storage.vault_if_there(vault)?;
+            delete(
+                pool,
+                vault.as_ref(),
+                Backup {
+                    volume_id,
+                    backup_id,
+                },
+            )
+        }
+        _ => Err(misdirected(spec)),
+    }
+}
+
 /// Takes back a backup that will not be: its runs, its manifest if it got that far, its capture.
-pub fn reap(pool: &dyn Pool, vault: Option<&Vault>, backup: Backup) -> TaskResult {
+fn reap(pool: &dyn Pool, vault: Option<&Vault>, backup: Backup) -> TaskResult {
     let Backup {
         volume_id,
         backup_id,
@@ -212,7 +296,7 @@ pub fn reap(pool: &dyn Pool, vault: Option<&Vault>, backup: Backup) -> TaskResul
 }
 
 /// Deletes a backup. One that is not in the vault is deleted already.
-pub fn delete(pool: &dyn Pool, vault: Option<&Vault>, backup: Backup) -> TaskResult {
+fn delete(pool: &dyn Pool, vault: Option<&Vault>, backup: Backup) -> TaskResult {
     let Backup {
         volume_id,
         backup_id,
@@ -237,7 +321,7 @@ fn release(pool: &dyn Pool, backup: Backup) -> TaskResult {
     Ok(TaskOutcome::Done)
 }
 
-pub fn restore(
+fn restore(
     pool: &dyn Pool,
     vault: &Vault,
     backup: Backup,

@@ -1,14 +1,61 @@
-//! Volumes and snapshots: the pool does it, this says how it ended.
+//! Volumes, snapshots, captures: the pool does it, this says how it ended.
 
-use stillpoint_layers::{Error, ImageSource, Pool, Sealed, VolumeInfo};
+use stillpoint_layers::{Error, Pool, Sealed, VolumeInfo};
+use stillpoint_model::ErrorKind;
 use stillpoint_model::id::{SnapshotId, VolumeId};
 use stillpoint_model::item::Consistency;
-use stillpoint_model::task::{CloneSource, TaskOutcome};
-use stillpoint_model::{ByteCount, ErrorKind};
+use stillpoint_model::task::{TaskOutcome, TaskSpec};
 
 use super::TaskResult;
-use crate::failure::of_pool;
+use crate::failure::{misdirected, of_pool};
 use crate::progress::Watch;
+use crate::storage::Storage;
+
+/// Does a task that a pool does alone.
+pub fn perform(storage: &Storage, pool: &dyn Pool, spec: &TaskSpec, watch: &Watch) -> TaskResult {
+    match *spec {
+        TaskSpec::VolumeCreate { volume_id, size } => made(pool.create_volume(volume_id, size)),
+        TaskSpec::VolumeImport {
+            volume_id,
+            upload,
+            format,
+            max_size,
+        } => {
+            let source = storage.upload(upload, format);
+            made(pool.import(volume_id, &source, max_size, watch))
+        }
+        TaskSpec::VolumeResize { volume_id, size } => made(pool.resize(volume_id, size)),
+        TaskSpec::VolumeClone { volume_id, source } => made(pool.clone_volume(source, volume_id)),
+        TaskSpec::VolumeDelete { volume_id } => done(pool.delete_volume(volume_id)),
+        TaskSpec::VolumeRollBack {
+            volume_id,
+            snapshot_id,
+            safety_id,
+        } => made(pool.roll_back(volume_id, snapshot_id, safety_id)),
+        TaskSpec::VolumeSwitch {
+            volume_id,
+            staged_id,
+            safety_id,
+        } => made(pool.switch(volume_id, staged_id, safety_id)),
+        TaskSpec::VolumeInspect { volume_id, witness } => inspect(pool, volume_id, witness),
+        TaskSpec::SnapshotSeal {
+            volume_id,
+            snapshot_id,
+        } => sealed(pool.snapshot(volume_id, snapshot_id)),
+        TaskSpec::SnapshotVerify { snapshot_id } => done(pool.verify_snapshot(snapshot_id, watch)),
+        TaskSpec::SnapshotDrop { snapshot_id } => done(pool.delete_snapshot(snapshot_id)),
+        TaskSpec::BackupCapture {
+            volume_id,
+            backup_id,
+            snapshot_id,
+        } => sealed(pool.capture(volume_id, backup_id, snapshot_id)),
+        TaskSpec::BackupSettle {
+            volume_id,
+            backup_id,
+        } => done(pool.settle_capture(volume_id, backup_id)),
+        _ => Err(misdirected(spec)),
+    }
+}
 
 fn made(result: Result<VolumeInfo, Error>) -> TaskResult {
     let VolumeInfo { tip, size, used } = result.map_err(|error| of_pool(&error))?;
@@ -16,7 +63,7 @@ fn made(result: Result<VolumeInfo, Error>) -> TaskResult {
 }
 
 /// A captured point in time. Nothing has the volume open, or the pool would have refused.
-pub fn sealed(result: Result<Sealed, Error>) -> TaskResult {
+fn sealed(result: Result<Sealed, Error>) -> TaskResult {
     let Sealed {
         layer,
         tip,
@@ -40,63 +87,7 @@ fn done(result: Result<(), Error>) -> TaskResult {
     Ok(TaskOutcome::Done)
 }
 
-pub fn create(pool: &dyn Pool, volume: VolumeId, size: ByteCount) -> TaskResult {
-    made(pool.create_volume(volume, size))
-}
-
-pub fn import(
-    pool: &dyn Pool,
-    volume: VolumeId,
-    source: &ImageSource,
-    max_size: ByteCount,
-    watch: &Watch,
-) -> TaskResult {
-    made(pool.import(volume, source, max_size, watch))
-}
-
-pub fn resize(pool: &dyn Pool, volume: VolumeId, size: ByteCount) -> TaskResult {
-    made(pool.resize(volume, size))
-}
-
-pub fn clone(pool: &dyn Pool, volume: VolumeId, source: CloneSource) -> TaskResult {
-    made(pool.clone_volume(source, volume))
-}
-
-pub fn delete(pool: &dyn Pool, volume: VolumeId) -> TaskResult {
-    done(pool.delete_volume(volume))
-}
-
-pub fn seal(pool: &dyn Pool, volume: VolumeId, snapshot: SnapshotId) -> TaskResult {
-    sealed(pool.snapshot(volume, snapshot))
-}
-
-pub fn verify(pool: &dyn Pool, snapshot: SnapshotId, watch: &Watch) -> TaskResult {
-    done(pool.verify_snapshot(snapshot, watch))
-}
-
-pub fn drop_snapshot(pool: &dyn Pool, snapshot: SnapshotId) -> TaskResult {
-    done(pool.delete_snapshot(snapshot))
-}
-
-pub fn roll_back(
-    pool: &dyn Pool,
-    volume: VolumeId,
-    snapshot: SnapshotId,
-    safety: SnapshotId,
-) -> TaskResult {
-    made(pool.roll_back(volume, snapshot, safety))
-}
-
-pub fn switch(
-    pool: &dyn Pool,
-    volume: VolumeId,
-    staged: VolumeId,
-    safety: SnapshotId,
-) -> TaskResult {
-    made(pool.switch(volume, staged, safety))
-}
-
-pub fn inspect(pool: &dyn Pool, volume: VolumeId, witness: Option<SnapshotId>) -> TaskResult {
+fn inspect(pool: &dyn Pool, volume: VolumeId, witness: Option<SnapshotId>) -> TaskResult {
     let VolumeInfo { tip, size, used } = pool.volume(volume).map_err(|error| of_pool(&error))?;
     let witness = match witness.map(|snapshot| pool.snapshot_layer(snapshot)) {
         None => false,

@@ -80,11 +80,7 @@ impl Sim {
         let ground = Ground::new(seed, scale.nodes).await;
         let engine = || Engine::new(ground.cx.clone(), Limits::default());
         let engines = (0..ENGINES).map(|_| engine()).collect();
-        let nodes = ground
-            .nodes
-            .iter()
-            .map(|(id, pool)| Node::new(*id, *pool))
-            .collect();
+        let nodes = ground.nodes.iter().map(|(id, _)| Node::new(*id)).collect();
         Self {
             engines,
             board: Board::new(ground.cx.clone()),

@@ -4,7 +4,7 @@
 use stillpoint_control::board::{Board, Rejection};
 use stillpoint_env::SimEnv;
 use stillpoint_model::ErrorKind;
-use stillpoint_model::id::{NodeId, PoolId};
+use stillpoint_model::id::NodeId;
 use stillpoint_model::operation::{Phase, Progress};
 use stillpoint_model::task::{Assignment, Directive, Report, TaskFailure, TaskOutcome, TaskSpec};
 
@@ -49,7 +49,6 @@ pub struct Late {
 
 pub struct Node {
     pub id: NodeId,
-    pub pool: PoolId,
     /// The board has said hello to this process.
     greeted: bool,
     jobs: Vec<Job>,
@@ -77,10 +76,9 @@ impl Link<'_> {
 const IN_HAND: usize = 3;
 
 impl Node {
-    pub fn new(id: NodeId, pool: PoolId) -> Self {
+    pub fn new(id: NodeId) -> Self {
         Self {
             id,
-            pool,
             greeted: false,
             jobs: Vec::new(),
             paused: 0,
