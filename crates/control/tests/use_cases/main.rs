@@ -1,6 +1,8 @@
 //! The use cases, end to end: through admission, the engine and the board, with a node that does
 //! nothing but answer.
 
+#![expect(clippy::expect_used, clippy::panic, reason = "helpers of tests stop the test")]
+
 mod access;
 mod guards;
 mod isolation;
