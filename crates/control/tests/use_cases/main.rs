@@ -1,7 +1,11 @@
 //! The use cases, end to end: through admission, the engine and the board, with a node that does
 //! nothing but answer.
 
-#![expect(clippy::expect_used, clippy::panic, reason = "helpers of tests stop the test")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests stop the test"
+)]
 
 mod access;
 mod guards;
