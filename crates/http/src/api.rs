@@ -21,7 +21,7 @@ mod upload;
 mod volume;
 
 pub(crate) use upload::receive_upload;
-pub use upload::sweep as sweep_uploads;
+pub use upload::{remove_cut_off as remove_cut_off_uploads, sweep as sweep_uploads};
 
 use utoipa_axum::router::OpenApiRouter;
 

@@ -33,7 +33,7 @@ use axum::{Router, middleware};
 use stillpoint_control::Context;
 use tower_http::catch_panic::CatchPanicLayer;
 
-pub use api::sweep_uploads;
+pub use api::{remove_cut_off_uploads, sweep_uploads};
 pub use serve::serve;
 pub use settings::HttpSettings;
 

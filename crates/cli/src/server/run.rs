@@ -11,7 +11,6 @@
 //! The first SIGTERM or SIGINT stops it in that order; the second ends the process at once. Both
 //! are safe, and so is `kill -9`: whatever was under way is taken up or unwound by the next start.
 
-use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,6 +55,8 @@ const DEMO_ATTEMPTS: u32 = 500;
 const DEMO_PAUSE: Duration = Duration::from_millis(10);
 /// How often unwanted uploads are looked for.
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
+/// How long after an event, so that many are one sweep.
+const SWEEP_PAUSE: Duration = Duration::from_secs(2);
 /// How long the writer of the database may take to end.
 const WRITER_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -79,6 +80,9 @@ pub async fn serve(settings: Settings) -> Result<()> {
     let address = listener
         .local_addr()
         .map_err(|error| Failure::file("listen", &error))?;
+    stillpoint_http::remove_cut_off_uploads(&opened.data.uploads())
+        .await
+        .map_err(|error| Failure::file("sweep the uploads", &error))?;
     let running = Running::start(opened, storage, listener);
     if let Some(tenant) = tenant.filter(|tenant| settings.demo && tenant.created) {
         make_demo_volume(&cx, &tenant.actor).await?;
@@ -136,7 +140,7 @@ impl Running {
             node_stop.clone(),
         );
         let node = tokio::spawn(node.run());
-        let sweeper = tokio::spawn(sweep_uploads(cx.clone(), data.uploads()));
+        let sweeper = tokio::spawn(sweep_uploads(cx.clone(), db.last_event(), data.uploads()));
         let engine = tokio::spawn(engine::run(cx, engine_stop.clone().cancelled_owned()));
         Self {
             data,
@@ -182,15 +186,20 @@ fn ended(part: &str, result: Result<(), JoinError>) {
     }
 }
 
-/// Removes uploads that nobody wants any more, now and from time to time.
-async fn sweep_uploads(cx: Context, folder: PathBuf) {
+/// Removes uploads that nobody wants any more: now, soon after something happened (an import may
+/// have ended), and from time to time.
+async fn sweep_uploads<T>(cx: Context, mut events: watch::Receiver<T>, folder: PathBuf) {
     loop {
         match stillpoint_http::sweep_uploads(&cx, &folder).await {
             Ok(0) => {}
             Ok(removed) => tracing::info!(removed, "uploads that nobody wants are gone"),
             Err(error) => tracing::warn!(%error, "uploads cannot be swept"),
         }
-        tokio::time::sleep(SWEEP_EVERY).await;
+        match tokio::time::timeout(SWEEP_EVERY, events.changed()).await {
+            Ok(Ok(())) => tokio::time::sleep(SWEEP_PAUSE).await,
+            Ok(Err(_)) => return,
+            Err(_) => {}
+        }
     }
 }
 
@@ -339,12 +348,10 @@ impl Signals {
         })
     }
 
-    fn next(&mut self) -> impl Future<Output = ()> {
-        async {
-            tokio::select! {
-                _ = self.terminate.recv() => {}
-                _ = self.interrupt.recv() => {}
-            }
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
     }
 }

@@ -205,6 +205,23 @@ fn storage_failed(error: &io::Error) -> ApiError {
     ApiError::internal()
 }
 
+/// Removes what an earlier server was still receiving when it ended. To be called before this
+/// one receives anything.
+pub async fn remove_cut_off(folder: &Path) -> io::Result<u32> {
+    let mut removed = 0;
+    let mut entries = fs::read_dir(folder).await?;
+    while let Some(entry) = entries.next_entry().await? {
+        let file_name = entry.file_name();
+        let name = file_name.to_string_lossy();
+        let part = name.strip_suffix(".part");
+        if part.is_some_and(|id| Uuid::try_parse(id).is_ok()) {
+            fs::remove_file(entry.path()).await?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
 /// Removes the uploads that nobody may want any more, and what crashes left. No input but the
 /// folder, safe to repeat.
 pub async fn sweep(cx: &Context, folder: &Path) -> io::Result<u32> {
