@@ -88,12 +88,25 @@ impl LocalTarget {
     /// between the two, so they follow each other at once, and start over.
     fn place(&self, dir: &Path, link: impl Fn() -> io::Result<()>) -> io::Result<()> {
         for _ in 1..PUT_ATTEMPTS {
-            match fs::create_dir_all(dir).and_then(|()| link()) {
+            match self.make_dirs(dir).and_then(|()| link()) {
                 Err(error) if is_lost_directory(&error) && self.root.is_dir() => {}
                 other => return other,
             }
         }
         link()
+    }
+
+    /// Makes the directories below the root. That one is there already is never a conflict, even
+    /// when it is gone again a moment later: only the link may say that a name is taken.
+    fn make_dirs(&self, dir: &Path) -> io::Result<()> {
+        if dir == self.root || dir.is_dir() {
+            return Ok(());
+        }
+        self.make_dirs(dir.parent().unwrap_or(&self.root))?;
+        match fs::create_dir(dir) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            other => other,
+        }
     }
 
     /// Makes the entries from the root down to `dir` durable, whoever made them.
