@@ -131,6 +131,16 @@ impl Failure {
         self
     }
 
+    /// Adds a hint to one kind of failure.
+    #[must_use]
+    pub fn hint_on(self, code: &str, hint: impl FnOnce() -> String) -> Self {
+        if self.code == code {
+            self.hint(hint())
+        } else {
+            self
+        }
+    }
+
     /// Names the request, for support.
     #[must_use]
     pub fn request(mut self, id: impl fmt::Display) -> Self {

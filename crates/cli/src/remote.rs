@@ -171,10 +171,23 @@ pub fn refused(problem: &Problem) -> Failure {
             failure = failure.hint(hint);
         }
     }
+    if let Some(noun) = missing_noun(problem) {
+        failure = failure.hint(format!("see what there is: stillpoint {noun} list"));
+    }
     match &problem.request_id {
         Some(id) => failure.request(id),
         None => failure,
     }
+}
+
+/// What there is none of, when it is something that can be listed.
+fn missing_noun(problem: &Problem) -> Option<&str> {
+    const LISTED: [&str; 4] = ["volume", "snapshot", "backup", "operation"];
+    let noun = problem
+        .detail
+        .strip_prefix("There is no such ")?
+        .strip_suffix('.')?;
+    (problem.code == ProblemCode::NotFound && LISTED.contains(&noun)).then_some(noun)
 }
 
 /// A way out as a command to type, or in words; nothing when the problem's text says it already.

@@ -13,7 +13,7 @@ use anstream::eprintln;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use stillpoint_model::id::OperationId;
 use stillpoint_model::{ByteCount, Env as _};
-use stillpoint_wire::operation::{Operation, OperationState, Progress};
+use stillpoint_wire::operation::{Operation, OperationKind, OperationState, Progress};
 
 use crate::failure::{Exit, Failure, Result};
 use crate::record::human_duration;
@@ -98,9 +98,17 @@ fn outcome(operation: Operation) -> Result<Operation> {
 fn subject(operation: &Operation) -> String {
     let kind = stillpoint_model::operation::OperationKind::from(operation.kind).word();
     match &operation.volume_name {
+        Some(volume) if makes_volume_from_another(operation.kind) => {
+            format!("{kind} to {volume}")
+        }
         Some(volume) => format!("{kind} of {volume}"),
         None => kind.to_owned(),
     }
+}
+
+/// Whether the operation's volume is what it makes, not what it is made of.
+const fn makes_volume_from_another(kind: OperationKind) -> bool {
+    matches!(kind, OperationKind::RestoreNew | OperationKind::VolumeClone)
 }
 
 /// Where progress goes: a bar, or lines.
@@ -176,6 +184,8 @@ impl Display {
 }
 
 const SPINNER: &str = "{spinner} {prefix}  {msg}";
+/// A bar that works out rate and time left itself.
+const BYTES_BAR: &str = "{spinner} {prefix}  {bar:24}  {msg}, {binary_bytes_per_sec}, {eta} left";
 const BAR: &str = "{spinner} {prefix}  {bar:24}  {msg}";
 
 /// A bar on stderr, a spinner until there is a total.
@@ -203,7 +213,7 @@ pub fn show_bytes(bar: &ProgressBar, done: ByteCount, total: Option<ByteCount>) 
         return;
     };
     if bar.length() != Some(total.get()) {
-        bar.set_style(style(BAR));
+        bar.set_style(style(BYTES_BAR));
         bar.set_length(total.get());
     }
     bar.set_position(done.get());

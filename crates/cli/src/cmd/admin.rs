@@ -1,6 +1,7 @@
 //! `stillpoint admin`.
 
 use clap::{Args, Subcommand};
+use stillpoint_client::ListQuery;
 
 use crate::failure::Result;
 use crate::output;
@@ -39,23 +40,19 @@ impl Command {
     pub async fn run(self) -> Result<()> {
         let remote = self.remote.connect()?;
         let client = &remote.client;
+        // These lists are short: the API gives each as one page.
+        let whole = ListQuery::default();
         match self.noun {
             Noun::Node(Verb::List) => {
-                let nodes = remote
-                    .all(async |query| client.node_list(&query).await)
-                    .await?;
+                let nodes = remote.check(client.node_list(&whole).await)?.items;
                 output::list(remote.format, &nodes, "No nodes.")
             }
             Noun::Pool(Verb::List) => {
-                let pools = remote
-                    .all(async |query| client.pool_list(&query).await)
-                    .await?;
+                let pools = remote.check(client.pool_list(&whole).await)?.items;
                 output::list(remote.format, &pools, "No pools.")
             }
             Noun::Target(Verb::List) => {
-                let targets = remote
-                    .all(async |query| client.target_list(&query).await)
-                    .await?;
+                let targets = remote.check(client.target_list(&whole).await)?.items;
                 output::list(remote.format, &targets, "No backup targets.")
             }
         }

@@ -9,6 +9,7 @@ use super::change::ChangeArgs;
 use super::item::{self, NewItemArgs};
 use super::snapshot;
 use crate::failure::Result;
+use crate::prompt::quoted;
 use crate::remote::{Remote, RemoteArgs};
 use crate::{output, prompt};
 
@@ -235,5 +236,9 @@ async fn delete(
         .client
         .backup_delete(&id, Some(name), &change.change())
         .await;
-    change.settle_quietly(remote, remote.check(asked)?).await
+    let answer = remote.check(asked).map_err(|failure| {
+        let command = || format!("stillpoint backup unprotect {}", quoted(reference));
+        failure.hint_on("protected", command)
+    })?;
+    change.settle_quietly(remote, answer).await
 }

@@ -8,6 +8,7 @@ use stillpoint_wire::snapshot::{Snapshot, SnapshotCreate};
 use super::change::ChangeArgs;
 use super::item::{self, NewItemArgs};
 use crate::failure::Result;
+use crate::prompt::quoted;
 use crate::remote::{Remote, RemoteArgs};
 use crate::{output, prompt};
 
@@ -194,5 +195,9 @@ async fn delete(
         .client
         .snapshot_delete(&id, Some(name), &change.change())
         .await;
-    change.settle_quietly(remote, remote.check(asked)?).await
+    let answer = remote.check(asked).map_err(|failure| {
+        let command = || format!("stillpoint snapshot unprotect {}", quoted(reference));
+        failure.hint_on("protected", command)
+    })?;
+    change.settle_quietly(remote, answer).await
 }

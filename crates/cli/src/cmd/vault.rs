@@ -107,17 +107,18 @@ impl PlaceArgs {
             return Err(Failure::new(Exit::NotFound, "not_found", text));
         }
         let env: Arc<dyn Env> = Arc::new(SystemEnv::new());
-        let key = RootKey::load(&self.key).map_err(explain)?;
-        let (vaults, unopened) = rescue::open_all(&self.target, &key, &env).map_err(explain)?;
+        let key = RootKey::load(&self.key).map_err(|error| explain(&error))?;
+        let (vaults, unopened) =
+            rescue::open_all(&self.target, &key, &env).map_err(|error| explain(&error))?;
         let mut unopened = unopened.into_iter();
         if vaults.is_empty() {
             return Err(match unopened.next() {
-                Some((_, error)) => explain(error),
+                Some((_, error)) => explain(&error),
                 None => nothing_there(&self.target),
             });
         }
         for (_, error) in unopened {
-            eprintln!("{}", explain(error));
+            eprintln!("{}", explain(&error));
         }
         Ok(vaults)
     }
@@ -129,8 +130,8 @@ fn nothing_there(target: &Path) -> Failure {
         .hint("the embedded server keeps its backup target in DATA/target")
 }
 
-fn explain(error: Error) -> Failure {
-    let (exit, code) = match &error {
+fn explain(error: &Error) -> Failure {
+    let (exit, code) = match error {
         Error::BackupNotFound(_) | Error::VaultNotFound(_) => (Exit::NotFound, "not_found"),
         Error::BackupDeleted(_) => (Exit::NotFound, "backup_deleted"),
         Error::WrongKey { .. } => (Exit::Auth, "wrong_key"),
@@ -139,7 +140,7 @@ fn explain(error: Error) -> Failure {
         Error::Cancelled => return Failure::interrupted(),
         _ => (Exit::Other, "vault"),
     };
-    let failure = Failure::new(exit, code, with_causes(&error));
+    let failure = Failure::new(exit, code, with_causes(error));
     match error {
         Error::WrongKey { .. } => failure.hint("give the key that was kept with --key FILE"),
         Error::BackupNotFound(_) => failure.hint("see what is there: stillpoint vault list"),
@@ -151,8 +152,8 @@ fn explain(error: Error) -> Failure {
 fn list(vaults: &[Vault], format: Format) -> Result<()> {
     let mut backups = Vec::new();
     for vault in vaults {
-        let found = vault.list_backups(None).map_err(explain)?;
-        backups.extend(found.into_iter().map(|info| KeptBackup::new(vault, info)));
+        let found = vault.list_backups(None).map_err(|error| explain(&error))?;
+        backups.extend(found.into_iter().map(|info| KeptBackup::new(vault, &info)));
     }
     backups.sort_by_key(|backup| backup.created);
     output::list(format, &backups, "There are no backups in this target.")
@@ -167,7 +168,7 @@ async fn check(vaults: Vec<Vault>, deep: bool, format: Format) -> Result<()> {
     let mut all = CheckReport::default();
     for vault in vaults {
         let report = long_work::run("check", move |monitor| vault.check(level, monitor)).await?;
-        let report = report.map_err(explain)?;
+        let report = report.map_err(|error| explain(&error))?;
         all.backups += report.backups;
         all.objects += report.objects;
         all.problems.extend(report.problems);
@@ -201,12 +202,12 @@ async fn restore(vaults: Vec<Vault>, backup: BackupId, to: PathBuf) -> Result<()
                 .hint("name a file that does not exist with --to"),
         );
     }
-    let (vault, info) = rescue::find_backup(&vaults, backup).map_err(explain)?;
+    let (vault, info) = rescue::find_backup(&vaults, backup).map_err(|error| explain(&error))?;
     let (vault, path) = (vault.clone(), to.clone());
     let restored = long_work::run("restore", move |monitor| {
         rescue::restore_to_file(&vault, &info, &path, monitor)
     });
-    let report = restored.await?.map_err(explain)?;
+    let report = restored.await?.map_err(|error| explain(&error))?;
     eprintln!(
         "Restored {} ({} of data) and compared it whole.",
         report.provisioned, report.written

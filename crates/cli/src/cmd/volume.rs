@@ -102,7 +102,7 @@ enum Verb {
     },
     /// Say which instance has the volume (administrators)
     Attach {
-        /// The volume, by name or id
+        /// The volume; one of another account by id
         volume: String,
         /// The instance's name
         #[arg(long, value_name = "NAME")]
@@ -113,7 +113,7 @@ enum Verb {
     },
     /// Say that no instance has the volume (administrators)
     Detach {
-        /// The volume, by name or id
+        /// The volume; one of another account by id
         volume: String,
     },
 }
@@ -216,14 +216,7 @@ impl Command {
                 volume,
                 size,
                 change,
-            } => {
-                let request = VolumeResize { size_bytes: size };
-                let asked = remote
-                    .client
-                    .volume_resize(&volume, &request, &change.change())
-                    .await;
-                settle(remote, remote.check(asked)?, &change).await
-            }
+            } => resize(remote, &volume, size, &change).await,
             Verb::Rename { volume, new_name } => rename(remote, &volume, new_name).await,
             Verb::Delete {
                 volume,
@@ -235,16 +228,19 @@ impl Command {
                 instance,
                 state,
             } => {
-                let attachment = Attachment {
-                    instance,
-                    state: state.into(),
-                };
-                let asked = remote.client.volume_attach(&volume, &attachment).await;
-                output::list(remote.format, &[remote.check(asked)?], "")
+                attach(
+                    remote,
+                    &volume,
+                    Attachment {
+                        instance,
+                        state: state.into(),
+                    },
+                )
+                .await
             }
             Verb::Detach { volume } => {
-                let asked = remote.client.volume_detach(&volume).await;
-                output::list(remote.format, &[remote.check(asked)?], "")
+                let detached = remote.client.volume_detach(&volume).await;
+                output::list(remote.format, &[remote.check(detached)?], "")
             }
         }
     }
@@ -330,6 +326,25 @@ async fn upload(
         upload: upload.id,
         format,
     }))
+}
+
+async fn attach(remote: &Remote, volume: &str, attachment: Attachment) -> Result<()> {
+    let attached = remote.client.volume_attach(volume, &attachment).await;
+    output::list(remote.format, &[remote.check(attached)?], "")
+}
+
+async fn resize(
+    remote: &Remote,
+    volume: &str,
+    size_bytes: ByteCount,
+    change: &ChangeArgs,
+) -> Result<()> {
+    let request = VolumeResize { size_bytes };
+    let asked = remote
+        .client
+        .volume_resize(volume, &request, &change.change())
+        .await;
+    settle(remote, remote.check(asked)?, change).await
 }
 
 async fn rename(remote: &Remote, volume: &str, new_name: String) -> Result<()> {

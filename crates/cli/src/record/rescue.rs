@@ -38,7 +38,7 @@ pub struct KeptBackup {
 
 impl KeptBackup {
     /// What a vault says of a backup.
-    pub fn new(vault: &Vault, info: BackupInfo) -> Self {
+    pub fn new(vault: &Vault, info: &BackupInfo) -> Self {
         let note = |key: &str| info.metadata.get(key).cloned();
         Self {
             id: info.backup_id,

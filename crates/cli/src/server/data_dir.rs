@@ -50,11 +50,6 @@ impl DataDir {
         Ok(dir)
     }
 
-    /// The folder itself.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// The store's file.
     pub fn database(&self) -> PathBuf {
         self.path.join("stillpoint.db")
@@ -176,7 +171,7 @@ mod tests {
     fn a_second_server_is_refused() {
         let folder = tempfile::tempdir().expect("a folder");
         let first = DataDir::open(&folder.path().join("data")).expect("the first");
-        let refusal = DataDir::open(first.path())
+        let refusal = DataDir::open(&first.path)
             .err()
             .expect("a refusal")
             .to_string();
@@ -193,7 +188,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let data = DataDir::open(&folder.path().join("data")).expect("a data folder");
         let mode = |path: &Path| fs::metadata(path).expect("metadata").permissions().mode() & 0o777;
-        assert_eq!(mode(data.path()), 0o700);
+        assert_eq!(mode(&data.path), 0o700);
         assert!(write_once(&data.root_key(), b"k").expect("written"));
         assert_eq!(mode(&data.root_key()), 0o600);
     }

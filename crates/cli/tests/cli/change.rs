@@ -7,7 +7,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::run::{command, run_at};
-use crate::sample::{OPERATION_ID, SNAPSHOT_ID, VOLUME_ID, operation, page, snapshot, volume};
+use crate::sample::{
+    OPERATION_ID, SNAPSHOT_ID, VOLUME_ID, operation, page, problem, snapshot, volume,
+};
 use crate::stub::Stub;
 
 fn operation_path() -> String {
@@ -197,4 +199,35 @@ fn an_item_can_be_named_by_its_volume() {
     let ended = run_at(&stub, &["snapshot", "show", "db/first", "-o", "name"]);
     assert_eq!((ended.code, ended.stdout.as_str()), (0, "first\n"));
     assert!(stub.lines()[0].contains("volume=db"));
+}
+
+#[test]
+fn a_protected_item_and_a_missing_volume_say_what_to_type() {
+    let refusal = problem(
+        "protected",
+        409,
+        "This item is protected. Remove the protection first.",
+    );
+    let stub = Stub::start()
+        .on("GET /v1/snapshots/first", 200, &snapshot())
+        .on(
+            &format!("DELETE /v1/snapshots/{SNAPSHOT_ID}"),
+            409,
+            &refusal,
+        )
+        .on(
+            "POST /v1/snapshots",
+            404,
+            &problem("not_found", 404, "There is no such volume."),
+        );
+    let kept = run_at(&stub, &["snapshot", "delete", "first", "--yes", "first"]).stderr;
+    assert!(
+        kept.contains("hint: stillpoint snapshot unprotect first"),
+        "{kept}"
+    );
+    let missing = run_at(&stub, &["snapshot", "create", "nosuch"]).stderr;
+    assert!(
+        missing.contains("hint: see what there is: stillpoint volume list"),
+        "{missing}"
+    );
 }

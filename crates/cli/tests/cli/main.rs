@@ -3,6 +3,12 @@
 //! The server is a stub that answers what a test tells it to, so that each test asks one
 //! question of the CLI alone. The real server is met in `server.rs`.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, and so do its helpers"
+)]
+
 mod auth;
 mod change;
 mod completion;
