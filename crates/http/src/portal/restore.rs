@@ -202,17 +202,23 @@ impl Restore {
         answer: &Answer,
         more: &Markup,
     ) -> Markup {
-        let reason_id = format!("mode-{mode}-reason");
+        let id = format!("choice-{mode}");
+        let reason_id = format!("{id}-reason");
+        let action = paths::item_dialog(self.item.id, "restore");
         html! {
             @match answer {
-                Ok(_) => div.choice {
+                Ok(_) => div #(id) .choice {
                     label {
                         input type="radio" name="mode" value=(mode) checked[chosen];
                         b { (title) } span { (lead) }
                     }
                     div.more { (more) }
                 },
-                Err(refusal) => div.choice.blocked {
+                // Asked again alone when it may have changed: what is typed elsewhere stays.
+                Err(refusal) => div #(id) .choice.blocked data-live hx-get=(action)
+                    hx-select={ "#" (id) } hx-target="this" hx-swap="outerHTML"
+                    hx-disabled-elt="unset" hx-trigger="sse:operation, sse:volume, portal:refresh"
+                {
                     label {
                         input type="radio" name="mode" value=(mode) disabled aria-describedby=(reason_id);
                         b { (title) } span { (lead) }

@@ -169,12 +169,15 @@ pub(super) fn time_inline(at: Timestamp) -> Markup {
     html! { time datetime=(at) title=(at) { (text::utc(at)) } }
 }
 
-/// How much of a cap is used, without words.
+/// How much of a cap is used, without words. Drawn, because browsers draw their own meters too
+/// differently.
 pub(super) fn meter(used: u32, cap: u32, noun: &str) -> Markup {
     let label = format!("{used} of {cap} {noun} used");
-    let high = cap.saturating_sub(1);
+    let percent = u64::from(used.min(cap)) * 100 / u64::from(cap.max(1));
     html! {
-        meter min="0" max=(cap) low=(high) high=(cap) optimum="0" value=(used) aria-label=(label) {}
+        svg.meter.full[used >= cap] viewBox="0 0 100 6" preserveAspectRatio="none" role="meter"
+            aria-valuemin="0" aria-valuemax=(cap) aria-valuenow=(used) aria-label=(label)
+        { rect width=(percent) height="6" {} }
     }
 }
 
