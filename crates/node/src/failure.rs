@@ -11,18 +11,6 @@ use stillpoint_model::refusal::ProblemCode;
 use stillpoint_model::task::{TaskFailure, TaskSpec};
 use stillpoint_vault as vault;
 
-/// An error and everything that caused it, on one line.
-pub fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
-}
-
 /// A failure whose sentence follows from its kind.
 pub fn of_kind(kind: ErrorKind, detail: String) -> TaskFailure {
     let (code, text) = match kind {
@@ -72,7 +60,7 @@ pub fn of_kind(kind: ErrorKind, detail: String) -> TaskFailure {
 
 /// What the control plane hears of a pool's error.
 pub fn of_pool(error: &layers::Error) -> TaskFailure {
-    let detail = chain(error);
+    let detail = with_causes(error);
     let mut failure = of_kind(error.kind(), detail);
     match error {
         layers::Error::ImageRefused(_) | layers::Error::ImageTooLarge { .. } => {
@@ -91,7 +79,7 @@ pub fn of_pool(error: &layers::Error) -> TaskFailure {
 
 /// What the control plane hears of a vault's error.
 pub fn of_vault(error: &vault::Error) -> TaskFailure {
-    let mut failure = of_kind(error.kind(), chain(error));
+    let mut failure = of_kind(error.kind(), with_causes(error));
     match error.kind() {
         ErrorKind::Full => {
             failure.text = "The backup target has no room left. Delete a backup, or ask your \

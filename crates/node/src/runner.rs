@@ -35,6 +35,9 @@ use crate::progress::{Watch, phase_of};
 use crate::storage::Storage;
 use crate::tasks::{Hooks, perform};
 
+#[cfg(test)]
+mod tests;
+
 /// How a node works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {

@@ -233,7 +233,7 @@ fn verify(vault: &Vault, backup: Backup, deep: bool, watch: &Watch) -> TaskResul
         Ok(()) => Ok(TaskOutcome::Done),
         // Something that a backup needs and that is not there is damage.
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            Err(of_kind(ErrorKind::Corrupt, crate::failure::chain(&error)))
+            Err(of_kind(ErrorKind::Corrupt, with_causes(&error)))
         }
         Err(error) => Err(of_vault(&error)),
     }
