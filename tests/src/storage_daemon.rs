@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::process::{Dialogue, bound_command};
-use crate::wait::PATIENCE;
+use crate::wait::{PATIENCE, until};
 
 /// A running storage daemon. Dropping it kills it; [`StorageDaemon::quit`] ends it in order.
 pub struct StorageDaemon {
@@ -13,12 +13,17 @@ pub struct StorageDaemon {
 }
 
 impl StorageDaemon {
-    /// Opens the nodes of `graph`, each one `--blockdev` argument as JSON, children first.
+    /// Opens the nodes of `graph`, each one `--blockdev` argument as JSON, children first. While
+    /// a merge has one of the layers, it tries again.
     ///
     /// # Panics
     /// When a node cannot be opened.
     #[track_caller]
     pub fn start<S: AsRef<str>>(graph: &[S]) -> Self {
+        until(PATIENCE, "the storage daemon", || Self::try_start(graph))
+    }
+
+    fn try_start<S: AsRef<str>>(graph: &[S]) -> Result<Self, String> {
         let mut command = bound_command("qemu-storage-daemon");
         command.args([
             "--chardev",
@@ -31,9 +36,10 @@ impl StorageDaemon {
         }
         let process = Dialogue::start("qemu-storage-daemon", command, b'\n');
         let mut daemon = Self { process };
-        daemon.expect_reply("the greeting", "QMP");
-        daemon.execute("qmp_capabilities", &json!({}));
-        daemon
+        daemon.reply("QMP")?;
+        daemon.process.send(r#"{"execute":"qmp_capabilities"}"#)?;
+        daemon.reply("return")?;
+        Ok(daemon)
     }
 
     /// Shows `node` as the raw file `path`, which must exist.
@@ -58,7 +64,8 @@ impl StorageDaemon {
         self.process
             .send(&request.to_string())
             .unwrap_or_else(|error| panic!("{error}"));
-        self.expect_reply(command, "return")
+        self.reply("return")
+            .unwrap_or_else(|error| panic!("{command}: {error}"))
     }
 
     /// Ends the daemon: exports are taken down, everything is flushed, images are closed.
@@ -76,18 +83,16 @@ impl StorageDaemon {
     }
 
     /// The value under `key` of the next message that is no event.
-    #[track_caller]
-    fn expect_reply(&mut self, to: &str, key: &str) -> Value {
+    fn reply(&mut self, key: &str) -> Result<Value, String> {
         loop {
-            let line = self
-                .process
-                .receive(PATIENCE)
-                .unwrap_or_else(|error| panic!("waiting for the answer to {to}: {error}"));
-            let mut message: Value = serde_json::from_str(&line).expect("the monitor speaks JSON");
+            let line = self.process.receive(PATIENCE)?;
+            let mut message: Value = serde_json::from_str(&line).map_err(|e| e.to_string())?;
             if let Some(value) = message.get_mut(key) {
-                return value.take();
+                return Ok(value.take());
             }
-            assert!(message.get("event").is_some(), "{to}: {line}");
+            if message.get("event").is_none() {
+                return Err(line);
+            }
         }
     }
 }
