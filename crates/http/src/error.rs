@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use stillpoint_model::error::with_causes;
 use stillpoint_model::refusal::{ProblemCode, Refusal, WayOut};
 
 /// A refusal on its way out.
@@ -100,22 +101,10 @@ impl From<Refusal> for ApiError {
 impl From<stillpoint_control::Error> for ApiError {
     fn from(error: stillpoint_control::Error) -> Self {
         if !matches!(error, stillpoint_control::Error::Refused(_)) {
-            tracing::error!(error = chain(&error), "a use case failed");
+            tracing::error!(error = with_causes(&error), "a use case failed");
         }
         error.refusal().into()
     }
-}
-
-/// An error with its sources, which `Display` leaves out.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 impl IntoResponse for ApiError {

@@ -1,4 +1,5 @@
-//! What a caller must do about an error, across every crate's boundary.
+//! Errors across every crate's boundary: what a caller must do about one, and how an operator
+//! reads it.
 
 use std::fmt;
 
@@ -36,6 +37,19 @@ impl ErrorKind {
     pub const fn is_transient(self) -> bool {
         matches!(self, Self::Retry)
     }
+}
+
+/// An error and what caused it, on one line: for logs and operators. `Display` leaves the sources
+/// out, so that each is printed once.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
 }
 
 impl fmt::Display for ErrorKind {

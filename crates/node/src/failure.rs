@@ -7,6 +7,7 @@ use std::error::Error as StdError;
 
 use stillpoint_layers as layers;
 use stillpoint_model::ErrorKind;
+use stillpoint_model::error::with_causes;
 use stillpoint_model::refusal::ProblemCode;
 use stillpoint_model::task::{TaskFailure, TaskSpec};
 use stillpoint_vault as vault;

@@ -12,13 +12,13 @@ use serde_json::{Value, json};
 use stillpoint_layers::Error;
 use stillpoint_layers::qcow2::Inspection;
 use stillpoint_model::ErrorKind;
+use stillpoint_model::error::with_causes;
 use stillpoint_model::id::{LayerId, VolumeId};
 use stillpoint_model::layer_tree::{LayerName, LayerTree};
 
 use super::vault::FormatArgs;
 use crate::failure::{Exit, Failure, Result, print};
 use crate::output::{self, Format};
-use crate::style::with_causes;
 
 /// Look into a pool's folder: no server is asked, nothing is changed
 #[derive(Args, Debug)]

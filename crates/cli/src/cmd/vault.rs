@@ -10,6 +10,7 @@ use anstream::eprintln;
 use clap::{Args, Subcommand};
 use stillpoint_env::SystemEnv;
 use stillpoint_model::Env;
+use stillpoint_model::error::with_causes;
 use stillpoint_model::id::BackupId;
 use stillpoint_vault::{CheckLevel, CheckReport, Error, RootKey, Vault, rescue};
 
@@ -17,7 +18,6 @@ use super::long_work;
 use crate::failure::{Exit, Failure, Result, print};
 use crate::output::{self, Format};
 use crate::record::rescue::{DamagedObject, KeptBackup};
-use crate::style::with_causes;
 
 /// Rescue backups with nothing but the target and the key: no server is asked
 #[derive(Args, Debug)]

@@ -5,11 +5,10 @@
 use std::time::Duration;
 
 use stillpoint_control::board::{Board, Rejection};
+use stillpoint_model::error::with_causes;
 use stillpoint_model::id::{NodeId, TaskId};
 use stillpoint_model::task::{Assignment, Directive, Report, TaskFailure, TaskOutcome};
 use stillpoint_node::{ControlError, ControlPlane};
-
-use crate::style::with_causes;
 
 /// How long one question for work waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(20);

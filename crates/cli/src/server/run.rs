@@ -27,6 +27,7 @@ use stillpoint_http::HttpSettings;
 use stillpoint_layers::qcow2::Qcow2Driver;
 use stillpoint_layers::{LayerPool, Pool};
 use stillpoint_model::account::Actor;
+use stillpoint_model::error::with_causes;
 use stillpoint_model::id::PoolId;
 use stillpoint_model::name::Name;
 use stillpoint_model::volume::VolumeRole;
@@ -46,7 +47,6 @@ use super::first_start::{FirstUser, FirstUsers, first_users, root_key};
 use super::node_link::InProcess;
 use super::settings::Settings;
 use crate::failure::{Exit, Failure, Result, print};
-use crate::style::with_causes;
 
 /// The size of the volume that `--demo` makes.
 const DEMO_SIZE: ByteCount = ByteCount::from_gib(10);

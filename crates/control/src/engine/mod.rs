@@ -25,6 +25,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use stillpoint_model::Timestamp;
+use stillpoint_model::error::with_causes;
 use stillpoint_model::id::OperationId;
 use stillpoint_model::operation::Operation;
 use stillpoint_store::{Tx, operation};
@@ -96,7 +97,7 @@ pub async fn run(cx: Context, shutdown: impl Future<Output = ()> + Send) {
                         .clamp(Duration::from_millis(1), LONGEST_NAP)
                 }),
                 Err(error) => {
-                    tracing::error!(error = %chain(&error), "the engine could not take a step");
+                    tracing::error!(error = %with_causes(&error), "the engine could not take a step");
                     Duration::from_secs(1)
                 }
             };
@@ -110,16 +111,4 @@ pub async fn run(cx: Context, shutdown: impl Future<Output = ()> + Send) {
         () = work => {}
         () = shutdown => {}
     }
-}
-
-/// An error with its causes, for the log.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use stillpoint_model::error::with_causes;
 use stillpoint_model::id::OperationId;
 use stillpoint_model::operation::{OperationKind, OperationState};
 use stillpoint_model::saga::{Run, Task, TaskRole, TaskState};
@@ -12,7 +13,6 @@ use stillpoint_model::{ErrorKind, Timestamp};
 use stillpoint_store::{Tx, operation, task};
 
 use super::advance::advance;
-use super::chain;
 use super::patience::{Limits, backoff, deadline};
 use super::scene::{load_scene, save_move, save_scene};
 use crate::Context;
@@ -87,7 +87,7 @@ impl Engine {
             drop(conn);
             let doubted = run.is_some_and(|run| !self.is_certain(&run, now));
             if let Err(error) = self.move_one(id, now, doubted).await {
-                tracing::error!(operation = %id, error = %chain(&error), "an operation is stuck");
+                tracing::error!(operation = %id, error = %with_causes(&error), "an operation is stuck");
                 let until = self.cx.env().monotonic() + SET_ASIDE;
                 self.memory().set_aside.insert(id, until);
             }
@@ -101,6 +101,8 @@ impl Engine {
         }
         let runs = operation::operation_next_due(&mut conn).await?;
         let tasks = task::task_next_loose_end(&mut conn).await?;
+        // What is set aside is due, but not yet again.
+        let runs = runs.map(|at| at.max(now.saturating_add(Duration::from_millis(100))));
         Ok(Stepped::Idle {
             next: [runs, tasks].into_iter().flatten().min(),
         })
@@ -286,10 +288,15 @@ async fn upkeep_ended(tx: &mut Tx, upkeep: Task, now: Timestamp) -> Result<()> {
         // The next upkeep begins anew: what this one met does not stay with it.
         tracing::warn!(pool = %upkeep.pool_id, detail = failure.detail, "an upkeep failed");
     }
-    if let Some(TaskOutcome::Tidied {
-        unfinished: true, ..
-    }) = upkeep.outcome
-    {
+    let unfinished = matches!(
+        upkeep.outcome,
+        Some(TaskOutcome::Tidied {
+            unfinished: true,
+            ..
+        })
+    );
+    // One that was asked to stop may have looked before there was more to do.
+    if unfinished || upkeep.cancel {
         return hand_out_again(tx, upkeep, now.saturating_add(RESUME_UPKEEP)).await;
     }
     Ok(task::task_delete(tx, upkeep.id).await?)

@@ -13,8 +13,9 @@
 
 use std::time::Duration;
 
+use stillpoint_model::error::with_causes;
+
 use crate::Context;
-use crate::engine::chain;
 use crate::error::Result;
 
 pub mod expiry;
@@ -62,7 +63,7 @@ impl Reconcilers {
             }
             *due = now + every;
             if let Err(error) = run(reconciler, &self.cx).await {
-                tracing::error!(error = %chain(&error), "a reconciler failed and runs again later");
+                tracing::error!(error = %with_causes(&error), "a reconciler failed and runs again later");
             }
         }
     }

@@ -19,6 +19,7 @@ use futures_util::{Stream, StreamExt};
 use stillpoint_control::{Context, upload};
 use stillpoint_model::ByteCount;
 use stillpoint_model::account::Actor;
+use stillpoint_model::error::with_causes;
 use stillpoint_model::refusal::{ProblemCode, Refusal, WayOut};
 use stillpoint_wire::upload::Upload;
 use tokio::fs::{self, File};
@@ -241,10 +242,7 @@ pub async fn sweep(cx: &Context, folder: &Path) -> io::Result<u32> {
                 removed += 1;
             }
             Err(error) => {
-                tracing::warn!(
-                    error = crate::error::chain(&error),
-                    "the sweep of uploads stops"
-                );
+                tracing::warn!(error = with_causes(&error), "the sweep of uploads stops");
                 break;
             }
         }

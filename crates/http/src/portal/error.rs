@@ -4,6 +4,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use maud::{DOCTYPE, Markup, html};
 use stillpoint_control::Error;
+use stillpoint_model::error::with_causes;
 use stillpoint_model::id::RequestId;
 use stillpoint_model::refusal::{ProblemCode, Refusal};
 
@@ -11,7 +12,6 @@ use super::icon::logo;
 use super::layout::{Nav, Page, head, page_head};
 use super::session::Viewer;
 use super::ui;
-use crate::error::chain;
 
 /// An answer that is not the page that was asked for.
 pub(super) struct Failure(Box<Response>);
@@ -66,7 +66,7 @@ impl Failure {
 /// with what caused it.
 pub(super) fn refusal(error: &Error) -> Refusal {
     if !matches!(error, Error::Refused(_)) {
-        tracing::error!(error = chain(error), "a page could not be made");
+        tracing::error!(error = with_causes(error), "a page could not be made");
     }
     error.refusal()
 }

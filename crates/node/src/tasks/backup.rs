@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use stillpoint_layers::{BLOCK_SIZE, LayerReader, Pool, RestoreWriter};
+use stillpoint_model::error::with_causes;
 use stillpoint_model::id::{BackupId, LayerId, VolumeId};
 use stillpoint_model::task::{Directive, TaskFailure, TaskOutcome, TaskSpec};
 use stillpoint_model::{ByteCount, ByteRange, ErrorKind};
