@@ -51,14 +51,18 @@ pub(crate) fn request_id(parts: &Parts, app: &App) -> RequestId {
 
 /// The session's secret, from the cookie.
 pub(crate) fn session_secret(headers: &HeaderMap) -> Option<&str> {
+    cookie(headers, SESSION_COOKIE)
+}
+
+/// The value of a cookie.
+pub(crate) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers
         .get_all(COOKIE)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|cookies| cookies.split(';'))
         .filter_map(|cookie| cookie.trim().split_once('='))
-        .find(|(name, _)| *name == SESSION_COOKIE)
-        .map(|(_, secret)| secret)
+        .find_map(|(key, value)| (key == name).then_some(value))
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {

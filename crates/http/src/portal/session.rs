@@ -5,7 +5,7 @@
 //! that a browser marks as coming from elsewhere is refused before that.
 
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use axum::http::header::{COOKIE, HOST, LOCATION, ORIGIN};
+use axum::http::header::{HOST, LOCATION, ORIGIN};
 use axum::http::request::Parts;
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -20,7 +20,7 @@ use stillpoint_model::refusal::{ProblemCode, Refusal};
 use super::error::Failure;
 use super::paths;
 use super::ui::Fields;
-use crate::credential;
+use crate::credential::{self, cookie};
 use crate::state::App;
 
 /// The cookie that holds the theme; not secret.
@@ -124,17 +124,6 @@ fn redirect(scripted: bool, path: &str) -> Response {
     } else {
         (StatusCode::SEE_OTHER, [(LOCATION, to)]).into_response()
     }
-}
-
-/// The value of a cookie.
-fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers
-        .get_all(COOKIE)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='))
-        .find_map(|(key, value)| (key == name).then_some(value))
 }
 
 impl FromRequestParts<App> for Viewer {
