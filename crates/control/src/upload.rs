@@ -40,12 +40,14 @@ pub async fn begin(cx: &Context, actor: &Actor) -> Result<Upload> {
 
 /// Records that an upload arrived whole.
 pub async fn complete(cx: &Context, actor: &Actor, id: Uuid, size: ByteCount) -> Result<Upload> {
-    let actor = actor.clone();
+    let (actor, now) = (actor.clone(), cx.now());
     cx.db()
         .write(move |tx| {
             Box::pin(async move {
                 let upload = arriving(tx, &actor, id).await?;
                 upload_update_size(tx, id, size).await?;
+                let entry = Entry::new(&actor, "upload_complete", id);
+                audit::record(tx, entry.detail(size.to_string()), now).await?;
                 Ok::<_, Error>(Upload {
                     size: Some(size),
                     ..upload
@@ -57,12 +59,13 @@ pub async fn complete(cx: &Context, actor: &Actor, id: Uuid, size: ByteCount) ->
 
 /// Forgets an upload that did not arrive.
 pub async fn abandon(cx: &Context, actor: &Actor, id: Uuid) -> Result<()> {
-    let actor = actor.clone();
+    let (actor, now) = (actor.clone(), cx.now());
     cx.db()
         .write(move |tx| {
             Box::pin(async move {
                 arriving(tx, &actor, id).await?;
-                Ok::<_, Error>(upload_delete(tx, id).await?)
+                upload_delete(tx, id).await?;
+                audit::record(tx, Entry::new(&actor, "upload_abandon", id), now).await
             })
         })
         .await
