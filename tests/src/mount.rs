@@ -11,8 +11,10 @@ use std::path::{Path, PathBuf};
 use std::process::{self, Command, Stdio};
 use std::sync::Once;
 
+use stillpoint_model::id::VolumeId;
 use tempfile::TempDir;
 
+use crate::pool::PoolFolder;
 use crate::process::run;
 use crate::storage_daemon::StorageDaemon;
 use crate::wait::{PATIENCE, until};
@@ -34,6 +36,26 @@ impl ExportedVolume {
     /// When the graph cannot be opened.
     #[track_caller]
     pub fn open<S: AsRef<str>>(graph: &[S], writable: bool) -> Self {
+        Self::export(StorageDaemon::start(graph), &tip_of(graph), writable)
+    }
+
+    /// Shows a volume of a pool as a raw file. A merge may have its layers open or change what
+    /// stands on what: then it looks and tries again.
+    ///
+    /// # Panics
+    /// When it cannot be opened.
+    #[track_caller]
+    pub fn open_volume(pool: &PoolFolder, volume: VolumeId, writable: bool) -> Self {
+        let (daemon, tip) = until(PATIENCE, format_args!("volume {volume}"), || {
+            let graph = [pool.volume_graph(volume)?];
+            let daemon = StorageDaemon::try_start(&graph, Stdio::null())?;
+            Ok::<_, String>((daemon, tip_of(&graph)))
+        });
+        Self::export(daemon, &tip, writable)
+    }
+
+    #[track_caller]
+    fn export(mut daemon: StorageDaemon, tip: &str, writable: bool) -> Self {
         reap_leftovers();
         let folder = tempfile::Builder::new()
             .prefix(&format!("{FOLDER_PREFIX}{}.", process::id()))
@@ -41,8 +63,7 @@ impl ExportedVolume {
             .expect("a folder for the export");
         let file = folder.path().join("volume");
         File::create(&file).expect("a mount point for the export");
-        let mut daemon = StorageDaemon::start(graph);
-        daemon.export_file(&tip_of(graph), &file, writable);
+        daemon.export_file(tip, &file, writable);
         Self {
             daemon: Some(daemon),
             folder,
@@ -88,7 +109,20 @@ impl MountedVolume {
     /// When it cannot be opened or mounted.
     #[track_caller]
     pub fn open<S: AsRef<str>>(graph: &[S]) -> Self {
-        let volume = ExportedVolume::open(graph, true);
+        Self::mount(ExportedVolume::open(graph, true))
+    }
+
+    /// Mounts the file system of a volume (see [`ExportedVolume::open_volume`]).
+    ///
+    /// # Panics
+    /// When it cannot be opened or mounted.
+    #[track_caller]
+    pub fn open_volume(pool: &PoolFolder, volume: VolumeId) -> Self {
+        Self::mount(ExportedVolume::open_volume(pool, volume, true))
+    }
+
+    #[track_caller]
+    fn mount(volume: ExportedVolume) -> Self {
         let mount_point = volume.folder.path().join("root");
         fs::create_dir(&mount_point).expect("a mount point");
         run(Command::new("mount")

@@ -38,13 +38,10 @@ impl PoolFolder {
     /// The block graph of a volume for `qemu-storage-daemon`, its tip writable: one node with
     /// everything below it.
     ///
-    /// # Panics
-    /// When the pool does not know the volume.
-    #[track_caller]
-    pub fn volume_graph(&self, volume: VolumeId) -> String {
-        let tip = self.tip(volume).unwrap_or_else(|error| panic!("{error}"));
-        let graph = self.graph(&tip, Access::Write);
-        graph.unwrap_or_else(|error| panic!("{error}")).to_string()
+    /// # Errors
+    /// The pool does not know the volume, or a layer cannot be read.
+    pub fn volume_graph(&self, volume: VolumeId) -> Result<String, String> {
+        Ok(self.graph(&self.tip(volume)?, Access::Write)?.to_string())
     }
 
     /// Copies what a volume holds now to a sparse raw file.

@@ -1,11 +1,12 @@
 //! `qemu-storage-daemon` with an explicit block graph, spoken with over its monitor.
 
 use std::path::Path;
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 
 use crate::process::{Dialogue, bound_command};
-use crate::wait::{PATIENCE, until};
+use crate::wait::PATIENCE;
 
 /// A running storage daemon. Dropping it kills it; [`StorageDaemon::quit`] ends it in order.
 pub struct StorageDaemon {
@@ -13,19 +14,22 @@ pub struct StorageDaemon {
 }
 
 impl StorageDaemon {
-    /// Opens the nodes of `graph`, each one `--blockdev` argument as JSON, children first. While
-    /// a merge has one of the layers, it tries again.
+    /// Opens the nodes of `graph`, each one `--blockdev` argument as JSON, children first.
     ///
     /// # Panics
     /// When a node cannot be opened.
     #[track_caller]
     pub fn start<S: AsRef<str>>(graph: &[S]) -> Self {
-        until(PATIENCE, "the storage daemon", || Self::try_start(graph))
+        Self::try_start(graph, Stdio::inherit()).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    fn try_start<S: AsRef<str>>(graph: &[S]) -> Result<Self, String> {
+    /// [`StorageDaemon::start`], saying why not on `complaints`.
+    ///
+    /// # Errors
+    /// A node cannot be opened.
+    pub fn try_start<S: AsRef<str>>(graph: &[S], complaints: Stdio) -> Result<Self, String> {
         let mut command = bound_command("qemu-storage-daemon");
-        command.args([
+        command.stderr(complaints).args([
             "--chardev",
             "stdio,id=monitor",
             "--monitor",

@@ -240,8 +240,7 @@ impl Trial {
 
     /// Writes to the volume as a machine would that has it.
     fn change_volume(&mut self) {
-        let graph = self.server.pool().volume_graph(self.volume);
-        let exported = ExportedVolume::open(&[graph], true);
+        let exported = ExportedVolume::open_volume(&self.server.pool(), self.volume, true);
         guest::scatter(&exported.path(), CHANGE, &self.random);
         exported.close();
         self.ledger.enter_volume(self.volume, false);

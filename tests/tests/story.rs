@@ -166,7 +166,7 @@ impl Story {
     /// Works in a volume's file system while an instance has it, as its ledger entry will say.
     fn inside(&mut self, volume: VolumeId, work: impl FnOnce(&Path, &SimEnv)) {
         self.attach(volume);
-        let mounted = MountedVolume::open(&[self.server.pool().volume_graph(volume)]);
+        let mounted = MountedVolume::open_volume(&self.server.pool(), volume);
         work(mounted.root(), &self.random);
         mounted.close();
         self.detach(volume);
@@ -238,7 +238,7 @@ impl Story {
     /// wreck.
     fn wreck_and_roll_back(&mut self, to: &Snapshot) -> Snapshot {
         self.attach(self.volume);
-        let exported = ExportedVolume::open(&[self.server.pool().volume_graph(self.volume)], true);
+        let exported = ExportedVolume::open_volume(&self.server.pool(), self.volume, true);
         guest::wreck(&exported.path(), &self.random);
         assert!(!is_sound_ext4(&exported.path()), "it is ruined indeed");
         exported.close();
