@@ -1,4 +1,4 @@
-//! Backups.
+//! Backups. What snapshots are asked alike is in `item`.
 
 use sqlx::any::AnyRow;
 use stillpoint_model::backup::Backup;
@@ -7,20 +7,23 @@ use stillpoint_model::item::Consistency;
 use stillpoint_model::name::Name;
 
 use crate::error::Result;
+use crate::item::item_queries;
 use crate::page::PageKey;
 use crate::row::{Columns, json, sizes, sql};
 use crate::{Conn, Tx};
 
+macro_rules! columns {
+    () => {
+        "id, account_id, project_id, target_id, volume_id, volume_name, name, description, \
+         labels, state, consistency, trigger_word, provisioned_bytes, used_bytes, \
+         changed_bytes, stored_bytes, freed_bytes, bytes_read, content_hash, verified_at, \
+         duration_ms, protected, failure, operation_id, created_at, version"
+    };
+}
+
 macro_rules! select {
     ($rest:literal) => {
-        concat!(
-            "SELECT id, account_id, project_id, target_id, volume_id, volume_name, name, \
-             description, labels, state, consistency, trigger_word, provisioned_bytes, \
-             used_bytes, changed_bytes, stored_bytes, freed_bytes, bytes_read, content_hash, \
-             verified_at, duration_ms, protected, failure, operation_id, created_at, version \
-             FROM backups ",
-            $rest
-        )
+        concat!("SELECT ", columns!(), " FROM backups ", $rest)
     };
 }
 
@@ -55,12 +58,12 @@ fn backup(row: &AnyRow) -> Result<Backup> {
 /// Inserts a backup.
 pub async fn backup_insert(tx: &mut Tx, backup: &Backup) -> Result<()> {
     sql!(
-        "INSERT INTO backups (id, account_id, project_id, target_id, volume_id, volume_name, name, description, \
-         labels, state, consistency, trigger_word, provisioned_bytes, used_bytes, \
-         changed_bytes, stored_bytes, freed_bytes, bytes_read, content_hash, verified_at, \
-         duration_ms, protected, failure, operation_id, created_at, version) VALUES ($1, $2, \
-         $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, \
-         $21, $22, $23, $24, $25, $26)",
+        concat!(
+            "INSERT INTO backups (",
+            columns!(),
+            ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, \
+             $19, $20, $21, $22, $23, $24, $25, $26)"
+        ),
         backup.id,
         backup.account_id,
         backup.project_id,
@@ -126,112 +129,9 @@ pub async fn backup_update(tx: &mut Tx, backup: &Backup) -> Result<()> {
     Ok(())
 }
 
-/// Removes a backup's row.
-pub async fn backup_delete(tx: &mut Tx, id: BackupId) -> Result<()> {
-    sql!("DELETE FROM backups WHERE id = $1", id)
-        .execute(&mut **tx)
-        .await?;
-    Ok(())
-}
-
-/// The backup of this id, whoever's it is.
-pub async fn backup_by_id(conn: &mut Conn, id: BackupId) -> Result<Option<Backup>> {
-    sql!(select!("WHERE id = $1"), id)
-        .fetch_optional(conn)
-        .await?
-        .as_ref()
-        .map(backup)
-        .transpose()
-}
-
-/// The project's backups of this name, two at most: enough to know whether there is one, none or
-/// more.
-pub async fn backup_by_name(
-    conn: &mut Conn,
-    account_id: AccountId,
-    project_id: ProjectId,
-    name: &Name,
-) -> Result<Vec<Backup>> {
-    sql!(
-        select!("WHERE account_id = $1 AND name = $2 AND project_id = $3 LIMIT 2"),
-        account_id,
-        name,
-        project_id,
-    )
-    .fetch_all(conn)
-    .await?
-    .iter()
-    .map(backup)
-    .collect()
-}
-
-/// Whether the account has a backup of this name; of one volume, when one is given.
-pub async fn backup_name_exists(
-    conn: &mut Conn,
-    account_id: AccountId,
-    volume_id: Option<VolumeId>,
-    name: &Name,
-) -> Result<bool> {
-    let found = sql!(
-        "SELECT 1 FROM backups WHERE account_id = $1 AND name = $2 \
-         AND volume_id = COALESCE($3, volume_id) LIMIT 1",
-        account_id,
-        name,
-        volume_id,
-    )
-    .fetch_optional(conn)
-    .await?;
-    Ok(found.is_some())
-}
-
-/// A page of a project's backups.
-pub async fn backup_list(
-    conn: &mut Conn,
-    account_id: AccountId,
-    project_id: ProjectId,
-    page: &PageKey,
-) -> Result<Vec<Backup>> {
-    sql!(
-        select!(
-            "WHERE project_id = $1 AND (created_at, id) < ($2, $3) AND account_id = $4 \
-             ORDER BY created_at DESC, id DESC LIMIT $5"
-        ),
-        project_id,
-        page.created_at(),
-        page.id(),
-        account_id,
-        page.limit,
-    )
-    .fetch_all(conn)
-    .await?
-    .iter()
-    .map(backup)
-    .collect()
-}
-
-/// A page of a volume's backups.
-pub async fn backup_list_of_volume(
-    conn: &mut Conn,
-    account_id: AccountId,
-    volume_id: VolumeId,
-    page: &PageKey,
-) -> Result<Vec<Backup>> {
-    sql!(
-        select!(
-            "WHERE volume_id = $1 AND (created_at, id) < ($2, $3) AND account_id = $4 \
-             ORDER BY created_at DESC, id DESC LIMIT $5"
-        ),
-        volume_id,
-        page.created_at(),
-        page.id(),
-        account_id,
-        page.limit,
-    )
-    .fetch_all(conn)
-    .await?
-    .iter()
-    .map(backup)
-    .collect()
+item_queries! {
+    "backups": Backup, BackupId, backup;
+    backup_delete, backup_by_id, backup_by_name, backup_name_exists, backup_list, backup_list_of_volume
 }
 
 /// The volume's latest available backup in a target: what the next one is an increment to.

@@ -18,6 +18,7 @@ mod db;
 mod error;
 pub mod event;
 pub mod idempotency;
+mod item;
 mod migrate;
 pub mod operation;
 pub mod page;

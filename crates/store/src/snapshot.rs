@@ -1,4 +1,4 @@
-//! Snapshots.
+//! Snapshots. What backups are asked alike is in `item`.
 
 use sqlx::any::AnyRow;
 use stillpoint_model::Timestamp;
@@ -8,19 +8,23 @@ use stillpoint_model::name::Name;
 use stillpoint_model::snapshot::Snapshot;
 
 use crate::error::Result;
+use crate::item::item_queries;
 use crate::page::PageKey;
 use crate::row::{Columns, json, sizes, sql};
 use crate::{Conn, Tx};
 
+macro_rules! columns {
+    () => {
+        "id, account_id, project_id, pool_id, volume_id, volume_name, name, description, \
+         labels, state, consistency, trigger_word, provisioned_bytes, used_bytes, \
+         changed_bytes, stored_bytes, freed_bytes, layer_id, duration_ms, protected, failure, \
+         operation_id, created_at, expires_at, version"
+    };
+}
+
 macro_rules! select {
     ($rest:literal) => {
-        concat!(
-            "SELECT id, account_id, project_id, pool_id, volume_id, volume_name, name, description, \
-             labels, state, consistency, trigger_word, provisioned_bytes, used_bytes, \
-             changed_bytes, stored_bytes, freed_bytes, layer_id, duration_ms, protected, \
-             failure, operation_id, created_at, expires_at, version FROM snapshots ",
-            $rest
-        )
+        concat!("SELECT ", columns!(), " FROM snapshots ", $rest)
     };
 }
 
@@ -54,12 +58,12 @@ fn snapshot(row: &AnyRow) -> Result<Snapshot> {
 /// Inserts a snapshot.
 pub async fn snapshot_insert(tx: &mut Tx, snapshot: &Snapshot) -> Result<()> {
     sql!(
-        "INSERT INTO snapshots (id, account_id, project_id, pool_id, volume_id, volume_name, name, description, \
-         labels, state, consistency, trigger_word, provisioned_bytes, used_bytes, \
-         changed_bytes, stored_bytes, freed_bytes, layer_id, duration_ms, protected, \
-         failure, operation_id, created_at, expires_at, version) VALUES ($1, $2, $3, $4, $5, \
-         $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, \
-         $23, $24, $25)",
+        concat!(
+            "INSERT INTO snapshots (",
+            columns!(),
+            ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, \
+             $19, $20, $21, $22, $23, $24, $25)"
+        ),
         snapshot.id,
         snapshot.account_id,
         snapshot.project_id,
@@ -122,112 +126,9 @@ pub async fn snapshot_update(tx: &mut Tx, snapshot: &Snapshot) -> Result<()> {
     Ok(())
 }
 
-/// Removes a snapshot's row.
-pub async fn snapshot_delete(tx: &mut Tx, id: SnapshotId) -> Result<()> {
-    sql!("DELETE FROM snapshots WHERE id = $1", id)
-        .execute(&mut **tx)
-        .await?;
-    Ok(())
-}
-
-/// The snapshot of this id, whoever's it is.
-pub async fn snapshot_by_id(conn: &mut Conn, id: SnapshotId) -> Result<Option<Snapshot>> {
-    sql!(select!("WHERE id = $1"), id)
-        .fetch_optional(conn)
-        .await?
-        .as_ref()
-        .map(snapshot)
-        .transpose()
-}
-
-/// The project's snapshots of this name, two at most: enough to know whether there is one, none or
-/// more.
-pub async fn snapshot_by_name(
-    conn: &mut Conn,
-    account_id: AccountId,
-    project_id: ProjectId,
-    name: &Name,
-) -> Result<Vec<Snapshot>> {
-    sql!(
-        select!("WHERE account_id = $1 AND name = $2 AND project_id = $3 LIMIT 2"),
-        account_id,
-        name,
-        project_id,
-    )
-    .fetch_all(conn)
-    .await?
-    .iter()
-    .map(snapshot)
-    .collect()
-}
-
-/// Whether the account has a snapshot of this name; of one volume, when one is given.
-pub async fn snapshot_name_exists(
-    conn: &mut Conn,
-    account_id: AccountId,
-    volume_id: Option<VolumeId>,
-    name: &Name,
-) -> Result<bool> {
-    let found = sql!(
-        "SELECT 1 FROM snapshots WHERE account_id = $1 AND name = $2 \
-         AND volume_id = COALESCE($3, volume_id) LIMIT 1",
-        account_id,
-        name,
-        volume_id,
-    )
-    .fetch_optional(conn)
-    .await?;
-    Ok(found.is_some())
-}
-
-/// A page of a project's snapshots.
-pub async fn snapshot_list(
-    conn: &mut Conn,
-    account_id: AccountId,
-    project_id: ProjectId,
-    page: &PageKey,
-) -> Result<Vec<Snapshot>> {
-    sql!(
-        select!(
-            "WHERE project_id = $1 AND (created_at, id) < ($2, $3) AND account_id = $4 \
-             ORDER BY created_at DESC, id DESC LIMIT $5"
-        ),
-        project_id,
-        page.created_at(),
-        page.id(),
-        account_id,
-        page.limit,
-    )
-    .fetch_all(conn)
-    .await?
-    .iter()
-    .map(snapshot)
-    .collect()
-}
-
-/// A page of a volume's snapshots.
-pub async fn snapshot_list_of_volume(
-    conn: &mut Conn,
-    account_id: AccountId,
-    volume_id: VolumeId,
-    page: &PageKey,
-) -> Result<Vec<Snapshot>> {
-    sql!(
-        select!(
-            "WHERE volume_id = $1 AND (created_at, id) < ($2, $3) AND account_id = $4 \
-             ORDER BY created_at DESC, id DESC LIMIT $5"
-        ),
-        volume_id,
-        page.created_at(),
-        page.id(),
-        account_id,
-        page.limit,
-    )
-    .fetch_all(conn)
-    .await?
-    .iter()
-    .map(snapshot)
-    .collect()
+item_queries! {
+    "snapshots": Snapshot, SnapshotId, snapshot;
+    snapshot_delete, snapshot_by_id, snapshot_by_name, snapshot_name_exists, snapshot_list, snapshot_list_of_volume
 }
 
 /// Snapshots that were to go by themselves before `now`, the earliest first.

@@ -1,8 +1,7 @@
 //! Volumes.
 
 use sqlx::any::AnyRow;
-use stillpoint_model::id::{AccountId, PlanId, ProjectId, VolumeId};
-use stillpoint_model::id::{BackupId, SnapshotId};
+use stillpoint_model::id::{AccountId, BackupId, PlanId, ProjectId, SnapshotId, VolumeId};
 use stillpoint_model::item::RestorePointId;
 use stillpoint_model::name::Name;
 use stillpoint_model::volume::{Attachment, Volume, VolumeOrigin};
@@ -13,14 +12,17 @@ use crate::page::PageKey;
 use crate::row::{Columns, sql};
 use crate::{Conn, Tx};
 
+macro_rules! columns {
+    () => {
+        "id, account_id, project_id, pool_id, plan_id, name, role, size_bytes, state, \
+         attached_instance, attached_state, origin_kind, origin_id, active_operation_id, \
+         cooldown_until, tip_layer_id, used_bytes, failure, created_at, version"
+    };
+}
+
 macro_rules! select {
     ($rest:literal) => {
-        concat!(
-            "SELECT id, account_id, project_id, pool_id, plan_id, name, role, size_bytes, state, \
-             attached_instance, attached_state, origin_kind, origin_id, active_operation_id, \
-             cooldown_until, tip_layer_id, used_bytes, failure, created_at, version FROM volumes ",
-            $rest
-        )
+        concat!("SELECT ", columns!(), " FROM volumes ", $rest)
     };
 }
 
@@ -92,11 +94,12 @@ pub async fn volume_insert(tx: &mut Tx, volume: &Volume) -> Result<()> {
     let (origin_kind, origin_id) = origin_columns(volume.origin);
     let attachment = volume.attachment.as_ref();
     sql!(
-        "INSERT INTO volumes (id, account_id, project_id, pool_id, plan_id, name, role, \
-         size_bytes, state, attached_instance, attached_state, origin_kind, origin_id, \
-         active_operation_id, cooldown_until, tip_layer_id, used_bytes, failure, created_at, \
-         version) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, \
-         $17, $18, $19, $20)",
+        concat!(
+            "INSERT INTO volumes (",
+            columns!(),
+            ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, \
+             $18, $19, $20)"
+        ),
         volume.id,
         volume.account_id,
         volume.project_id,
@@ -188,17 +191,28 @@ pub async fn volume_by_name(
 pub type CountedVolume = (Volume, (u32, u32));
 
 macro_rules! select_counted {
-    ($rest:literal) => {
+    ($rest:expr) => {
         concat!(
-            "SELECT id, account_id, project_id, pool_id, plan_id, name, role, size_bytes, state, \
-             attached_instance, attached_state, origin_kind, origin_id, active_operation_id, \
-             cooldown_until, tip_layer_id, used_bytes, failure, created_at, version, \
-             (SELECT COUNT(*) FROM snapshots s WHERE s.volume_id = volumes.id \
+            "SELECT ",
+            columns!(),
+            ", (SELECT COUNT(*) FROM snapshots s WHERE s.volume_id = volumes.id \
              AND s.trigger_word = 'manual' AND s.state NOT IN ('failed', 'lost')), \
              (SELECT COUNT(*) FROM backups b WHERE b.volume_id = volumes.id \
              AND b.trigger_word = 'manual' AND b.state NOT IN ('failed', 'lost')) FROM volumes ",
             $rest
         )
+    };
+}
+
+/// The volumes that the items of a page of this table were made of.
+macro_rules! select_of_items {
+    ($table:literal) => {
+        select_counted!(concat!(
+            "WHERE id IN (SELECT volume_id FROM (SELECT volume_id FROM ",
+            $table,
+            " WHERE project_id = $1 AND (created_at, id) < ($2, $3) AND account_id = $4 \
+             ORDER BY created_at DESC, id DESC LIMIT $5) AS page)"
+        ))
     };
 }
 
@@ -208,18 +222,16 @@ fn counted(row: &AnyRow) -> Result<CountedVolume> {
     Ok((volume, (columns.count()?, columns.count()?)))
 }
 
-/// A page of a project's volumes.
-pub async fn volume_list(
+/// What a statement finds that takes a project, the three parts of a page, and an account.
+async fn counted_of_page(
     conn: &mut Conn,
+    statement: &'static str,
     account_id: AccountId,
     project_id: ProjectId,
     page: &PageKey,
 ) -> Result<Vec<CountedVolume>> {
     sql!(
-        select_counted!(
-            "WHERE project_id = $1 AND (created_at, id) < ($2, $3) AND account_id = $4 \
-             ORDER BY created_at DESC, id DESC LIMIT $5"
-        ),
+        statement,
         project_id,
         page.created_at(),
         page.id(),
@@ -231,6 +243,20 @@ pub async fn volume_list(
     .iter()
     .map(counted)
     .collect()
+}
+
+/// A page of a project's volumes.
+pub async fn volume_list(
+    conn: &mut Conn,
+    account_id: AccountId,
+    project_id: ProjectId,
+    page: &PageKey,
+) -> Result<Vec<CountedVolume>> {
+    let statement = select_counted!(
+        "WHERE project_id = $1 AND (created_at, id) < ($2, $3) AND account_id = $4 \
+         ORDER BY created_at DESC, id DESC LIMIT $5"
+    );
+    counted_of_page(conn, statement, account_id, project_id, page).await
 }
 
 /// The volumes that the snapshots of a page were made of, as far as they still exist.
@@ -240,23 +266,8 @@ pub async fn volume_list_of_snapshots(
     project_id: ProjectId,
     page: &PageKey,
 ) -> Result<Vec<CountedVolume>> {
-    sql!(
-        select_counted!(
-            "WHERE id IN (SELECT volume_id FROM (SELECT volume_id FROM snapshots \
-             WHERE project_id = $1 AND (created_at, id) < ($2, $3) AND account_id = $4 \
-             ORDER BY created_at DESC, id DESC LIMIT $5) AS page)"
-        ),
-        project_id,
-        page.created_at(),
-        page.id(),
-        account_id,
-        page.limit,
-    )
-    .fetch_all(conn)
-    .await?
-    .iter()
-    .map(counted)
-    .collect()
+    let statement = select_of_items!("snapshots");
+    counted_of_page(conn, statement, account_id, project_id, page).await
 }
 
 /// The volumes that the backups of a page were made of, as far as they still exist.
@@ -266,23 +277,8 @@ pub async fn volume_list_of_backups(
     project_id: ProjectId,
     page: &PageKey,
 ) -> Result<Vec<CountedVolume>> {
-    sql!(
-        select_counted!(
-            "WHERE id IN (SELECT volume_id FROM (SELECT volume_id FROM backups \
-             WHERE project_id = $1 AND (created_at, id) < ($2, $3) AND account_id = $4 \
-             ORDER BY created_at DESC, id DESC LIMIT $5) AS page)"
-        ),
-        project_id,
-        page.created_at(),
-        page.id(),
-        account_id,
-        page.limit,
-    )
-    .fetch_all(conn)
-    .await?
-    .iter()
-    .map(counted)
-    .collect()
+    let statement = select_of_items!("backups");
+    counted_of_page(conn, statement, account_id, project_id, page).await
 }
 
 /// How many items of a volume count toward its caps: manual ones that are neither failed nor
