@@ -41,6 +41,8 @@ pub struct Ground {
     pub cx: Context,
     pub ids: Ids,
     pub nodes: Vec<(NodeId, PoolId)>,
+    /// What the plan allows from now on.
+    pub no_progress_s: u32,
     _dir: tempfile::TempDir,
 }
 
@@ -125,6 +127,7 @@ impl Ground {
             cx,
             ids,
             nodes: places,
+            no_progress_s: 7200,
             _dir: dir,
         }
     }
@@ -135,7 +138,7 @@ impl Ground {
         let id = OperationId::generate(&*self.env);
         let terms = Terms {
             cooldown_s: 300,
-            no_progress_s: 7200,
+            no_progress_s: self.no_progress_s,
             max_runtime_s: None,
             safety_snapshot_s: 86_400,
         };

@@ -14,10 +14,10 @@ use stillpoint_layers::fault::Fault;
 use stillpoint_model::id::{BackupId, OperationId, SnapshotId, VolumeId};
 use stillpoint_model::item::ItemState;
 use stillpoint_model::layer_tree::LayerName;
-use stillpoint_model::operation::{OperationKind, OperationState};
+use stillpoint_model::operation::{OperationKind, OperationState, Phase, Progress};
 use stillpoint_model::refusal::ProblemCode;
 use stillpoint_model::saga::{Request, RestoreSource};
-use stillpoint_model::task::{Assignment, ImageFormat, TaskFailure, TaskOutcome};
+use stillpoint_model::task::{Assignment, ImageFormat, Report, TaskFailure, TaskOutcome};
 use stillpoint_model::volume::VolumeState;
 use stillpoint_model::{ByteCount, Env, ErrorKind};
 
@@ -57,7 +57,7 @@ enum Trouble {
     CancelWhile,
     /// The owner cancels while a node has it, which is done already.
     CancelAfterDoing,
-    /// Nothing moves for hours, though the lease is renewed.
+    /// Nothing moves for too long, though the lease is renewed.
     NoProgress,
     /// The same, when all was done but not said.
     NoProgressAfterDoing,
@@ -420,6 +420,8 @@ impl Cell<'_> {
 
     /// A worker that was given up says that it is done: nobody may believe it.
     async fn too_late(&self, task: &Assignment, result: Result<TaskOutcome, TaskFailure>) {
+        let fence = self.lab.ground.operation(self.op).await.fence;
+        assert!(fence > task.fence, "{fence}: the fence was not raised");
         let heard = self.lab.finish(task, result).await;
         assert!(matches!(heard, Err(Rejection::Fenced)), "{heard:?}");
         let confirmed = self.lab.board.confirm(task.task_id, task.fence).await;
@@ -430,22 +432,23 @@ impl Cell<'_> {
         self.lab.ground.env.advance(Duration::from_secs(seconds));
     }
 
-    /// Hours pass. The engine looks often, as it does, and the lease is renewed.
-    async fn hours_pass(&self, task: &Assignment) {
-        for _ in 0..13 {
-            self.wait(600);
-            let report = stillpoint_model::task::Report {
+    /// The plan's time without progress passes. The lease is renewed all the while, and the
+    /// engine looks often, as it does.
+    async fn nothing_moves(&self, task: &Assignment) {
+        for _ in 0..36 {
+            self.wait(20);
+            let report = Report {
                 task_id: task.task_id,
                 fence: task.fence,
-                progress: stillpoint_model::operation::Progress::start(
-                    stillpoint_model::operation::Phase::DataCapture,
-                ),
+                progress: Progress::start(Phase::DataCapture),
             };
-            drop(self.lab.board.report(report).await);
+            let fenced = self.lab.board.report(report).await.is_err();
             self.lab.settle().await;
-            self.wait(40);
-            self.lab.settle().await;
+            if fenced {
+                return;
+            }
         }
+        panic!("it was never ended");
     }
 
     async fn strike(&mut self, task: &Assignment) {
@@ -504,7 +507,7 @@ impl Cell<'_> {
                 } else {
                     Ok(TaskOutcome::Done)
                 };
-                self.hours_pass(task).await;
+                self.nothing_moves(task).await;
                 self.too_late(task, result).await;
             }
             Trouble::Released | Trouble::ReleasedAfterDoing => {
