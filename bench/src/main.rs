@@ -14,8 +14,11 @@
     reason = "a benchmark prints figures and ends when one cannot be had"
 )]
 
+mod goals;
+mod increments;
 mod machine;
 mod samples;
+mod service;
 mod snapshots;
 mod table;
 mod volumes;
@@ -24,7 +27,11 @@ mod xfs;
 /// A benchmark: its name on the command line and what runs it.
 type Benchmark = (&'static str, fn());
 
-const BENCHMARKS: [Benchmark; 1] = [("snapshots", snapshots::run)];
+const BENCHMARKS: [Benchmark; 3] = [
+    ("snapshots", snapshots::run),
+    ("increments", increments::run),
+    ("service", service::run),
+];
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
