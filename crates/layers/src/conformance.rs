@@ -12,6 +12,7 @@
 
 mod crash;
 mod data;
+mod lost;
 mod tree;
 mod walk;
 mod world;
@@ -59,6 +60,9 @@ fn checks<S: Storage>() -> Vec<Check<S>> {
             tree::snapshots_outlive_their_volume,
         ),
         ("opening again", tree::opening_again_finds_the_same_tree),
+        ("a lost record", lost::lost_record_of_a_volume),
+        ("a lost record, merged", lost::lost_record_after_merges),
+        ("a lost record, switched", lost::lost_record_after_a_switch),
         ("restoring", data::restoring_in_any_order),
         ("a dropped restore", data::dropped_restore_leaves_nothing),
         ("restoring wrongly", data::wrong_restores_are_refused),

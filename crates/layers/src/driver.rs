@@ -86,6 +86,8 @@ pub struct Join {
     pub parent: LayerId,
     /// The layer that stays.
     pub child: LayerId,
+    /// Whose the child is.
+    pub owner: VolumeId,
     /// What the child stands on afterwards.
     pub grandparent: Option<LayerId>,
     /// The child's size.
@@ -107,13 +109,17 @@ pub trait Driver: Send + Sync + 'static {
     /// Reads everything anew, after completing or taking back what a crash cut off.
     fn load(&self) -> Result<Found, Error>;
 
-    /// Makes an empty layer.
+    /// Makes an empty layer of a volume.
     fn create_layer(
         &self,
         layer: LayerId,
+        owner: VolumeId,
         parent: Option<LayerId>,
         size: ByteCount,
     ) -> Result<(), Error>;
+
+    /// Makes a layer another volume's, atomically.
+    fn own_layer(&self, layer: LayerId, owner: VolumeId) -> Result<(), Error>;
 
     /// Makes a layer larger.
     fn grow_layer(&self, layer: LayerId, size: ByteCount) -> Result<(), Error>;
@@ -127,7 +133,8 @@ pub trait Driver: Send + Sync + 'static {
     /// Replaces a record atomically.
     fn put_record(&self, volume: VolumeId, record: &VolumeRecord) -> Result<(), Error>;
 
-    /// Removes a record. One that is not there is removed.
+    /// Removes a record, after making durable that the layers removed before are gone: a layer
+    /// must never come back without the record of its owner. One that is not there is removed.
     fn remove_record(&self, volume: VolumeId) -> Result<(), Error>;
 
     /// Bytes that a layer occupies, its fixed bookkeeping left out.
@@ -143,8 +150,14 @@ pub trait Driver: Send + Sync + 'static {
         parent: Option<LayerId>,
     ) -> Result<Box<dyn LayerMap>, Error>;
 
-    /// Begins a layer that stands on nothing. Dropped before `finish`, it leaves nothing.
-    fn begin_layer(&self, layer: LayerId, size: ByteCount) -> Result<Box<dyn LayerWriter>, Error>;
+    /// Begins a layer of a volume that stands on nothing. Dropped before `finish`, it leaves
+    /// nothing.
+    fn begin_layer(
+        &self,
+        layer: LayerId,
+        owner: VolumeId,
+        size: ByteCount,
+    ) -> Result<Box<dyn LayerWriter>, Error>;
 
     /// Opens a layer to merge another into it; `size` is the larger of the two. Refuses with
     /// [`Error::LayerInUse`] when another process has it open, and keeps others out. What a

@@ -127,11 +127,17 @@ impl<D: Driver> Driver for FaultyDriver<D> {
     fn create_layer(
         &self,
         layer: LayerId,
+        owner: VolumeId,
         parent: Option<LayerId>,
         size: ByteCount,
     ) -> Result<(), Error> {
         self.faults
-            .step(true, || self.inner.create_layer(layer, parent, size))
+            .step(true, || self.inner.create_layer(layer, owner, parent, size))
+    }
+
+    fn own_layer(&self, layer: LayerId, owner: VolumeId) -> Result<(), Error> {
+        self.faults
+            .step(false, || self.inner.own_layer(layer, owner))
     }
 
     fn grow_layer(&self, layer: LayerId, size: ByteCount) -> Result<(), Error> {
@@ -174,10 +180,15 @@ impl<D: Driver> Driver for FaultyDriver<D> {
         self.inner.open_layer(layer, parent)
     }
 
-    fn begin_layer(&self, layer: LayerId, size: ByteCount) -> Result<Box<dyn LayerWriter>, Error> {
+    fn begin_layer(
+        &self,
+        layer: LayerId,
+        owner: VolumeId,
+        size: ByteCount,
+    ) -> Result<Box<dyn LayerWriter>, Error> {
         let inner = self
             .faults
-            .step(true, || self.inner.begin_layer(layer, size))?;
+            .step(true, || self.inner.begin_layer(layer, owner, size))?;
         Ok(Box::new(FaultyWriter {
             inner,
             faults: self.faults.clone(),

@@ -9,7 +9,9 @@
 //! unpinned; a reader that wants them makes it give way at its next batch. So content never moves
 //! under a reader. A pinned layer is not removed either: it stays as a merge candidate.
 //!
-//! **Doubt.** While the storage holds anything that cannot be read, no layer counts as garbage.
+//! **Doubt.** While the storage holds anything that cannot be read, or layers of a volume whose
+//! record is gone, no layer counts as garbage. A record goes with the last layer of its volume,
+//! and comes before the first.
 
 mod merge;
 mod restore;
@@ -58,7 +60,7 @@ impl<D: Driver> LayerPool<D> {
     }
 
     fn live_tip(&self, state: &State, volume: VolumeId) -> Result<LayerId, Error> {
-        let tip = state.tree.tip(volume).ok_or(Refusal::NoVolume(volume))?;
+        let tip = state.tree.live_tip(volume)?;
         self.shared.check_chain(state, tip)?;
         Ok(tip)
     }
@@ -166,8 +168,9 @@ impl<D: Driver> Pool for LayerPool<D> {
 
     fn captured_layer(&self, volume: VolumeId, backup: BackupId) -> Result<LayerId, Error> {
         let state = self.shared.lock()?;
-        let record = state.tree.record(volume).ok_or(Refusal::NoVolume(volume))?;
+        let record = state.tree.known(volume)?;
         record
+            .ok_or(Refusal::NoVolume(volume))?
             .captures
             .get(&backup)
             .copied()

@@ -32,6 +32,7 @@ struct Content {
 
 #[derive(Clone, Debug)]
 struct MemoryLayer {
+    owner: VolumeId,
     parent: Option<LayerId>,
     size: ByteCount,
     blocks: Arc<BTreeMap<u64, Block>>,
@@ -104,10 +105,16 @@ impl Driver for MemoryDriver {
     fn load(&self) -> Result<Found, Error> {
         let content = self.disk.content();
         let layers = content.layers.iter().map(|(id, layer)| {
-            let MemoryLayer { parent, size, .. } = *layer;
+            let MemoryLayer {
+                owner,
+                parent,
+                size,
+                ..
+            } = *layer;
             (
                 *id,
                 Layer {
+                    owner,
                     parent,
                     size,
                     allocated: layer.allocated(),
@@ -124,6 +131,7 @@ impl Driver for MemoryDriver {
     fn create_layer(
         &self,
         layer: LayerId,
+        owner: VolumeId,
         parent: Option<LayerId>,
         size: ByteCount,
     ) -> Result<(), Error> {
@@ -131,11 +139,22 @@ impl Driver for MemoryDriver {
         self.disk.content().layers.insert(
             layer,
             MemoryLayer {
+                owner,
                 parent,
                 size,
                 blocks,
             },
         );
+        Ok(())
+    }
+
+    fn own_layer(&self, layer: LayerId, owner: VolumeId) -> Result<(), Error> {
+        let mut content = self.disk.content();
+        content
+            .layers
+            .get_mut(&layer)
+            .ok_or(Error::LayerMissing(layer))?
+            .owner = owner;
         Ok(())
     }
 
@@ -194,8 +213,14 @@ impl Driver for MemoryDriver {
         Ok(Box::new(layer.clone()))
     }
 
-    fn begin_layer(&self, layer: LayerId, size: ByteCount) -> Result<Box<dyn LayerWriter>, Error> {
+    fn begin_layer(
+        &self,
+        layer: LayerId,
+        owner: VolumeId,
+        size: ByteCount,
+    ) -> Result<Box<dyn LayerWriter>, Error> {
         let new = MemoryLayer {
+            owner,
             parent: None,
             size,
             blocks: Arc::default(),
@@ -234,6 +259,7 @@ impl Driver for MemoryDriver {
             .ok_or(Error::LayerMissing(keeps))?;
         let blocks = Arc::clone(&kept.blocks);
         let joined = MemoryLayer {
+            owner: join.owner,
             parent: join.grandparent,
             size: join.size,
             blocks,

@@ -14,8 +14,12 @@
 //! What is asked ([`Request`]) becomes a list of [`Step`]s or a typed [`Refusal`]. A driver
 //! executes the steps in order and applies each to its tree once it is durable.
 //!
-//! - Exactly one [`Step::PutRecord`] or [`Step::RemoveRecord`] per volume makes a request happen:
-//!   a crash before it leaves layers that nobody names, a crash after it only clean-up.
+//! - One [`Step::PutRecord`] per volume makes a request happen: a crash before it leaves layers
+//!   that nobody names, a crash after it only clean-up.
+//! - A layer is owned by the volume whose tip it was made as, and every name on a layer is its
+//!   owner's. A volume's record is there before its first layer and until its last is gone
+//!   ([`LayerTree::is_spent`]). So a layer whose owner has no record never comes from a crash: the
+//!   record was lost, and nobody may call the layer garbage ([`Inconsistency::NoRecord`]).
 //! - A layer is sealed by being no tip any more; nothing here ever writes below a tip.
 //! - A request that was done before gives a plan without steps, so that repeating it is harmless.
 //! - Names go at once; the space between two names comes back by merging, when there is time
@@ -41,6 +45,8 @@ pub use record::{SnapshotCause, SnapshotRecord, VolumeOrigin, VolumeRecord};
 /// One file of the tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layer {
+    /// The volume whose record tells whether it is needed.
+    pub owner: VolumeId,
     /// What it shows where it holds nothing itself.
     pub parent: Option<LayerId>,
     /// Its virtual size.
@@ -70,6 +76,8 @@ pub enum Step {
     CreateLayer {
         /// The new layer.
         layer: LayerId,
+        /// The volume that it is made for.
+        owner: VolumeId,
         /// What it shows until it is written.
         parent: Option<LayerId>,
         /// Its virtual size.
@@ -82,6 +90,13 @@ pub enum Step {
         /// Its new size.
         size: ByteCount,
     },
+    /// Make a layer another volume's, atomically.
+    OwnLayer {
+        /// The layer.
+        layer: LayerId,
+        /// Its new owner.
+        owner: VolumeId,
+    },
     /// Replace a volume's record, atomically.
     PutRecord {
         /// The volume.
@@ -89,7 +104,7 @@ pub enum Step {
         /// Its new record.
         record: VolumeRecord,
     },
-    /// Remove a volume's record, atomically.
+    /// Remove a volume's record, atomically, once all of its layers are durably gone.
     RemoveRecord {
         /// The volume.
         volume: VolumeId,
@@ -163,6 +178,9 @@ pub enum Refusal {
     /// There is no such volume, or only snapshots are left of it.
     #[error("there is no volume {0}")]
     NoVolume(VolumeId),
+    /// There are layers of the volume and no record that says what they are.
+    #[error("the record of volume {0} is lost, its layers are there")]
+    RecordLost(VolumeId),
     /// The volume exists and was made of something else.
     #[error("volume {0} exists and was made differently")]
     VolumeExists(VolumeId),
@@ -206,6 +224,7 @@ impl Refusal {
     pub const fn kind(&self) -> ErrorKind {
         match self {
             Self::NoVolume(_) | Self::NoSnapshot(_) => ErrorKind::NotFound,
+            Self::RecordLost(_) => ErrorKind::Corrupt,
             Self::VolumeExists(_) | Self::SnapshotExists(_) | Self::CaptureExists { .. } => {
                 ErrorKind::Conflict
             }
@@ -238,6 +257,14 @@ pub enum Inconsistency {
         /// The layer.
         layer: LayerId,
     },
+    /// A volume owns layers and has no record that could be read.
+    #[error("volume {volume} has no readable record, and {layers} layers that it may need")]
+    NoRecord {
+        /// The volume.
+        volume: VolumeId,
+        /// How many layers it owns.
+        layers: usize,
+    },
     /// Something stands on a layer that a volume writes to.
     #[error("volume {volume} writes to layer {layer}, which others need unchanged")]
     SharedTip {
@@ -256,6 +283,8 @@ pub struct LayerTree {
     children: BTreeMap<LayerId, BTreeSet<LayerId>>,
     names: BTreeMap<LayerId, BTreeSet<LayerName>>,
     snapshots: BTreeMap<SnapshotId, VolumeId>,
+    /// How many layers a volume owns; none with zero.
+    owned: BTreeMap<VolumeId, usize>,
 }
 
 impl LayerTree {
@@ -297,6 +326,32 @@ impl LayerTree {
     /// All records, by volume.
     pub fn records(&self) -> impl Iterator<Item = (VolumeId, &VolumeRecord)> {
         self.volumes.iter().map(|(id, record)| (*id, record))
+    }
+
+    /// Whether a record has nothing left to tell: it names no layer, and no layer is its
+    /// volume's. It is to be removed, unless the volume is just being made.
+    pub fn is_spent(&self, volume: VolumeId) -> bool {
+        let owns_layers = self.owned.contains_key(&volume);
+        !owns_layers && self.record(volume).is_some_and(VolumeRecord::is_empty)
+    }
+
+    /// Whether a volume has layers and no record: it was lost, or cannot be read.
+    pub fn is_record_lost(&self, volume: VolumeId) -> bool {
+        self.owned.contains_key(&volume) && !self.volumes.contains_key(&volume)
+    }
+
+    /// What a switch that was cut off after its commit point left to do.
+    pub fn repairs(&self) -> Vec<Step> {
+        let tips = self.volumes.iter().filter_map(|(volume, record)| {
+            let layer = record.tip?;
+            let is_other = self.layers.get(&layer)?.owner != *volume;
+            let is_shared = self.names(layer).count() > 1;
+            (is_other && !is_shared).then_some(Step::OwnLayer {
+                layer,
+                owner: *volume,
+            })
+        });
+        tips.collect()
     }
 
     /// The layer that takes a volume's writes.
@@ -420,6 +475,12 @@ impl LayerTree {
             }
         }
         found.extend(self.circles().into_iter().map(Inconsistency::Circle));
+        let owners = self.owned.iter();
+        let lost = owners.filter(|(volume, _)| !self.volumes.contains_key(volume));
+        found.extend(lost.map(|(volume, layers)| Inconsistency::NoRecord {
+            volume: *volume,
+            layers: *layers,
+        }));
         for (volume, record) in &self.volumes {
             for (_, layer) in record.names(*volume) {
                 if !self.layers.contains_key(&layer) {
@@ -447,10 +508,12 @@ impl LayerTree {
         match step {
             Step::CreateLayer {
                 layer,
+                owner,
                 parent,
                 size,
             } => {
                 let new = Layer {
+                    owner: *owner,
                     parent: *parent,
                     size: *size,
                     allocated: ByteCount::ZERO,
@@ -460,6 +523,12 @@ impl LayerTree {
             Step::GrowLayer { layer, size } => {
                 if let Some(layer) = self.layers.get_mut(layer) {
                     layer.size = *size;
+                }
+            }
+            Step::OwnLayer { layer, owner } => {
+                if let Some(found) = self.layers.get(layer).copied() {
+                    let owner = *owner;
+                    self.insert_layer(*layer, Layer { owner, ..found });
                 }
             }
             Step::PutRecord { volume, record } => {
@@ -491,14 +560,22 @@ impl LayerTree {
         if let Some(parent) = layer.parent {
             self.children.entry(parent).or_default().insert(id);
         }
+        *self.owned.entry(layer.owner).or_default() += 1;
         self.layers.insert(id, layer);
     }
 
     fn remove_layer(&mut self, id: LayerId) {
-        if let Some(layer) = self.layers.remove(&id)
-            && let Some(parent) = layer.parent
-        {
+        let Some(layer) = self.layers.remove(&id) else {
+            return;
+        };
+        if let Some(parent) = layer.parent {
             remove_link(&mut self.children, parent, &id);
+        }
+        if let Some(count) = self.owned.get_mut(&layer.owner) {
+            *count -= 1;
+            if *count == 0 {
+                self.owned.remove(&layer.owner);
+            }
         }
     }
 
@@ -507,6 +584,7 @@ impl LayerTree {
             return;
         };
         let joined = Layer {
+            owner: upper.owner,
             parent: lower.parent,
             size: upper.size,
             allocated,

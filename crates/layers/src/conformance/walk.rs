@@ -6,6 +6,7 @@ use stillpoint_model::ByteCount;
 use stillpoint_model::id::{SnapshotId, VolumeId};
 use stillpoint_model::task::CloneSource;
 
+use super::lost::lose_each_record;
 use super::world::{SIZE, Storage, World, content, fill};
 use crate::{BLOCK_SIZE, Pool};
 
@@ -27,6 +28,7 @@ pub(super) fn random_walk<S: Storage>(world: &mut World<S>) {
             copies.step(world);
         }
         copies.check(world);
+        lose_each_record(world);
         world.tidy().expect("merges");
         copies.check(world);
         for volume in copies.volumes.into_keys() {
@@ -37,6 +39,7 @@ pub(super) fn random_walk<S: Storage>(world: &mut World<S>) {
         }
         world.tidy().expect("removes");
         assert_eq!(world.pool().tree().layers().count(), 0, "a layer is left");
+        assert_eq!(world.pool().tree().records().count(), 0, "a record is left");
     }
 }
 

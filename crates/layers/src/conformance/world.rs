@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use stillpoint_model::id::{LayerId, SnapshotId, VolumeId};
-use stillpoint_model::layer_tree::MergeCandidate;
+use stillpoint_model::layer_tree::{MergeCandidate, VolumeRecord};
 use stillpoint_model::progress::NullMonitor;
 use stillpoint_model::{ByteCount, Env};
 
@@ -47,6 +47,23 @@ impl<S: Storage> World<S> {
         self.faults.clear();
         let driver = FaultyDriver::new(self.storage.driver(), self.faults.clone());
         self.pool = Some(LayerPool::open(driver, Arc::clone(&self.env)).expect("opens"));
+    }
+
+    /// Removes a volume's record behind the pool's back, as a disk or a person would.
+    pub(super) fn lose_record(&mut self, volume: VolumeId) -> VolumeRecord {
+        let record = self.pool().tree().record(volume).cloned();
+        self.pool = None;
+        self.storage.driver().remove_record(volume).expect("loses");
+        self.reopen();
+        record.expect("had a record")
+    }
+
+    pub(super) fn put_back(&mut self, volume: VolumeId, record: &VolumeRecord) {
+        self.pool = None;
+        let driver = self.storage.driver();
+        driver.put_record(volume, record).expect("puts back");
+        drop(driver);
+        self.reopen();
     }
 
     pub(super) fn pool(&self) -> &LayerPool<FaultyDriver<S::Driver>> {

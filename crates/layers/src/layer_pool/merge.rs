@@ -17,11 +17,54 @@ use crate::{Driver, Error, MergeOutcome};
 const PIECE: usize = 1 << 20;
 
 /// The two layers and which way data moves.
-struct Pair {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Way {
     parent: LayerId,
     child: LayerId,
     direction: Direction,
+}
+
+/// A merge to do.
+struct Pair {
+    way: Way,
     bytes: ByteCount,
+    /// Whether what was moved need not be looked at again: nothing can be written meanwhile
+    /// that would have to move too.
+    is_resumable: bool,
+    /// How far it came before.
+    moved: Moved,
+}
+
+/// How far a merge came before it stopped. Kept in memory alone: a new process starts over,
+/// which is always right.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Moved {
+    /// Everything before this place is durably where it goes.
+    offset: u64,
+    /// How many bytes that were.
+    bytes: u64,
+}
+
+/// Why data stopped moving.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    /// A reader wants the layers.
+    Wanted,
+    /// Somebody asked for the work to stop.
+    Cancelled,
+}
+
+impl Pair {
+    /// From where it stopped before. A child that a guest may have written to since then is
+    /// committed from the beginning.
+    fn begin(state: &mut State, way: Way, bytes: ByteCount) -> Self {
+        Self {
+            way,
+            bytes,
+            is_resumable: way.direction == Direction::Stream || state.tree.is_sealed(way.child),
+            moved: state.moved.remove(&way).unwrap_or_default(),
+        }
+    }
 }
 
 impl<D: Driver> Shared<D> {
@@ -31,6 +74,8 @@ impl<D: Driver> Shared<D> {
         if !state.damaged.is_empty() || !state.tree.inconsistencies().is_empty() {
             return Ok(Vec::new());
         }
+        let State { tree, moved, .. } = &mut *state;
+        moved.retain(|way, _| tree.layer(way.child).and_then(|l| l.parent) == Some(way.parent));
         let children: Vec<LayerId> = state
             .tree
             .merge_candidates()
@@ -45,7 +90,7 @@ impl<D: Driver> Shared<D> {
         }
         let mut found = state.tree.merge_candidates();
         found.retain(|candidate| match candidate {
-            MergeCandidate::Remove { layer } => !state.is_used(*layer),
+            MergeCandidate::Remove { layer } => state.is_idle(*layer),
             MergeCandidate::Merge { parent, child, .. } => {
                 !state.is_used(*parent) && !state.is_used(*child)
             }
@@ -63,11 +108,11 @@ impl<D: Driver> Shared<D> {
             match self.still_to_do(&state, candidate) {
                 None => return Ok(MergeOutcome::Done),
                 Some(MergeCandidate::Remove { layer }) => {
-                    if state.is_used(layer) {
-                        return Ok(MergeOutcome::GaveWay);
-                    }
-                    self.step(&mut state, &Step::RemoveLayer { layer })?;
-                    return Ok(MergeOutcome::Done);
+                    let is_gone = self.remove_garbage(&mut state, layer)?;
+                    return Ok(match is_gone {
+                        true => MergeOutcome::Done,
+                        false => MergeOutcome::GaveWay,
+                    });
                 }
                 Some(MergeCandidate::Merge {
                     parent,
@@ -81,22 +126,23 @@ impl<D: Driver> Shared<D> {
                     self.driver.check_unused(parent)?;
                     self.driver.check_unused(child)?;
                     state.merging.extend([parent, child]);
-                    Pair {
+                    let way = Way {
                         parent,
                         child,
                         direction,
-                        bytes,
-                    }
+                    };
+                    Pair::begin(&mut state, way, bytes)
                 }
             }
         };
         let moved = self.move_data(&pair, monitor);
         let outcome = match moved {
-            Ok(true) => self.join(&pair).map(|()| MergeOutcome::Done),
-            Ok(false) => Ok(MergeOutcome::GaveWay),
+            Ok(None) => self.join(&pair).map(|()| MergeOutcome::Done),
+            Ok(Some(Stop::Wanted)) => Ok(MergeOutcome::GaveWay),
+            Ok(Some(Stop::Cancelled)) => Err(Error::Cancelled),
             Err(error) => Err(error),
         };
-        self.end_merge(&mut self.lock_as_is(), [pair.parent, pair.child]);
+        self.end_merge(&mut self.lock_as_is(), [pair.way.parent, pair.way.child]);
         outcome
     }
 
@@ -118,73 +164,86 @@ impl<D: Driver> Shared<D> {
         is_same.then_some(now)
     }
 
-    /// Moves the data; false when a reader came first.
-    fn move_data(&self, pair: &Pair, monitor: &dyn Monitor) -> Result<bool, Error> {
+    /// Moves the data, or says why not all of it.
+    fn move_data(&self, pair: &Pair, monitor: &dyn Monitor) -> Result<Option<Stop>, Error> {
         let (parent, child, size) = {
             let state = self.lock()?;
             let mut maps = self
-                .open_maps(&state, &[pair.child, pair.parent])?
+                .open_maps(&state, &[pair.way.child, pair.way.parent])?
                 .into_iter();
             let (Some(child), Some(parent)) = (maps.next(), maps.next()) else {
-                return Err(Error::NoLayer(pair.parent));
+                return Err(Error::NoLayer(pair.way.parent));
             };
             let size = child.size().max(parent.size());
             (parent, child, size)
         };
-        let target = match pair.direction {
-            Direction::Commit => pair.parent,
-            Direction::Stream => pair.child,
+        let target = match pair.way.direction {
+            Direction::Commit => pair.way.parent,
+            Direction::Stream => pair.way.child,
         };
         let mut copy = Copy {
             writer: self.driver.reopen_layer(target, size)?,
             buffer: vec![0; PIECE],
-            done: 0,
+            moved: pair.moved,
             total: pair.bytes,
             monitor,
             is_wanted: &|| {
                 let state = self.lock_as_is();
-                state.wanted.contains(&pair.parent) || state.wanted.contains(&pair.child)
+                state.wanted.contains(&pair.way.parent) || state.wanted.contains(&pair.way.child)
             },
         };
-        let whole = match pair.direction {
+        let stop = match pair.way.direction {
             Direction::Commit => copy.commit(child.as_ref())?,
             Direction::Stream => copy.stream(parent.as_ref(), child.as_ref())?,
         };
+        let moved = copy.moved;
         copy.writer.finish()?;
-        Ok(whole)
+        if stop.is_some() && pair.is_resumable {
+            let mut state = self.lock()?;
+            state.moved.insert(pair.way, moved);
+        }
+        Ok(stop)
     }
 
     fn join(&self, pair: &Pair) -> Result<(), Error> {
         let state = &mut *self.lock()?;
-        let (Some(lower), Some(upper)) =
-            (state.tree.layer(pair.parent), state.tree.layer(pair.child))
-        else {
+        let (Some(lower), Some(upper)) = (
+            state.tree.layer(pair.way.parent),
+            state.tree.layer(pair.way.child),
+        ) else {
             return Ok(());
         };
-        if upper.parent != Some(pair.parent) {
+        let owner_below = lower.owner;
+        if upper.parent != Some(pair.way.parent) {
             return Ok(());
         }
         let join = Join {
-            parent: pair.parent,
-            child: pair.child,
+            parent: pair.way.parent,
+            child: pair.way.child,
+            owner: upper.owner,
             grandparent: lower.parent,
             size: upper.size,
-            sealed: state.tree.is_sealed(pair.child),
-            direction: pair.direction,
+            sealed: state.tree.is_sealed(pair.way.child),
+            direction: pair.way.direction,
         };
         let joined = self
             .driver
             .join_layers(&join)
-            .and_then(|()| self.driver.allocated(pair.child));
+            .and_then(|()| self.driver.allocated(pair.way.child));
         match joined {
             Ok(allocated) => {
-                let (parent, child) = (pair.parent, pair.child);
+                let (parent, child) = (pair.way.parent, pair.way.child);
                 state.tree.apply(&Step::JoinLayers {
                     parent,
                     child,
                     allocated,
                 });
-                Ok(())
+                // The child holds more now, which merges with others did not see.
+                let is_one = |layer: LayerId| layer == parent || layer == child;
+                state
+                    .moved
+                    .retain(|way, _| !is_one(way.parent) && !is_one(way.child));
+                self.forget_spent(state, owner_below)
             }
             Err(error) => {
                 self.mark_stale(state);
@@ -198,7 +257,7 @@ impl<D: Driver> Shared<D> {
 struct Copy<'a> {
     writer: Box<dyn LayerWriter>,
     buffer: Vec<u8>,
-    done: u64,
+    moved: Moved,
     total: ByteCount,
     monitor: &'a dyn Monitor,
     is_wanted: &'a dyn Fn() -> bool,
@@ -206,28 +265,40 @@ struct Copy<'a> {
 
 impl Copy<'_> {
     /// Everything that the child holds goes down.
-    fn commit(&mut self, child: &dyn LayerMap) -> Result<bool, Error> {
-        self.copy_held(child, ByteRange::new(0, child.size().get()))
+    fn commit(&mut self, child: &dyn LayerMap) -> Result<Option<Stop>, Error> {
+        let end = child.size().get();
+        let from = self.moved.offset.min(end);
+        self.copy_held(child, ByteRange::new(from, end - from))
     }
 
     /// What the parent holds goes up where the child holds nothing.
-    fn stream(&mut self, parent: &dyn LayerMap, child: &dyn LayerMap) -> Result<bool, Error> {
+    fn stream(
+        &mut self,
+        parent: &dyn LayerMap,
+        child: &dyn LayerMap,
+    ) -> Result<Option<Stop>, Error> {
         let end = child.size().min(parent.size()).get();
-        let mut offset = 0;
+        let mut offset = self.moved.offset;
         while offset < end {
             let run = child.run_at(offset)?;
             let len = run.len.min(end - offset);
-            let goes = run.holds == Holds::Below;
-            if goes && !self.copy_held(parent, ByteRange::new(offset, len))? {
-                return Ok(false);
+            if run.holds == Holds::Below {
+                let stop = self.copy_held(parent, ByteRange::new(offset, len))?;
+                if stop.is_some() {
+                    return Ok(stop);
+                }
             }
             offset += len;
         }
-        Ok(true)
+        Ok(None)
     }
 
-    /// Copies what `source` itself holds in a range; false when a reader came first.
-    fn copy_held(&mut self, source: &dyn LayerMap, range: ByteRange) -> Result<bool, Error> {
+    /// Copies what `source` itself holds in a range, until it has to stop.
+    fn copy_held(
+        &mut self,
+        source: &dyn LayerMap,
+        range: ByteRange,
+    ) -> Result<Option<Stop>, Error> {
         let mut offset = range.offset;
         while offset < range.end() {
             let run = source.run_at(offset)?;
@@ -239,28 +310,29 @@ impl Copy<'_> {
                 Holds::Below => {}
                 Holds::Zeros => self.writer.zero_at(offset, len)?,
                 Holds::Data => {
-                    if !self.may_go_on()? {
-                        return Ok(false);
+                    if let Some(stop) = self.stop() {
+                        self.moved.offset = offset;
+                        return Ok(Some(stop));
                     }
                     let piece = self.buffer.get_mut(..usize::try_from(len).unwrap_or(PIECE));
                     let piece = piece.unwrap_or_default();
                     source.read_data(offset, piece)?;
                     self.writer.write_at(offset, piece)?;
-                    self.done += len;
+                    self.moved.bytes += len;
                 }
             }
             offset += len;
         }
-        Ok(true)
+        Ok(None)
     }
 
-    fn may_go_on(&self) -> Result<bool, Error> {
+    /// Reports, and asks whether to stop.
+    fn stop(&self) -> Option<Stop> {
         if self.monitor.is_cancelled() {
-            return Err(Error::Cancelled);
+            return Some(Stop::Cancelled);
         }
-        let total = self.total.max(ByteCount::new(self.done));
-        self.monitor
-            .progress(ByteCount::new(self.done), Some(total));
-        Ok(!(self.is_wanted)())
+        let done = ByteCount::new(self.moved.bytes);
+        self.monitor.progress(done, Some(self.total.max(done)));
+        (self.is_wanted)().then_some(Stop::Wanted)
     }
 }

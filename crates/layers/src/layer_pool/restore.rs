@@ -29,7 +29,7 @@ impl<D: Driver> Restore<D> {
     ) -> Result<Self, Error> {
         shared.check_free(state, volume)?;
         let layer = shared.fresh_layer();
-        let writer = Some(shared.driver.begin_layer(layer, size)?);
+        let writer = Some(shared.driver.begin_layer(layer, volume, size)?);
         state.making.insert(volume, layer);
         Ok(Self {
             shared: Arc::clone(shared),
@@ -77,10 +77,16 @@ impl<D: Driver> RestoreWriter for Restore<D> {
         let writer = self.writer.take().ok_or(Error::NoLayer(self.layer))?;
         let shared = Arc::clone(&self.shared);
         let (volume, layer, size, origin) = (self.volume, self.layer, self.size, self.origin);
-        writer.finish()?;
+        let announced = Request::AnnounceVolume { volume, origin };
+        shared.execute(&mut *shared.lock()?, &announced)?;
+        if let Err(error) = writer.finish() {
+            shared.mark_stale(&mut shared.lock_as_is());
+            return Err(error);
+        }
         let mut state = shared.lock()?;
         state.tree.apply(&Step::CreateLayer {
             layer,
+            owner: volume,
             parent: None,
             size,
         });

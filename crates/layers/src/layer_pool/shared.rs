@@ -5,9 +5,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use stillpoint_model::Env;
 use stillpoint_model::id::{LayerId, VolumeId};
-use stillpoint_model::layer_tree::{FreshLayers, LayerTree, Request, Step, VolumeRecord};
+use stillpoint_model::layer_tree::{
+    FreshLayers, Inconsistency, LayerTree, Request, Step, VolumeRecord,
+};
 
 use super::chain_of;
+use super::merge::{Moved, Way};
 use crate::chain::Chain;
 use crate::driver::LayerMap;
 use crate::{Driver, Error, Orphan};
@@ -26,6 +29,8 @@ pub(super) struct State {
     pub(super) tree: LayerTree,
     /// What the storage holds that cannot be read, in words.
     pub(super) damaged: Vec<String>,
+    /// Whether what looks unneeded may be needed by something that is damaged or lost.
+    pub(super) is_in_doubt: bool,
     /// Whether the tree must be read anew, because a step failed and nobody knows how far.
     stale: bool,
     /// How many readers go through a layer.
@@ -36,11 +41,13 @@ pub(super) struct State {
     pub(super) wanted: BTreeSet<LayerId>,
     /// The volumes that are being written, with the layer.
     pub(super) making: BTreeMap<VolumeId, LayerId>,
+    /// How far merges came that gave way.
+    pub(super) moved: BTreeMap<Way, Moved>,
 }
 
 impl State {
     /// Whether nobody reads, merges or makes it.
-    fn is_idle(&self, layer: LayerId) -> bool {
+    pub(super) fn is_idle(&self, layer: LayerId) -> bool {
         !self.is_used(layer) && !self.making.values().any(|made| *made == layer)
     }
 
@@ -55,11 +62,13 @@ impl<D: Driver> Shared<D> {
         let state = State {
             tree: LayerTree::default(),
             damaged: Vec::new(),
+            is_in_doubt: false,
             stale: true,
             pins: BTreeMap::new(),
             merging: BTreeSet::new(),
             wanted: BTreeSet::new(),
             making: BTreeMap::new(),
+            moved: BTreeMap::new(),
         };
         Self {
             driver,
@@ -96,30 +105,50 @@ impl<D: Driver> Shared<D> {
         for text in &state.damaged {
             tracing::warn!(pool = %self.driver.id(), "{text}");
         }
-        for (volume, stored) in found.records {
-            self.complete_record(state, volume, &stored)?;
+        let mut is_record_lost = false;
+        for found in state.tree.inconsistencies() {
+            tracing::warn!(pool = %self.driver.id(), "{found}");
+            is_record_lost |= matches!(found, Inconsistency::NoRecord { .. });
         }
+        state.is_in_doubt = is_record_lost || !state.damaged.is_empty();
+        state.moved.clear();
+        self.complete(state, &found.records)?;
         state.stale = false;
         Ok(())
     }
 
-    /// Stores what the tree made of a record that a crash left out of date.
-    fn complete_record(
+    /// Stores what the tree made of records that a crash left out of date, and ends what it
+    /// cut off.
+    fn complete(
         &self,
         state: &mut State,
-        volume: VolumeId,
-        stored: &VolumeRecord,
+        stored: &BTreeMap<VolumeId, VolumeRecord>,
     ) -> Result<(), Error> {
-        let Some(record) = state.tree.record(volume) else {
-            return Ok(());
-        };
-        if record.is_empty() {
-            self.driver.remove_record(volume)?;
-            state.tree.apply(&Step::RemoveRecord { volume });
-        } else if record != stored {
-            self.driver.put_record(volume, record)?;
+        for (volume, record) in state.tree.records() {
+            if stored.get(&volume) != Some(record) {
+                self.driver.put_record(volume, record)?;
+            }
+        }
+        for step in state.tree.repairs() {
+            match self.drive(state, &step) {
+                Ok(()) => state.tree.apply(&step),
+                // Another time: until then the layer's old owner keeps its record.
+                Err(Error::LayerInUse(layer)) => tracing::warn!(%layer, "is in use, owner not set"),
+                Err(error) => return Err(error),
+            }
+        }
+        for volume in stored.keys() {
+            self.forget_spent(state, *volume)?;
         }
         Ok(())
+    }
+
+    /// Removes a volume's record if it has nothing left to tell. In doubt it stays.
+    pub(super) fn forget_spent(&self, state: &mut State, volume: VolumeId) -> Result<(), Error> {
+        if state.is_in_doubt || state.making.contains_key(&volume) || !state.tree.is_spent(volume) {
+            return Ok(());
+        }
+        self.step(state, &Step::RemoveRecord { volume })
     }
 
     pub(super) fn fresh_layer(&self) -> LayerId {
@@ -133,10 +162,34 @@ impl<D: Driver> Shared<D> {
             second: self.fresh_layer(),
         };
         let plan = state.tree.plan(request, fresh)?;
+        let mut touched = BTreeSet::new();
         for step in &plan.steps {
+            touched.extend(match step {
+                Step::PutRecord { volume, .. } => Some(*volume),
+                Step::RemoveLayer { layer } | Step::OwnLayer { layer, .. } => {
+                    state.tree.layer(*layer).map(|layer| layer.owner)
+                }
+                _ => None,
+            });
             self.step(state, step)?;
         }
+        for volume in touched {
+            self.forget_spent(state, volume)?;
+        }
         Ok(())
+    }
+
+    /// Removes a layer that is garbage, and what only explained it; false when it stays.
+    pub(super) fn remove_garbage(&self, state: &mut State, layer: LayerId) -> Result<bool, Error> {
+        let Some(owner) = state.tree.layer(layer).map(|layer| layer.owner) else {
+            return Ok(true);
+        };
+        if !self.may_remove(state, layer) {
+            return Ok(false);
+        }
+        self.step(state, &Step::RemoveLayer { layer })?;
+        self.forget_spent(state, owner)?;
+        Ok(true)
     }
 
     /// Does one step and records it in the tree.
@@ -158,9 +211,11 @@ impl<D: Driver> Shared<D> {
         match step {
             Step::CreateLayer {
                 layer,
+                owner,
                 parent,
                 size,
-            } => self.driver.create_layer(*layer, *parent, *size),
+            } => self.driver.create_layer(*layer, *owner, *parent, *size),
+            Step::OwnLayer { layer, owner } => self.driver.own_layer(*layer, *owner),
             Step::GrowLayer { layer, size } => self.driver.grow_layer(*layer, *size),
             Step::PutRecord { volume, record } => self.driver.put_record(*volume, record),
             Step::RemoveRecord { volume } => self.driver.remove_record(*volume),
@@ -174,7 +229,7 @@ impl<D: Driver> Shared<D> {
 
     /// Whether a layer is garbage beyond doubt and nobody uses it right now.
     fn may_remove(&self, state: &State, layer: LayerId) -> bool {
-        state.damaged.is_empty()
+        !state.is_in_doubt
             && state.is_idle(layer)
             && state.tree.names(layer).next().is_none()
             && state.tree.children(layer).next().is_none()
@@ -292,10 +347,11 @@ impl<D: Driver> Shared<D> {
         for orphan in orphans.iter().filter(|orphan| known.contains(orphan)) {
             let mut state = self.lock()?;
             match orphan {
-                Orphan::Layer(layer) if self.may_remove(&state, *layer) => {
-                    self.step(&mut state, &Step::RemoveLayer { layer: *layer })?;
+                Orphan::Layer(layer) => {
+                    if !self.remove_garbage(&mut state, *layer)? {
+                        continue;
+                    }
                 }
-                Orphan::Layer(_) => continue,
                 Orphan::Unfinished(name) => self.driver.remove_unfinished(name)?,
             }
             removed += 1;

@@ -27,7 +27,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, Per
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use stillpoint_model::id::{LayerId, PoolId};
+use stillpoint_model::id::{LayerId, PoolId, VolumeId};
 
 use super::header::{Header, Identity, ReadError, file_name};
 use super::lock;
@@ -149,11 +149,12 @@ impl Qcow2Driver {
             .map_err(|e| Error::io(format!("syncing {folder}"), e))
     }
 
-    fn identity(&self, layer: LayerId, parent: Option<LayerId>) -> Identity {
+    fn identity(&self, layer: LayerId, owner: VolumeId, parent: Option<LayerId>) -> Identity {
         Identity {
             pool: self.id,
             layer,
             parent,
+            owner,
         }
     }
 

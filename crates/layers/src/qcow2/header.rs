@@ -6,14 +6,14 @@
 //!
 //! ```text
 //! 0   u32  0x53504c59 "SPLY"     16 bytes each, from offset 8:
-//! 4   u32  length 64             pool id, layer id, parent's id (zeros: none),
-//!                                the first half of the BLAKE3 hash of those three
+//! 4   u32  length 80             pool id, layer id, parent's id (zeros: none), id of the volume
+//!                                that owns it, the first half of the BLAKE3 hash of those four
 //! ```
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use stillpoint_model::id::{LayerId, PoolId};
+use stillpoint_model::id::{LayerId, PoolId, VolumeId};
 use uuid::Uuid;
 
 use super::{FormatError, MAGIC};
@@ -40,6 +40,8 @@ const EXTENDED_L2: u64 = 1 << 4;
 const EXTENSION_END: u32 = 0;
 const EXTENSION_BACKING_FORMAT: u32 = 0xE279_2ACA;
 const EXTENSION_IDENTITY: u32 = 0x5350_4c59;
+/// Bytes of what our extension holds.
+const IDENTITY_LEN: usize = 80;
 
 /// How compressed clusters are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +58,7 @@ pub(super) struct Identity {
     pub(super) pool: PoolId,
     pub(super) layer: LayerId,
     pub(super) parent: Option<LayerId>,
+    pub(super) owner: VolumeId,
 }
 
 /// What a header says, after everything in it was checked.
@@ -315,32 +318,35 @@ impl From<FormatError> for ReadError {
 }
 
 impl Identity {
-    fn encode(&self) -> [u8; 64] {
-        let mut out = [0; 64];
+    fn encode(&self) -> [u8; IDENTITY_LEN] {
+        let mut out = [0; IDENTITY_LEN];
         out[..16].copy_from_slice(self.pool.as_uuid().as_bytes());
         out[16..32].copy_from_slice(self.layer.as_uuid().as_bytes());
         let parent = self.parent.map_or(Uuid::nil(), LayerId::as_uuid);
         out[32..48].copy_from_slice(parent.as_bytes());
-        let hash = blake3::hash(&out[..48]);
-        out[48..].copy_from_slice(&hash.as_bytes()[..16]);
+        out[48..64].copy_from_slice(self.owner.as_uuid().as_bytes());
+        let hash = blake3::hash(&out[..64]);
+        out[64..].copy_from_slice(&hash.as_bytes()[..16]);
         out
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
         const WRONG: FormatError = FormatError::Header("whose layer it is");
-        let bytes: &[u8; 64] = bytes.try_into().map_err(|_| WRONG)?;
+        let bytes: &[u8; IDENTITY_LEN] = bytes.try_into().map_err(|_| WRONG)?;
         let id = |from: usize| {
             bytes
                 .get(from..from + 16)
                 .and_then(|b| Uuid::from_slice(b).ok())
         };
-        let (Some(pool), Some(layer), Some(parent)) = (id(0), id(16), id(32)) else {
+        let (Some(pool), Some(layer), Some(parent), Some(owner)) = (id(0), id(16), id(32), id(48))
+        else {
             return Err(WRONG);
         };
         let identity = Self {
             pool: PoolId::from_uuid(pool),
             layer: LayerId::from_uuid(layer),
             parent: (!parent.is_nil()).then(|| LayerId::from_uuid(parent)),
+            owner: VolumeId::from_uuid(owner),
         };
         if identity.encode() == *bytes {
             Ok(identity)

@@ -19,7 +19,15 @@ pub enum Request {
         /// Its size.
         size: ByteCount,
     },
-    /// Make a volume of a layer that was written outside the tree and belongs to it by now.
+    /// Record that a volume is about to be made, before the layer that is written for it
+    /// outside the tree becomes one.
+    AnnounceVolume {
+        /// The new volume.
+        volume: VolumeId,
+        /// What it is made of.
+        origin: VolumeOrigin,
+    },
+    /// Make an announced volume of its layer, which belongs to the tree by now.
     AdoptLayer {
         /// The new volume.
         volume: VolumeId,
@@ -129,6 +137,7 @@ impl LayerTree {
     pub fn plan(&self, request: &Request, fresh: FreshLayers) -> Result<Plan, Refusal> {
         match *request {
             Request::CreateVolume { volume, size } => self.plan_create(volume, size, fresh),
+            Request::AnnounceVolume { volume, origin } => self.plan_announce(volume, origin),
             Request::AdoptLayer {
                 volume,
                 layer,
@@ -152,20 +161,39 @@ impl LayerTree {
                 backup,
                 snapshot,
             } => self.plan_capture(volume, backup, snapshot, fresh),
-            Request::SettleCapture { volume, backup } => Ok(self.plan_settle(volume, backup)),
-            Request::ReleaseCapture { volume, backup } => Ok(self.plan_release(volume, backup)),
+            Request::SettleCapture { volume, backup } => self.plan_settle(volume, backup),
+            Request::ReleaseCapture { volume, backup } => self.plan_release(volume, backup),
             Request::DropSnapshot { snapshot } => Ok(self.plan_drop_snapshot(snapshot)),
-            Request::DeleteVolume { volume } => Ok(self.plan_delete_volume(volume)),
+            Request::DeleteVolume { volume } => self.plan_delete_volume(volume),
         }
     }
 
     /// Whether a new volume may be made: `Ok(false)` when the same was made before.
     pub fn may_make(&self, volume: VolumeId, origin: VolumeOrigin) -> Result<bool, Refusal> {
-        match self.record(volume) {
+        match self.known(volume)? {
             None => Ok(true),
+            Some(record) if record.is_empty() => Ok(true),
             Some(record) if record.tip.is_some() && record.origin == origin => Ok(false),
             Some(_) => Err(Refusal::VolumeExists(volume)),
         }
+    }
+
+    fn plan_announce(&self, volume: VolumeId, origin: VolumeOrigin) -> Result<Plan, Refusal> {
+        if !self.may_make(volume, origin)? {
+            return Ok(Plan::done());
+        }
+        Ok(Plan {
+            steps: self.steps_to_announce(volume, origin),
+        })
+    }
+
+    /// The record that explains the layers of a volume before it is made.
+    fn steps_to_announce(&self, volume: VolumeId, origin: VolumeOrigin) -> Vec<Step> {
+        if self.record(volume).is_some() {
+            return Vec::new();
+        }
+        let record = VolumeRecord::intent(origin);
+        vec![Step::PutRecord { volume, record }]
     }
 
     fn plan_create(
@@ -180,16 +208,15 @@ impl LayerTree {
         }
         let layer = fresh.first;
         let record = VolumeRecord::new(origin, layer);
-        Ok(Plan {
-            steps: vec![
-                Step::CreateLayer {
-                    layer,
-                    parent: None,
-                    size,
-                },
-                Step::PutRecord { volume, record },
-            ],
-        })
+        let mut steps = self.steps_to_announce(volume, origin);
+        steps.push(Step::CreateLayer {
+            layer,
+            owner: volume,
+            parent: None,
+            size,
+        });
+        steps.push(Step::PutRecord { volume, record });
+        Ok(Plan { steps })
     }
 
     fn plan_adopt(
@@ -243,8 +270,10 @@ impl LayerTree {
                 )
             }
         };
+        steps.extend(self.steps_to_announce(volume, origin));
         steps.push(Step::CreateLayer {
             layer: tip,
+            owner: volume,
             parent: Some(base),
             size: self.size(base),
         });
@@ -302,6 +331,7 @@ impl LayerTree {
             steps: vec![
                 Step::CreateLayer {
                     layer: fresh.first,
+                    owner: volume,
                     parent: Some(base),
                     size,
                 },
@@ -322,9 +352,7 @@ impl LayerTree {
         }
         let cause = SnapshotCause::BeforeSwitch { staged };
         if self.is_snapshot_of(volume, safety, cause)? {
-            return Ok(Plan {
-                steps: self.steps_to_forget_staged(staged),
-            });
+            return Ok(Plan::done());
         }
         let (record, old_tip) = self.live(volume)?;
         let (staged_record, new_tip) = self.live(staged)?;
@@ -341,7 +369,14 @@ impl LayerTree {
         Ok(Plan {
             steps: vec![
                 Step::PutRecord { volume, record },
-                step_to_store(staged, left),
+                Step::OwnLayer {
+                    layer: new_tip,
+                    owner: volume,
+                },
+                Step::PutRecord {
+                    volume: staged,
+                    record: left,
+                },
                 Step::SealLayer { layer: old_tip },
             ],
         })
@@ -357,7 +392,7 @@ impl LayerTree {
         let asked = snapshot
             .map(|snapshot| self.snapshot_layer(snapshot))
             .transpose();
-        let record = self.record(volume).ok_or(Refusal::NoVolume(volume))?;
+        let record = self.known(volume)?.ok_or(Refusal::NoVolume(volume))?;
         if let Some(captured) = record.captures.get(&backup) {
             return match asked {
                 Ok(Some(layer)) if layer != *captured => {
@@ -386,27 +421,27 @@ impl LayerTree {
         })
     }
 
-    fn plan_settle(&self, volume: VolumeId, backup: BackupId) -> Plan {
-        let Some(record) = self.record(volume) else {
-            return Plan::done();
+    fn plan_settle(&self, volume: VolumeId, backup: BackupId) -> Result<Plan, Refusal> {
+        let Some(record) = self.known(volume)? else {
+            return Ok(Plan::done());
         };
         if !record.captures.contains_key(&backup) || record.captures.len() == 1 {
-            return Plan::done();
+            return Ok(Plan::done());
         }
         let mut left = record.clone();
         left.captures.retain(|id, _| *id == backup);
-        self.plan_replace(volume, record, left)
+        Ok(self.plan_replace(volume, record, left))
     }
 
-    fn plan_release(&self, volume: VolumeId, backup: BackupId) -> Plan {
-        let Some(record) = self.record(volume) else {
-            return Plan::done();
+    fn plan_release(&self, volume: VolumeId, backup: BackupId) -> Result<Plan, Refusal> {
+        let Some(record) = self.known(volume)? else {
+            return Ok(Plan::done());
         };
         let mut left = record.clone();
         if left.captures.remove(&backup).is_none() {
-            return Plan::done();
+            return Ok(Plan::done());
         }
-        self.plan_replace(volume, record, left)
+        Ok(self.plan_replace(volume, record, left))
     }
 
     fn plan_drop_snapshot(&self, snapshot: SnapshotId) -> Plan {
@@ -421,15 +456,15 @@ impl LayerTree {
         self.plan_replace(volume, record, left)
     }
 
-    fn plan_delete_volume(&self, volume: VolumeId) -> Plan {
-        let Some(record) = self.record(volume) else {
-            return Plan::done();
+    fn plan_delete_volume(&self, volume: VolumeId) -> Result<Plan, Refusal> {
+        let Some(record) = self.known(volume)? else {
+            return Ok(Plan::done());
         };
         let left = record.without_volume();
         if left == *record {
-            return Plan::done();
+            return Ok(Plan::done());
         }
-        self.plan_replace(volume, record, left)
+        Ok(self.plan_replace(volume, record, left))
     }
 
     /// Stores what is left of a record, then removes the layers that nobody needs any more.
@@ -439,7 +474,8 @@ impl LayerTree {
             .names(volume)
             .filter(|(name, _)| !kept.contains(name))
             .collect();
-        let mut steps = vec![step_to_store(volume, left)];
+        let record = left;
+        let mut steps = vec![Step::PutRecord { volume, record }];
         let unneeded = self.unneeded_without(&dropped);
         steps.extend(
             unneeded
@@ -479,21 +515,13 @@ impl LayerTree {
         vec![
             Step::CreateLayer {
                 layer: new_tip,
+                owner: volume,
                 parent: Some(tip),
                 size: self.size(tip),
             },
             Step::PutRecord { volume, record },
             Step::SealLayer { layer: tip },
         ]
-    }
-
-    /// Finishes a switch that was cut off after its commit point.
-    fn steps_to_forget_staged(&self, staged: VolumeId) -> Vec<Step> {
-        self.record(staged)
-            .filter(|record| record.is_empty())
-            .map(|_| Step::RemoveRecord { volume: staged })
-            .into_iter()
-            .collect()
     }
 
     /// Whether the snapshot exists for this very reason.
@@ -510,8 +538,21 @@ impl LayerTree {
         }
     }
 
+    /// A volume's record, if the pool knows the volume; refused when the record was lost.
+    pub fn known(&self, volume: VolumeId) -> Result<Option<&VolumeRecord>, Refusal> {
+        if self.is_record_lost(volume) {
+            return Err(Refusal::RecordLost(volume));
+        }
+        Ok(self.record(volume))
+    }
+
+    /// The layer that takes a volume's writes; refused when the volume does not exist.
+    pub fn live_tip(&self, volume: VolumeId) -> Result<LayerId, Refusal> {
+        self.live(volume).map(|(_, tip)| tip)
+    }
+
     fn live(&self, volume: VolumeId) -> Result<(&VolumeRecord, LayerId), Refusal> {
-        let record = self.record(volume).ok_or(Refusal::NoVolume(volume))?;
+        let record = self.known(volume)?.ok_or(Refusal::NoVolume(volume))?;
         let tip = record.tip.ok_or(Refusal::NoVolume(volume))?;
         Ok((record, tip))
     }
@@ -525,13 +566,5 @@ impl LayerTree {
     fn size(&self, layer: LayerId) -> ByteCount {
         self.layer(layer)
             .map_or(ByteCount::ZERO, |layer| layer.size)
-    }
-}
-
-fn step_to_store(volume: VolumeId, record: VolumeRecord) -> Step {
-    if record.is_empty() {
-        Step::RemoveRecord { volume }
-    } else {
-        Step::PutRecord { volume, record }
     }
 }

@@ -53,13 +53,13 @@ pub struct SnapshotRecord {
     pub cause: SnapshotCause,
 }
 
-/// What a pool records about one volume. Snapshots that outlive their volume keep it, without a
-/// tip.
+/// What a pool records about one volume. It is there without a tip while the volume is being
+/// made, and after its deletion for as long as there are snapshots or layers of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VolumeRecord {
     /// What it was made of.
     pub origin: VolumeOrigin,
-    /// The layer that takes its writes; none once it was deleted.
+    /// The layer that takes its writes; none before it was made and once it was deleted.
     pub tip: Option<LayerId>,
     /// Its snapshots.
     pub snapshots: BTreeMap<SnapshotId, SnapshotRecord>,
@@ -78,6 +78,16 @@ impl VolumeRecord {
         }
     }
 
+    /// Of a volume that is about to be made.
+    pub(super) const fn intent(origin: VolumeOrigin) -> Self {
+        Self {
+            origin,
+            tip: None,
+            snapshots: BTreeMap::new(),
+            captures: BTreeMap::new(),
+        }
+    }
+
     /// What stays when the volume goes: its snapshots.
     pub(super) fn without_volume(&self) -> Self {
         Self {
@@ -87,7 +97,7 @@ impl VolumeRecord {
         }
     }
 
-    /// Whether nothing is left of the volume.
+    /// Whether it names no layer.
     pub fn is_empty(&self) -> bool {
         self.tip.is_none() && self.snapshots.is_empty() && self.captures.is_empty()
     }

@@ -94,9 +94,29 @@ impl World {
             }
             self.execute(step);
         }
+        if !self.forget_spent() {
+            return false;
+        }
         let fresh = self.fresh();
         let again = self.tree.plan(&request, fresh).expect("is possible again");
         assert_eq!(again.steps, [], "{request:?} repeated");
+        true
+    }
+
+    /// Removes the records that have nothing left to tell; false when the process died.
+    fn forget_spent(&mut self) -> bool {
+        let all: Vec<VolumeId> = self.tree.records().map(|(id, _)| id).collect();
+        for volume in all {
+            if !self.tree.is_spent(volume) {
+                continue;
+            }
+            if self.fuse == Some(0) {
+                self.restart();
+                return false;
+            }
+            self.fuse = self.fuse.map(|fuse| fuse - 1);
+            self.execute(&Step::RemoveRecord { volume });
+        }
         true
     }
 
@@ -121,6 +141,40 @@ impl World {
         let records: Vec<_> = self.tree.records().map(|(id, r)| (id, r.clone())).collect();
         self.tree = LayerTree::new(layers, records);
         self.fuse = None;
+        for step in self.tree.repairs() {
+            self.execute(&step);
+        }
+        self.forget_spent();
+    }
+
+    /// Whichever record is lost, it is missed: nothing that it named counts as garbage.
+    fn lose_each_record(&self) {
+        let layers: Vec<_> = self.tree.layers().map(|(id, layer)| (id, *layer)).collect();
+        let records: Vec<_> = self.tree.records().map(|(id, r)| (id, r.clone())).collect();
+        for (lost, record) in &records {
+            let rest = records.iter().filter(|(id, _)| id != lost).cloned();
+            let tree = LayerTree::new(layers.clone(), rest);
+            assert!(tree.is_record_lost(*lost), "{record:?} is not missed");
+            let is_named = |found: &Inconsistency| matches!(found, Inconsistency::NoRecord { volume, .. } if volume == lost);
+            assert!(tree.inconsistencies().iter().any(is_named));
+            let volume = *lost;
+            let fresh = FreshLayers {
+                first: layer(1),
+                second: layer(2),
+            };
+            let size = ByteCount::new(BLOCKS);
+            for request in [
+                Request::CreateVolume { volume, size },
+                Request::DeleteVolume { volume },
+                Request::Resize { volume, size },
+            ] {
+                assert_eq!(
+                    tree.plan(&request, fresh),
+                    Err(Refusal::RecordLost(volume)),
+                    "nothing is done to a volume whose record is lost"
+                );
+            }
+        }
     }
 
     fn show(&self, layer: LayerId) -> Vec<u8> {
@@ -173,7 +227,10 @@ impl World {
                 }
             }
             Action::Write(index, block, byte) => self.write(index, block, byte),
-            Action::Merge(index) => self.merge(index),
+            Action::Merge(index) => {
+                self.merge(index);
+                self.forget_spent();
+            }
             Action::Snapshot(i)
             | Action::Capture(i)
             | Action::CloneVolume(i)
@@ -206,9 +263,10 @@ impl World {
             return;
         };
         let tip = self.tree.tip(volume).expect("is live");
+        let is_needed = |child| self.tree.is_needed(child);
         assert!(
-            self.tree.children(tip).next().is_none(),
-            "a tip has children"
+            !self.tree.children(tip).any(is_needed),
+            "something needs a tip unchanged"
         );
         self.held.get_mut(&tip).expect("exists").insert(block, byte);
         let count = self.held[&tip].len() as u64;
@@ -340,6 +398,7 @@ impl World {
             let (_, record) = self.tree.snapshot(*snapshot).expect("exists");
             assert_eq!(&self.show(record.layer), copy, "snapshot {snapshot}");
         }
+        self.lose_each_record();
         for ((volume, backup), copy) in &self.captures {
             let layer = self.tree.record(*volume).expect("exists").captures[backup];
             assert_eq!(&self.show(layer), copy, "capture {backup}");
@@ -360,6 +419,7 @@ proptest! {
         while !world.tree.merge_candidates().is_empty() {
             world.merge(0);
         }
+        world.forget_spent();
         world.check();
         let all: Vec<VolumeId> = world.volumes.keys().copied().collect();
         for volume in all {
@@ -372,6 +432,7 @@ proptest! {
         while !world.tree.merge_candidates().is_empty() {
             world.merge(0);
         }
+        world.forget_spent();
         prop_assert_eq!(world.tree, LayerTree::default());
         prop_assert!(world.held.is_empty());
     }
@@ -421,9 +482,14 @@ fn layer(number: u128) -> LayerId {
     LayerId::from_uuid(Uuid::from_u128(number))
 }
 
+fn volume_nine() -> VolumeId {
+    VolumeId::from_uuid(Uuid::from_u128(9))
+}
+
 fn chain_of_two(below: u64, above: u64) -> LayerTree {
     let size = ByteCount::from_gib(1);
     let of = |parent, allocated| Layer {
+        owner: volume_nine(),
         parent,
         size,
         allocated: ByteCount::new(allocated),
@@ -433,7 +499,7 @@ fn chain_of_two(below: u64, above: u64) -> LayerTree {
         (layer(1), of(None, below)),
         (layer(2), of(Some(layer(1)), above)),
     ];
-    LayerTree::new(layers, [(VolumeId::from_uuid(Uuid::from_u128(9)), record)])
+    LayerTree::new(layers, [(volume_nine(), record)])
 }
 
 #[test]
@@ -454,17 +520,26 @@ fn a_merge_goes_the_way_that_moves_less() {
 
 #[test]
 fn what_does_not_fit_together_is_named() {
+    let volume = volume_nine();
+    let lost = VolumeId::from_uuid(Uuid::from_u128(8));
     let of = |parent| Layer {
+        owner: volume,
         parent,
         size: ByteCount::new(1),
         allocated: ByteCount::ZERO,
     };
-    let volume = VolumeId::from_uuid(Uuid::from_u128(9));
     let record = VolumeRecord::new(VolumeOrigin::Image, layer(3));
     let layers = [
         (layer(1), of(Some(layer(2)))),
         (layer(2), of(Some(layer(1)))),
         (layer(4), of(Some(layer(5)))),
+        (
+            layer(6),
+            Layer {
+                owner: lost,
+                ..of(None)
+            },
+        ),
     ];
     let tree = LayerTree::new(layers, [(volume, record)]);
     let expected = [
@@ -474,11 +549,15 @@ fn what_does_not_fit_together_is_named() {
         },
         Inconsistency::Circle(layer(1)),
         Inconsistency::Circle(layer(2)),
+        Inconsistency::NoRecord {
+            volume: lost,
+            layers: 1,
+        },
         Inconsistency::NoLayer {
             volume,
             layer: layer(3),
         },
     ];
     assert_eq!(tree.inconsistencies(), expected);
-    assert_eq!(tree.chain(layer(1)).len(), 3, "a circle ends");
+    assert_eq!(tree.chain(layer(1)).len(), 4, "a circle ends");
 }

@@ -31,6 +31,7 @@ impl Qcow2Driver {
             return self.finish_rename(layer, &opened).map(|()| None);
         }
         Ok(Some(Layer {
+            owner: opened.identity.owner,
             parent: opened.identity.parent,
             size: ByteCount::new(opened.header.size),
             allocated: allocated(opened.blocks),
@@ -99,7 +100,7 @@ impl Qcow2Driver {
         let parent = self.open_exclusive(join.parent)?;
         let child = self.open_exclusive(join.child)?;
         let mut header = parent.header.clone();
-        header.identity = Some(self.identity(join.child, join.grandparent));
+        header.identity = Some(self.identity(join.child, join.owner, join.grandparent));
         header.size = join.size.get();
         self.write_header(&parent, &header)?;
         let mode = if join.sealed { SEALED } else { WRITABLE };
@@ -114,7 +115,7 @@ impl Qcow2Driver {
     fn join_up(&self, join: &Join) -> Result<(), Error> {
         let child = self.open_exclusive(join.child)?;
         let mut header = child.header.clone();
-        header.identity = Some(self.identity(join.child, join.grandparent));
+        header.identity = Some(self.identity(join.child, join.owner, join.grandparent));
         self.write_header(&child, &header)?;
         let mode = if join.sealed { SEALED } else { WRITABLE };
         set_mode(&self.layer_path(join.child), mode).map_err(|e| layer_io(join.child, e))?;
@@ -156,13 +157,21 @@ impl Driver for Qcow2Driver {
     fn create_layer(
         &self,
         layer: LayerId,
+        owner: VolumeId,
         parent: Option<LayerId>,
         size: ByteCount,
     ) -> Result<(), Error> {
-        let header = Header::new(size.get(), self.identity(layer, parent));
+        let header = Header::new(size.get(), self.identity(layer, owner, parent));
         let (file, new) = self.begin_file(layer, &header)?;
         file.sync_all().map_err(|e| layer_io(layer, e))?;
         self.name_file(new, layer)
+    }
+
+    fn own_layer(&self, layer: LayerId, owner: VolumeId) -> Result<(), Error> {
+        let opened = self.open_exclusive(layer)?;
+        let mut header = opened.header.clone();
+        header.identity = Some(self.identity(layer, owner, opened.identity.parent));
+        self.write_header(&opened, &header)
     }
 
     fn grow_layer(&self, layer: LayerId, size: ByteCount) -> Result<(), Error> {
@@ -191,6 +200,7 @@ impl Driver for Qcow2Driver {
     }
 
     fn remove_record(&self, volume: VolumeId) -> Result<(), Error> {
+        self.sync_folder("layers")?;
         match fs::remove_file(self.path.join("volumes").join(record_name(volume))) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("removing a record", e)),
             _ => self.sync_folder("volumes"),
@@ -233,8 +243,13 @@ impl Driver for Qcow2Driver {
         }))
     }
 
-    fn begin_layer(&self, layer: LayerId, size: ByteCount) -> Result<Box<dyn LayerWriter>, Error> {
-        let header = Header::new(size.get(), self.identity(layer, None));
+    fn begin_layer(
+        &self,
+        layer: LayerId,
+        owner: VolumeId,
+        size: ByteCount,
+    ) -> Result<Box<dyn LayerWriter>, Error> {
+        let header = Header::new(size.get(), self.identity(layer, owner, None));
         let (file, new) = self.begin_file(layer, &header)?;
         let folder = fs::File::open(self.path.join("layers")).map_err(|e| layer_io(layer, e))?;
         let target = Some(NewLayer {

@@ -109,6 +109,7 @@ impl Qcow2Driver {
     fn look_at_layer(&self, layer: LayerId) -> Result<Layer, Error> {
         let opened = self.open_own(layer, false)?;
         Ok(Layer {
+            owner: opened.identity.owner,
             parent: opened.identity.parent,
             size: ByteCount::new(opened.header.size),
             allocated: super::driver::allocated(opened.blocks),

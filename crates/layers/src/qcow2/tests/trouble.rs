@@ -124,7 +124,11 @@ fn a_damaged_record_makes_nothing_garbage() {
     bytes[at] ^= 1;
     fs::write(&record, &bytes).unwrap();
     let pool = bench.open();
-    assert_eq!(pool.damage().unwrap().len(), 1);
+    let damage = pool.damage().unwrap();
+    assert!(
+        damage.iter().any(|text| text.contains("checksum")),
+        "{damage:?}"
+    );
     assert_eq!(pool.merge_candidates(), []);
     assert_eq!(pool.orphans().unwrap(), []);
     assert_eq!(pool.tree().layers().count(), layers);
