@@ -20,7 +20,6 @@ use stillpoint_model::guard::{
     Action, ActiveOperation, Allowed, Facts, ItemFacts, VolumeFacts, can,
 };
 use stillpoint_model::id::{BackupId, OperationId, PoolId, ProjectId, SnapshotId, VolumeId};
-use stillpoint_model::item::ItemState;
 use stillpoint_model::name::Name;
 use stillpoint_model::operation::{Operation, OperationState, Phase, Progress};
 use stillpoint_model::place::Pool;
@@ -42,6 +41,7 @@ use crate::audit::{self, Entry};
 use crate::change::{Answer, Change, Preview};
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::item::kind::Head;
 
 /// What an admission ends with: the operation and what the guard said.
 pub(crate) type Accepted = (Operation, Allowed);
@@ -244,16 +244,11 @@ impl Desk<'_> {
     }
 
     /// What the guard needs to know of an item.
-    pub(crate) async fn item_facts(
-        &mut self,
-        id: Uuid,
-        state: ItemState,
-        protected: bool,
-    ) -> Result<ItemFacts> {
-        let active = operation_on_item(self.tx, id).await?;
+    pub(crate) async fn item_facts(&mut self, item: &Head) -> Result<ItemFacts> {
+        let active = operation_on_item(self.tx, item.id).await?;
         Ok(ItemFacts {
-            state,
-            protected,
+            state: item.state,
+            protected: item.protected,
             active_operation: active.as_ref().map(active_facts),
         })
     }

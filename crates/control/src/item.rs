@@ -1,19 +1,29 @@
-//! What snapshots and backups have in common.
+//! What snapshots and backups have in common: how they are listed and shown, edited, deleted and
+//! named. What differs each says of itself, by [`kind::Item`].
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use stillpoint_model::id::{AccountId, VolumeId};
-use stillpoint_model::item::ItemKind;
 use stillpoint_model::name::Name;
-use stillpoint_model::naming::{check_item_name, check_texts, generated, name_taken};
-use stillpoint_model::plan::{Naming, UniqueWithin};
-use stillpoint_model::{Timestamp, refusal::Refusal};
-use stillpoint_store::Conn;
-use stillpoint_store::backup::backup_name_exists;
-use stillpoint_store::snapshot::snapshot_name_exists;
+use stillpoint_model::naming::check_texts;
+use stillpoint_model::refusal::Refusal;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::{ListQuery, Reference};
+
+pub(crate) mod change;
+pub(crate) mod kind;
+pub(crate) mod name;
+pub(crate) mod show;
+
+/// Which snapshots, or which backups.
+#[derive(Clone, Debug, Default)]
+pub struct ItemQuery {
+    /// Which page.
+    pub page: ListQuery,
+    /// Only those of this volume, which may be gone when it is named by its id.
+    pub volume: Option<Reference>,
+}
 
 /// What is said of a new item.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -61,64 +71,3 @@ impl ItemUpdate {
         changed.into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
 }
-
-/// Where a name must be free.
-#[derive(Clone, Copy)]
-pub(crate) struct NameScope<'a> {
-    pub(crate) kind: ItemKind,
-    pub(crate) naming: &'a Naming,
-    pub(crate) account_id: AccountId,
-    pub(crate) volume_id: VolumeId,
-}
-
-impl NameScope<'_> {
-    async fn is_taken(&self, conn: &mut Conn, name: &Name, within: UniqueWithin) -> Result<bool> {
-        let volume_id = match within {
-            UniqueWithin::None => return Ok(false),
-            UniqueWithin::Volume => Some(self.volume_id),
-            UniqueWithin::Account => None,
-        };
-        Ok(match self.kind {
-            ItemKind::Snapshot => {
-                snapshot_name_exists(conn, self.account_id, volume_id, name).await?
-            }
-            ItemKind::Backup => backup_name_exists(conn, self.account_id, volume_id, name).await?,
-        })
-    }
-
-    /// Refuses a name that the plan does not allow, or that something else has.
-    pub(crate) async fn check(&self, conn: &mut Conn, name: &Name) -> Result<()> {
-        check_item_name(self.naming, Some(name))?;
-        if self.is_taken(conn, name, self.naming.unique_within).await? {
-            return Err(name_taken(self.kind.as_str(), name).into());
-        }
-        Ok(())
-    }
-
-    /// The given name, checked, or a generated one that is free in the whole account, so that it
-    /// works as a reference.
-    pub(crate) async fn choose(
-        &self,
-        conn: &mut Conn,
-        given: Option<Name>,
-        now: Timestamp,
-    ) -> Result<Name> {
-        if let Some(name) = given {
-            self.check(conn, &name).await?;
-            return Ok(name);
-        }
-        check_item_name(self.naming, None)?;
-        for nth in 1..=GENERATED_TRIES {
-            let Some(name) = generated(self.kind.as_str(), now, nth) else {
-                break;
-            };
-            if !self.is_taken(conn, &name, UniqueWithin::Account).await? {
-                return Ok(name);
-            }
-        }
-        Err(Error::Inconsistent("no generated name is free".to_owned()))
-    }
-}
-
-/// How many names of one second are tried.
-pub(crate) const GENERATED_TRIES: u32 = 10_000;

@@ -2,11 +2,13 @@
 
 use stillpoint_model::Timestamp;
 use stillpoint_model::account::Actor;
+use stillpoint_model::backup::Backup;
 use stillpoint_model::id::OperationId;
 use stillpoint_model::item::{ItemKind, ItemState};
 use stillpoint_model::operation::{Operation, OperationKind, OperationState};
 use stillpoint_model::refusal::{ProblemCode, Refusal};
 use stillpoint_model::saga::{Order, Request, RestoreSource};
+use stillpoint_model::snapshot::Snapshot;
 use stillpoint_model::volume::{Volume, VolumeState};
 use stillpoint_store::Tx;
 use stillpoint_store::backup::{backup_by_id, backup_delete};
@@ -21,7 +23,7 @@ use crate::audit::{self, Entry};
 use crate::backup::BackupCreate;
 use crate::engine;
 use crate::error::{Error, Result};
-use crate::item::ItemCreate;
+use crate::item::{self, ItemCreate};
 use crate::reference::volume_id_for_list;
 use crate::restore::{RestoreCreate, RestoreMode, RestorePointRef};
 use crate::volume::VolumeCreate;
@@ -327,7 +329,8 @@ async fn snapshot_again(
         .await?
         .ok_or_else(|| gone("snapshot"))?;
     if operation.kind == OperationKind::SnapshotDelete {
-        return snapshot::admit_delete(desk, id.into(), Some(row.name.into())).await;
+        return item::change::admit_delete::<Snapshot>(desk, id.into(), Some(row.name.into()))
+            .await;
     }
     if row.state != ItemState::Failed {
         return Err(not_failed(row.state));
@@ -348,7 +351,8 @@ async fn backup_again(desk: Desk<'_>, operation: &Operation, request: Request) -
         .ok_or_else(|| gone("backup"))?;
     let copied = match request {
         Request::BackupDelete { .. } => {
-            return backup::admit_delete(desk, id.into(), Some(row.name.into())).await;
+            return item::change::admit_delete::<Backup>(desk, id.into(), Some(row.name.into()))
+                .await;
         }
         Request::BackupVerify { deep, .. } => {
             return backup::admit_verify(desk, id.into(), deep).await;

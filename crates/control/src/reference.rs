@@ -2,21 +2,18 @@
 
 use serde::Serialize;
 use stillpoint_model::account::Actor;
-use stillpoint_model::backup::Backup;
-use stillpoint_model::id::{BackupId, SnapshotId, VolumeId};
+use stillpoint_model::id::VolumeId;
 use stillpoint_model::name::Name;
 use stillpoint_model::place::Pool;
 use stillpoint_model::refusal::{ProblemCode, Refusal};
-use stillpoint_model::snapshot::Snapshot;
 use stillpoint_model::volume::Volume;
 use stillpoint_store::Conn;
-use stillpoint_store::backup::{backup_by_id, backup_by_name};
-use stillpoint_store::snapshot::{snapshot_by_id, snapshot_by_name};
 use stillpoint_store::volume::{volume_by_id, volume_by_name};
 use uuid::Uuid;
 
 use crate::context::Places;
 use crate::error::Result;
+use crate::item::kind::Item;
 
 /// How a request names a thing: by its id or by its name, inside the actor's own project.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -80,54 +77,25 @@ pub(crate) async fn volume_id_for_list(
     }
 }
 
-/// The actor's own snapshot.
-pub(crate) async fn own_snapshot(
+/// The actor's own snapshot or backup.
+pub(crate) async fn own_item<T: Item>(
     conn: &mut Conn,
     actor: &Actor,
     reference: &Reference,
-) -> Result<Snapshot> {
+) -> Result<T> {
     let found = match reference {
-        Reference::Id(id) => snapshot_by_id(conn, SnapshotId::from_uuid(*id))
-            .await?
-            .into_iter()
-            .collect(),
-        Reference::Name(name) => {
-            snapshot_by_name(conn, actor.account_id, actor.project_id, name).await?
-        }
+        Reference::Id(id) => T::by_id(conn, *id).await?.into_iter().collect(),
+        Reference::Name(name) => T::by_name(conn, actor, name).await?,
     };
-    Ok(only(found, "snapshot", |snapshot: &Snapshot| {
-        snapshot.account_id == actor.account_id
-    })?)
-}
-
-/// The actor's own backup.
-pub(crate) async fn own_backup(
-    conn: &mut Conn,
-    actor: &Actor,
-    reference: &Reference,
-) -> Result<Backup> {
-    let found = match reference {
-        Reference::Id(id) => backup_by_id(conn, BackupId::from_uuid(*id))
-            .await?
-            .into_iter()
-            .collect(),
-        Reference::Name(name) => {
-            backup_by_name(conn, actor.account_id, actor.project_id, name).await?
-        }
-    };
-    Ok(only(found, "backup", |backup: &Backup| {
-        backup.account_id == actor.account_id
-    })?)
-}
-
-fn only<T>(found: Vec<T>, what: &str, is_own: impl Fn(&T) -> bool) -> Result<T, Refusal> {
+    let is_own = |item: &T| item.head().account_id == actor.account_id;
     let mut own = found.into_iter().filter(is_own);
+    let what = T::KIND.as_str();
     let first = own.next().ok_or_else(|| Refusal::not_found(what))?;
     if own.next().is_none() {
         return Ok(first);
     }
     let text = format!("More than one {what} has that name. Use the id.");
-    Err(Refusal::new(ProblemCode::InvalidRequest, text))
+    Err(Refusal::new(ProblemCode::InvalidRequest, text).into())
 }
 
 /// A pool by id or name; the first one when none is named.

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use stillpoint_model::ByteCount;
 use stillpoint_model::account::Actor;
+use stillpoint_model::backup::Backup;
 use stillpoint_model::guard::{Action, ItemFacts};
 use stillpoint_model::id::{PoolId, SnapshotId, TargetId, VolumeId};
 use stillpoint_model::item::{ItemKind, RestorePointId};
@@ -11,6 +12,7 @@ use stillpoint_model::naming::check_confirmation;
 use stillpoint_model::place::Pool;
 use stillpoint_model::refusal::{ProblemCode, Refusal};
 use stillpoint_model::saga::{Request, RestoreSource};
+use stillpoint_model::snapshot::Snapshot;
 use stillpoint_model::volume::{Volume, VolumeOrigin, VolumeRole};
 use stillpoint_store::volume::volume_by_id;
 
@@ -18,7 +20,8 @@ use crate::admission::{Accepted, Ask, Desk, Draft};
 use crate::backup::vault_of_backup;
 use crate::context::Places;
 use crate::error::Result;
-use crate::reference::{own_backup, own_snapshot, pool_for};
+use crate::item::kind::Item;
+use crate::reference::{own_item, pool_for};
 use crate::volume::NewVolume;
 use crate::{Answer, Change, Context, Reference};
 
@@ -105,29 +108,25 @@ impl RestorePoint {
     }
 
     async fn snapshot(desk: &mut Desk<'_>, reference: &Reference) -> Result<Self> {
-        let found = own_snapshot(desk.tx, &desk.actor, reference).await;
+        let found = own_item::<Snapshot>(desk.tx, &desk.actor, reference).await;
         let snapshot = found.map_err(|error| error.at("/source/item"))?;
         desk.check_version(snapshot.version)?;
-        let id = snapshot.id.as_uuid();
         Ok(Self {
             id: RestorePointId::Snapshot(snapshot.id),
             source: RestoreSource::Snapshot {
                 snapshot_id: snapshot.id,
             },
             size: snapshot.sizes.provisioned,
-            item: desk
-                .item_facts(id, snapshot.state, snapshot.protected)
-                .await?,
+            item: desk.item_facts(&snapshot.head()).await?,
             volume: volume_by_id(desk.tx, snapshot.volume_id).await?,
             place: Place::Pool(snapshot.pool_id),
         })
     }
 
     async fn backup(desk: &mut Desk<'_>, reference: &Reference) -> Result<Self> {
-        let found = own_backup(desk.tx, &desk.actor, reference).await;
+        let found = own_item::<Backup>(desk.tx, &desk.actor, reference).await;
         let backup = found.map_err(|error| error.at("/source/item"))?;
         desk.check_version(backup.version)?;
-        let id = backup.id.as_uuid();
         Ok(Self {
             id: RestorePointId::Backup(backup.id),
             source: RestoreSource::Backup {
@@ -136,7 +135,7 @@ impl RestorePoint {
                 vault: vault_of_backup(desk, &backup).await?,
             },
             size: backup.sizes.provisioned,
-            item: desk.item_facts(id, backup.state, backup.protected).await?,
+            item: desk.item_facts(&backup.head()).await?,
             volume: volume_by_id(desk.tx, backup.volume_id).await?,
             place: Place::Target(backup.target_id),
         })

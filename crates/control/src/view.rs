@@ -8,7 +8,6 @@ use std::collections::HashMap;
 use stillpoint_model::Timestamp;
 use stillpoint_model::guard::{Action, Allowed, Facts, ItemFacts, VolumeFacts, can};
 use stillpoint_model::id::{AccountId, NodeId, OperationId, PoolId};
-use stillpoint_model::item::ItemState;
 use stillpoint_model::operation::{Operation, OperationKind};
 use stillpoint_model::plan::Plan;
 use stillpoint_model::refusal::Refusal;
@@ -23,6 +22,7 @@ use uuid::Uuid;
 use crate::Context;
 use crate::admission::{active_facts, volume_facts};
 use crate::error::Result;
+use crate::item::kind::Head;
 
 /// Whether one action may be done now, from [`stillpoint_model::guard::can`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,11 +119,11 @@ impl Surroundings {
     }
 
     /// What the guard needs to know of an item.
-    pub(crate) fn item_facts(&self, id: Uuid, state: ItemState, protected: bool) -> ItemFacts {
+    pub(crate) fn item_facts(&self, item: &Head) -> ItemFacts {
         ItemFacts {
-            state,
-            protected,
-            active_operation: self.on_item(id).map(active_facts),
+            state: item.state,
+            protected: item.protected,
+            active_operation: self.on_item(item.id).map(active_facts),
         }
     }
 

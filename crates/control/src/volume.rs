@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use crate::admission::{Accepted, Ask, Desk, Draft};
 use crate::error::{Error, Result};
-use crate::item::GENERATED_TRIES;
+use crate::item::name::GENERATED_TRIES;
 use crate::reference::{own_volume, pool_for};
 use crate::view::Surroundings;
 use crate::{Answer, Change, Context, Cursor, ListQuery, Page, Permission, Reference};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use stillpoint_control::item::{ItemCreate, ItemUpdate};
+use stillpoint_control::item::{ItemCreate, ItemQuery, ItemUpdate};
 use stillpoint_control::restore::{self, RestoreCreate, RestoreMode, RestorePointRef};
 use stillpoint_control::{Answer, Change, backup, operation, snapshot, volume};
 use stillpoint_model::ByteCount;
@@ -245,7 +245,7 @@ async fn a_roll_back_wants_the_name_and_leaves_a_safety_snapshot() {
     }
     accepted(restore::create(&lab.cx, &lab.tenant, in_place(taken, Some("web")), &change).await);
     lab.settle().await;
-    let query = snapshot::SnapshotQuery {
+    let query = ItemQuery {
         volume: Some(id.into()),
         ..Default::default()
     };

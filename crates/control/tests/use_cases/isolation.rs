@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use futures_util::future::BoxFuture;
 use stillpoint_control::backup::{self, BackupCreate};
-use stillpoint_control::item::{ItemCreate, ItemUpdate};
+use stillpoint_control::item::{ItemCreate, ItemQuery, ItemUpdate};
 use stillpoint_control::operation::{self, OperationQuery};
 use stillpoint_control::restore::{self, RestoreCreate, RestoreMode, RestorePointRef};
 use stillpoint_control::volume::VolumeImport;
@@ -187,7 +187,7 @@ async fn lists_hold_the_accounts_own_alone() {
             .is_empty()
     );
     for volume in [None, of] {
-        let query = snapshot::SnapshotQuery {
+        let query = ItemQuery {
             volume: volume.clone(),
             ..Default::default()
         };
@@ -198,7 +198,7 @@ async fn lists_hold_the_accounts_own_alone() {
                 .items
                 .is_empty()
         );
-        let query = backup::BackupQuery {
+        let query = ItemQuery {
             volume: volume.clone(),
             ..Default::default()
         };

@@ -3,8 +3,8 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use stillpoint_control::backup::{self, BackupQuery, BackupView};
-use stillpoint_control::item::ItemCreate;
+use stillpoint_control::backup::{self, BackupView};
+use stillpoint_control::item::{ItemCreate, ItemQuery};
 use stillpoint_wire::Page;
 use stillpoint_wire::backup::{Backup, BackupCreate, BackupVerify};
 use stillpoint_wire::item::{ItemContext, ItemPatch};
@@ -53,7 +53,7 @@ async fn backup_list(
     QueryOf(query): QueryOf<ItemListQuery>,
 ) -> Result<Json<Page<Backup>>> {
     let (page, volume) = query.parts()?;
-    let query = BackupQuery { page, volume };
+    let query = ItemQuery { page, volume };
     let page = backup::list(app.cx(), &actor, &query).await?;
     Ok(Json(reply::page(page, backup)))
 }

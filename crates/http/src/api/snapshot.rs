@@ -3,8 +3,8 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use stillpoint_control::item::ItemCreate;
-use stillpoint_control::snapshot::{self, SnapshotQuery, SnapshotView};
+use stillpoint_control::item::{ItemCreate, ItemQuery};
+use stillpoint_control::snapshot::{self, SnapshotView};
 use stillpoint_wire::Page;
 use stillpoint_wire::item::{ItemContext, ItemPatch};
 use stillpoint_wire::operation::Operation;
@@ -52,7 +52,7 @@ async fn snapshot_list(
     QueryOf(query): QueryOf<ItemListQuery>,
 ) -> Result<Json<Page<Snapshot>>> {
     let (page, volume) = query.parts()?;
-    let query = SnapshotQuery { page, volume };
+    let query = ItemQuery { page, volume };
     let page = snapshot::list(app.cx(), &actor, &query).await?;
     Ok(Json(reply::page(page, snapshot)))
 }

@@ -6,8 +6,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use maud::{Markup, html};
-use stillpoint_control::backup::{self, BackupCreate, BackupQuery};
-use stillpoint_control::snapshot::SnapshotQuery;
+use stillpoint_control::backup::{self, BackupCreate};
+use stillpoint_control::item::ItemQuery;
 use stillpoint_control::volume::VolumeView;
 use stillpoint_control::{ListQuery, Reference, snapshot};
 use stillpoint_model::guard::Action;
@@ -38,7 +38,7 @@ async fn list(
     Query(params): Query<ListParams>,
 ) -> Result<Response, Failure> {
     let query = async {
-        Ok(BackupQuery {
+        Ok(ItemQuery {
             page: params.page()?,
             volume: item::volume_filter(&params)?,
         })
@@ -63,7 +63,7 @@ struct Source {
 
 async fn load(app: &App, viewer: &Viewer, text: &str) -> Result<Source, Failure> {
     let view = volume::load(app, viewer, text).await?;
-    let query = SnapshotQuery {
+    let query = ItemQuery {
         page: ListQuery::default(),
         volume: Some(view.volume.id.into()),
     };

@@ -6,8 +6,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use maud::{Markup, html};
-use stillpoint_control::item::ItemCreate;
-use stillpoint_control::snapshot::{self, SnapshotQuery};
+use stillpoint_control::item::{ItemCreate, ItemQuery};
+use stillpoint_control::snapshot;
 use stillpoint_control::volume::VolumeView;
 use stillpoint_model::guard::Action;
 use stillpoint_model::item::ItemKind;
@@ -36,7 +36,7 @@ async fn list(
     Query(params): Query<ListParams>,
 ) -> Result<Response, Failure> {
     let query = async {
-        Ok(SnapshotQuery {
+        Ok(ItemQuery {
             page: params.page()?,
             volume: item::volume_filter(&params)?,
         })

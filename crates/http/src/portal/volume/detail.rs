@@ -7,9 +7,10 @@ use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use maud::{Markup, Render, html};
-use stillpoint_control::backup::{self, BackupQuery};
+use stillpoint_control::backup;
+use stillpoint_control::item::ItemQuery;
 use stillpoint_control::operation::{self, OperationQuery};
-use stillpoint_control::snapshot::{self, SnapshotQuery};
+use stillpoint_control::snapshot;
 use stillpoint_control::volume::VolumeView;
 use stillpoint_control::{Error, ListQuery};
 use stillpoint_model::event::EventKind;
@@ -77,7 +78,7 @@ async fn snapshots(
 ) -> PageResult {
     let view = super::load(&app, &viewer, &text).await?;
     let page = params.page().map_err(|refusal| viewer.fail(&refusal))?;
-    let query = SnapshotQuery {
+    let query = ItemQuery {
         page,
         volume: Some(view.volume.id.into()),
     };
@@ -103,7 +104,7 @@ async fn backups(
 ) -> PageResult {
     let view = super::load(&app, &viewer, &text).await?;
     let page = params.page().map_err(|refusal| viewer.fail(&refusal))?;
-    let query = BackupQuery {
+    let query = ItemQuery {
         page,
         volume: Some(view.volume.id.into()),
     };
