@@ -45,6 +45,8 @@ enum Trouble {
     LeaseLost,
     /// The node did it and falls silent; its late answer changes nothing.
     LeaseLostAfterDoing,
+    /// The same, when its late answer comes while the task is in hand again.
+    LateAnswer,
     /// The node falls silent again and again.
     NeverAnswers,
     /// It works only later.
@@ -87,6 +89,7 @@ const TROUBLES: &[Trouble] = &[
     Trouble::AnsweredTwice,
     Trouble::LeaseLost,
     Trouble::LeaseLostAfterDoing,
+    Trouble::LateAnswer,
     Trouble::NeverAnswers,
     Trouble::Retries,
     Trouble::RetriesForEver,
@@ -415,7 +418,6 @@ impl Cell<'_> {
             .write(move |tx| Box::pin(async move { engine::release(tx, op, "stuck", now).await }))
             .await
             .expect("released");
-        self.lab.settle().await;
     }
 
     /// A worker that was given up says that it is done: nobody may believe it.
@@ -484,6 +486,16 @@ impl Cell<'_> {
                 self.wait(31);
                 self.lab.settle().await;
                 self.too_late(task, result).await;
+            }
+            Trouble::LateAnswer => {
+                self.wait(31);
+                self.lab.settle().await;
+                self.wait(3);
+                let again = self.lab.take().await.expect("the task, given again");
+                assert_eq!(again.task_id, task.task_id);
+                self.seen += 1;
+                self.too_late(task, Err(failure(ErrorKind::Internal))).await;
+                self.plainly(&again).await;
             }
             Trouble::NeverAnswers => self.wait(31),
             Trouble::Retries | Trouble::RetriesForEver => {
@@ -925,48 +937,52 @@ async fn cell(lab: &mut Lab, ask: Ask, trouble: Trouble, at: usize, name: &str) 
     tasks
 }
 
-async fn every_trouble_of(kind: OperationKind) -> usize {
-    let mut cells = 0;
-    for (variant, ask) in asks(kind).iter().enumerate() {
-        let mut lab = Lab::new(u64::try_from(variant).expect("few")).await;
-        let name = format!("{kind} {variant} undisturbed");
-        let tasks = cell(&mut lab, *ask, Trouble::None, usize::MAX, &name).await;
-        assert!(tasks > 0, "{name}: no node had anything to do");
-        for trouble in TROUBLES {
-            for at in 0..tasks {
-                let name = format!("{kind} {variant}, task {at}: {trouble:?}");
-                cell(&mut lab, *ask, *trouble, at, &name).await;
-                cells += 1;
-            }
+async fn every_trouble_of(kind: OperationKind, variant: usize, ask: Ask) -> usize {
+    let mut lab = Lab::new(u64::try_from(variant).expect("few")).await;
+    let name = format!("{kind} {variant} undisturbed");
+    let tasks = cell(&mut lab, ask, Trouble::None, usize::MAX, &name).await;
+    assert!(tasks > 0, "{name}: no node had anything to do");
+    for trouble in TROUBLES {
+        for at in 0..tasks {
+            let name = format!("{kind} {variant}, task {at}: {trouble:?}");
+            cell(&mut lab, ask, *trouble, at, &name).await;
         }
-        assert!(
-            lab.pool.tree().layers().next().is_none(),
-            "{kind}: layers are left"
-        );
     }
-    cells
+    assert!(
+        lab.pool.tree().layers().next().is_none(),
+        "{kind}: layers are left"
+    );
+    TROUBLES.len() * tasks
 }
 
+/// Every way to ask for every kind, in `of` parts that run side by side.
 async fn every_trouble_of_part(part: usize, of: usize) {
-    for (index, kind) in OperationKind::ALL.iter().enumerate() {
-        if index % of == part {
-            let cells = every_trouble_of(*kind).await;
-            println!("{kind}: {cells} cells");
-        }
+    let every = OperationKind::ALL.iter().flat_map(|kind| {
+        let asks = asks(*kind).iter().enumerate();
+        asks.map(|(variant, ask)| (*kind, variant, *ask))
+    });
+    for (kind, variant, ask) in every.skip(part).step_by(of) {
+        let cells = every_trouble_of(kind, variant, ask).await;
+        println!("{kind} {variant}: {cells} cells");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_operation_survives_every_trouble_at_every_task_1() {
-    every_trouble_of_part(0, 3).await;
+    every_trouble_of_part(0, 4).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_operation_survives_every_trouble_at_every_task_2() {
-    every_trouble_of_part(1, 3).await;
+    every_trouble_of_part(1, 4).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_operation_survives_every_trouble_at_every_task_3() {
-    every_trouble_of_part(2, 3).await;
+    every_trouble_of_part(2, 4).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_operation_survives_every_trouble_at_every_task_4() {
+    every_trouble_of_part(3, 4).await;
 }
