@@ -9,7 +9,7 @@ STATE ?= .stillpoint
 
 # cargo writes the dev profile to `debug`.
 TARGET := target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
-export STILLPOINT_BIN := $(TARGET)/stillpoint
+export STILLPOINT_BIN := $(CURDIR)/$(TARGET)/stillpoint
 export LISTEN STATE
 
 .PHONY: help up down test bench lint demo deps build
@@ -25,12 +25,12 @@ down: ## stop the server; its data stays
 
 test: ## every test
 	@scripts/deps test
-	@scripts/test
+	@env -u STILLPOINT_BIN scripts/test
 
 bench: ## figures, side by side with the tools one would use instead
 	@scripts/deps bench
 	@cargo build --locked --release -p stillpoint -p stillpoint-bench
-	@STILLPOINT_BIN=target/release/stillpoint target/release/stillpoint-bench
+	@STILLPOINT_BIN=$(CURDIR)/target/release/stillpoint target/release/stillpoint-bench
 
 lint: ## formatting, clippy, file length, shell syntax
 	@cargo fmt --check
