@@ -3,8 +3,6 @@
 //!
 //! The customer's sentence never holds a path, and no id of anything that is not the customer's.
 
-use std::error::Error as StdError;
-
 use stillpoint_layers as layers;
 use stillpoint_model::ErrorKind;
 use stillpoint_model::error::with_causes;
