@@ -24,11 +24,44 @@ use stillpoint_model::Env;
 pub use world::Storage;
 use world::World;
 
+/// What a group of checks is about, so that groups can run beside each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// What the tree promises.
+    Tree,
+    /// Content: restores, imports, differences, merges.
+    Data,
+    /// Lost records.
+    Lost,
+    /// Crashes, failures and full storage at every step.
+    Faults,
+    /// Random sequences of everything.
+    Walks,
+}
+
+impl Part {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Tree,
+        Self::Data,
+        Self::Lost,
+        Self::Faults,
+        Self::Walks,
+    ];
+}
+
 type Check<S> = (&'static str, fn(&mut World<S>));
 
 /// Runs every check, each on storage of its own.
 pub fn check_all<S: Storage>(mut make: impl FnMut() -> S, env: &Arc<dyn Env>) {
-    for (name, check) in checks::<S>() {
+    for part in Part::ALL {
+        check_part(part, &mut make, env);
+    }
+}
+
+/// Runs the checks of one part, each on storage of its own.
+pub fn check_part<S: Storage>(part: Part, mut make: impl FnMut() -> S, env: &Arc<dyn Env>) {
+    for (name, check) in checks::<S>(part) {
         tracing::debug!(check = name);
         let mut world = World::new(make(), Arc::clone(env));
         check(&mut world);
@@ -36,7 +69,56 @@ pub fn check_all<S: Storage>(mut make: impl FnMut() -> S, env: &Arc<dyn Env>) {
     }
 }
 
-fn checks<S: Storage>() -> Vec<Check<S>> {
+/// Tells the story of the checks of faults again and again. `cut` ends a run after a number of
+/// its own steps; `heal` lets the next go on, and says whether the run had come so far.
+#[cfg(test)]
+pub(crate) fn check_cuts<S: Storage>(
+    storage: S,
+    env: &Arc<dyn Env>,
+    cuts: impl Iterator<Item = u64>,
+    cut: impl Fn(u64),
+    heal: impl Fn() -> bool,
+) {
+    let mut world = World::new(storage, Arc::clone(env));
+    let mut count = 0;
+    for at in cuts {
+        if !crash::tell_cut_off(&mut world, at, &cut, &heal) {
+            break;
+        }
+        count += 1;
+    }
+    assert!(count > 50, "only {count} cuts");
+    world.check_consistent("cut off");
+}
+
+fn checks<S: Storage>(part: Part) -> Vec<Check<S>> {
+    match part {
+        Part::Tree => tree_checks(),
+        Part::Data => vec![
+            ("restoring", data::restoring_in_any_order),
+            ("a dropped restore", data::dropped_restore_leaves_nothing),
+            ("restoring wrongly", data::wrong_restores_are_refused),
+            ("what changed", data::changed_extents_cover_every_difference),
+            ("importing", data::importing_raw),
+            ("readers", data::reader_keeps_its_layers),
+            ("merges", data::cancelled_merge_changes_nothing),
+            ("merges among readers", data::merge_that_gives_way_ends),
+        ],
+        Part::Lost => vec![
+            ("a lost record", lost::lost_record_of_a_volume),
+            ("a lost record, merged", lost::lost_record_after_merges),
+            ("a lost record, switched", lost::lost_record_after_a_switch),
+        ],
+        Part::Faults => vec![
+            ("a crash at every step", crash::crash_at_every_step),
+            ("a failure at every step", crash::failure_at_every_step),
+            ("full at every step", crash::full_at_every_step),
+        ],
+        Part::Walks => vec![("a random walk", walk::random_walk)],
+    }
+}
+
+fn tree_checks<S: Storage>() -> Vec<Check<S>> {
     vec![
         ("a new volume is zeros", tree::new_volume_is_zeros),
         ("creating again", tree::creating_again_answers_the_same),
@@ -60,19 +142,5 @@ fn checks<S: Storage>() -> Vec<Check<S>> {
             tree::snapshots_outlive_their_volume,
         ),
         ("opening again", tree::opening_again_finds_the_same_tree),
-        ("a lost record", lost::lost_record_of_a_volume),
-        ("a lost record, merged", lost::lost_record_after_merges),
-        ("a lost record, switched", lost::lost_record_after_a_switch),
-        ("restoring", data::restoring_in_any_order),
-        ("a dropped restore", data::dropped_restore_leaves_nothing),
-        ("restoring wrongly", data::wrong_restores_are_refused),
-        ("what changed", data::changed_extents_cover_every_difference),
-        ("importing", data::importing_raw),
-        ("readers", data::reader_keeps_its_layers),
-        ("merges", data::cancelled_merge_changes_nothing),
-        ("a crash at every step", crash::crash_at_every_step),
-        ("a failure at every step", crash::failure_at_every_step),
-        ("full at every step", crash::full_at_every_step),
-        ("a random walk", walk::random_walk),
     ]
 }

@@ -59,6 +59,12 @@ impl<D: Driver> LayerPool<D> {
         Ok(state.damaged.iter().cloned().chain(inconsistent).collect())
     }
 
+    /// Whether a reader waits for a layer that is being merged.
+    #[cfg(any(test, feature = "conformance"))]
+    pub(crate) fn is_wanted(&self, layer: LayerId) -> bool {
+        self.shared.lock_as_is().wanted.contains(&layer)
+    }
+
     fn live_tip(&self, state: &State, volume: VolumeId) -> Result<LayerId, Error> {
         let tip = state.tree.live_tip(volume)?;
         self.shared.check_chain(state, tip)?;

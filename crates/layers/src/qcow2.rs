@@ -13,6 +13,7 @@
 //! with QEMU's tools; nothing is ever opened because a header names it.
 
 mod compressed;
+pub(crate) mod disk;
 mod error;
 mod folder;
 mod header;

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use stillpoint_env::SimEnv;
 use stillpoint_model::Env;
 use stillpoint_model::id::PoolId;
+use tempfile::TempDir;
 
-use crate::conformance::{Storage, check_all};
+use crate::conformance::{Part, Storage, check_all, check_cuts, check_part};
 use crate::memory::{MemoryDisk, MemoryDriver};
 use crate::qcow2::Qcow2Driver;
+use crate::qcow2::disk::stop;
 
 struct Memory(MemoryDisk);
 
@@ -20,7 +22,7 @@ impl Storage for Memory {
     }
 }
 
-struct Folder(tempfile::TempDir, PoolId);
+struct Folder(TempDir, PoolId);
 
 impl Storage for Folder {
     type Driver = Qcow2Driver;
@@ -28,6 +30,12 @@ impl Storage for Folder {
     fn driver(&self) -> Qcow2Driver {
         Qcow2Driver::open(self.0.path(), self.1).unwrap()
     }
+}
+
+/// A folder in memory, if the machine has one: what a test asks of the file system it does, and
+/// syncs cost nothing.
+pub(crate) fn quick_folder() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap())
 }
 
 #[test]
@@ -39,11 +47,55 @@ fn memory_passes() {
     );
 }
 
-#[test]
-fn qcow2_passes() {
-    let env: Arc<dyn Env> = Arc::new(SimEnv::new(2));
-    check_all(
-        || Folder(tempfile::tempdir().unwrap(), PoolId::generate(env.as_ref())),
+fn qcow2_passes(part: Part, seed: u64, folder: fn() -> TempDir) {
+    let env: Arc<dyn Env> = Arc::new(SimEnv::new(seed));
+    check_part(
+        part,
+        || Folder(folder(), PoolId::generate(env.as_ref())),
         &env,
     );
+}
+
+#[test]
+fn qcow2_keeps_the_tree() {
+    qcow2_passes(Part::Tree, 2, quick_folder);
+}
+
+/// On the machine's own disk.
+#[test]
+fn qcow2_keeps_data() {
+    qcow2_passes(Part::Data, 3, || tempfile::tempdir().unwrap());
+}
+
+#[test]
+fn qcow2_misses_lost_records() {
+    qcow2_passes(Part::Lost, 4, quick_folder);
+}
+
+#[test]
+fn qcow2_survives_faults() {
+    qcow2_passes(Part::Faults, 5, quick_folder);
+}
+
+#[test]
+fn qcow2_walks() {
+    qcow2_passes(Part::Walks, 6, quick_folder);
+}
+
+/// Every second system call of the story, from the first or the second on.
+fn qcow2_is_cut_off(first: u64) {
+    let env: Arc<dyn Env> = Arc::new(SimEnv::new(7 + first));
+    let folder = Folder(quick_folder(), PoolId::generate(env.as_ref()));
+    let cuts = (first..).step_by(2);
+    check_cuts(folder, &env, cuts, stop::after, stop::never);
+}
+
+#[test]
+fn qcow2_survives_the_end_before_every_even_system_call() {
+    qcow2_is_cut_off(0);
+}
+
+#[test]
+fn qcow2_survives_the_end_before_every_odd_system_call() {
+    qcow2_is_cut_off(1);
 }

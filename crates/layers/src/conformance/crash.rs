@@ -81,6 +81,23 @@ impl Story {
         }
     }
 
+    /// The rest of a story that was told so far, and its end.
+    fn go_on<S: Storage>(
+        &self,
+        world: &World<S>,
+        told: Result<(), (usize, Error)>,
+        at: u64,
+        what: Fault,
+    ) {
+        check_old(world, self);
+        let from = told.map_or_else(|(chapter, _)| chapter, |()| CHAPTERS);
+        let rest = self.tell(world, from);
+        rest.unwrap_or_else(|error| panic!("{what:?} at {at}: {error:?}"));
+        self.check(world, at, what);
+        self.end(world);
+        assert_eq!(world.pool().orphans().expect("lists"), Vec::new());
+    }
+
     fn check<S: Storage>(&self, world: &World<S>, at: u64, what: Fault) {
         let both = content(&[(0, 50, 1), (50, 100, 2)]);
         assert!(
@@ -145,6 +162,27 @@ pub(super) fn failure_at_every_step<S: Storage>(world: &mut World<S>) {
     }
 }
 
+/// Tells a story that `cut` ends somewhere, and the rest of it after `heal`; whether it came to
+/// the cut.
+#[cfg(test)]
+pub(super) fn tell_cut_off<S: Storage>(
+    world: &mut World<S>,
+    at: u64,
+    cut: &impl Fn(u64),
+    heal: &impl Fn() -> bool,
+) -> bool {
+    let story = Story::begin(world);
+    cut(at);
+    let told = story.tell(world, 0);
+    world.close();
+    let came_so_far = heal();
+    world.reopen();
+    let damage = world.pool().damage().expect("loads");
+    assert_eq!(damage, Vec::<String>::new(), "cut off after {at}");
+    story.go_on(world, told, at, Fault::CrashAfter);
+    came_so_far
+}
+
 /// Tells a story with a fault, and the rest of it without; whether the fault never came.
 fn tell_with_fault<S: Storage>(world: &mut World<S>, at: u64, fault: Fault) -> bool {
     let story = Story::begin(world);
@@ -155,16 +193,9 @@ fn tell_with_fault<S: Storage>(world: &mut World<S>, at: u64, fault: Fault) -> b
     } else {
         world.reopen();
     }
-    check_old(world, &story);
-    let from = told
-        .as_ref()
-        .map_or_else(|(chapter, _)| *chapter, |()| CHAPTERS);
-    let rest = story.tell(world, from);
-    rest.unwrap_or_else(|error| panic!("{fault:?} at {at}: {error:?}"));
-    story.check(world, at, fault);
-    story.end(world);
-    assert_eq!(world.pool().orphans().expect("lists"), Vec::new());
-    told.is_ok()
+    let is_over = told.is_ok();
+    story.go_on(world, told, at, fault);
+    is_over
 }
 
 pub(super) fn full_at_every_step<S: Storage>(world: &mut World<S>) {

@@ -1,6 +1,6 @@
 //! Restores, imports, differences, readers and merges.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use stillpoint_model::progress::{Monitor, NullMonitor};
 use stillpoint_model::task::ImageFormat;
@@ -190,5 +190,69 @@ pub(super) fn cancelled_merge_changes_nothing<S: Storage>(world: &mut World<S>) 
         assert!(world.read_volume(volume) == before);
         let repeated = world.pool().merge(&now, &NullMonitor).expect("was done");
         assert_eq!(repeated, MergeOutcome::Done);
+    }
+}
+
+/// Opens a layer whenever something has moved, as backups would on a busy pool.
+struct Busy<'a> {
+    open: &'a (dyn Fn() + Sync),
+    pieces: AtomicU64,
+}
+
+impl Monitor for Busy<'_> {
+    fn progress(&self, _done: ByteCount, _total: Option<ByteCount>) {
+        if self.pieces.fetch_add(1, Ordering::Relaxed) % 3 == 2 {
+            (self.open)();
+        }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        false
+    }
+}
+
+/// A merge that gives way again and again ends, and moves nothing twice.
+pub(super) fn merge_that_gives_way_ends<S: Storage>(world: &mut World<S>) {
+    for (below, above) in [(200, 80), (80, 200)] {
+        let volume = world.volume();
+        world.write(volume, 0, below, 1);
+        let doomed = world.snapshot(volume);
+        for block in 0..above / 2 {
+            world.write(volume, block * 2, 1, 2);
+        }
+        let kept = world.snapshot(volume);
+        let before = world.read_snapshot(kept);
+        world.pool().delete_snapshot(doomed).expect("deletes");
+        let candidate = world.first_merge();
+        let layer = world.pool().snapshot_layer(kept).expect("exists");
+        let pool = world.pool();
+        let attempts = std::thread::scope(|scope| {
+            let (ask, asked) = std::sync::mpsc::channel::<()>();
+            scope.spawn(move || {
+                while asked.recv().is_ok() {
+                    drop(pool.open_layer(layer).expect("opens"));
+                }
+            });
+            let monitor = Busy {
+                open: &|| {
+                    let _ended = ask.send(());
+                    while !pool.is_wanted(layer) {
+                        std::thread::yield_now();
+                    }
+                },
+                pieces: AtomicU64::new(0),
+            };
+            let mut attempts = 1;
+            while pool.merge(&candidate, &monitor).expect("merges") == MergeOutcome::GaveWay {
+                attempts += 1;
+                assert!(attempts < 100, "the merge never ends");
+                while pool.merge_candidates().is_empty() {
+                    std::thread::yield_now();
+                }
+            }
+            attempts
+        });
+        assert!(attempts > 5, "it was asked to give way {attempts} times");
+        assert!(world.read_snapshot(kept) == before);
     }
 }

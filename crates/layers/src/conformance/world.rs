@@ -41,6 +41,12 @@ impl<S: Storage> World<S> {
         world
     }
 
+    /// Ends the process.
+    #[cfg(test)]
+    pub(super) fn close(&mut self) {
+        self.pool = None;
+    }
+
     /// Ends the process and starts another.
     pub(super) fn reopen(&mut self) {
         self.pool = None;

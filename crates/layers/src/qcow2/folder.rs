@@ -23,12 +23,13 @@ pub use inspect::Inspection;
 
 use std::fs::{self, File, Permissions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use stillpoint_model::id::{LayerId, PoolId, VolumeId};
 
+use super::disk;
 use super::header::{Header, Identity, ReadError, file_name};
 use super::lock;
 use super::writer::write_empty;
@@ -145,7 +146,7 @@ impl Qcow2Driver {
 
     fn sync_folder(&self, folder: &str) -> Result<(), Error> {
         File::open(self.path.join(folder))
-            .and_then(|folder| folder.sync_all())
+            .and_then(|folder| disk::sync_all(&folder))
             .map_err(|e| Error::io(format!("syncing {folder}"), e))
     }
 
@@ -220,13 +221,9 @@ impl Qcow2Driver {
 
     fn begin_file(&self, layer: LayerId, header: &Header) -> Result<(File, NewFile), Error> {
         let path = self.new_layer_path(layer);
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(WRITABLE)
-            .open(&path)
-            .map_err(|e| layer_io(layer, e))?;
+        let mut options = File::options();
+        options.read(true).write(true).create_new(true);
+        let file = disk::create(options.mode(WRITABLE), &path).map_err(|e| layer_io(layer, e))?;
         let new = NewFile {
             path,
             is_done: false,
@@ -237,7 +234,7 @@ impl Qcow2Driver {
 
     /// Gives a file whose content is durable its name, durably.
     fn name_file(&self, mut new: NewFile, layer: LayerId) -> Result<(), Error> {
-        fs::rename(&new.path, self.layer_path(layer)).map_err(|e| layer_io(layer, e))?;
+        disk::rename(&new.path, &self.layer_path(layer)).map_err(|e| layer_io(layer, e))?;
         new.is_done = true;
         self.sync_folder("layers")
     }
@@ -248,10 +245,8 @@ impl Qcow2Driver {
         let sector = header
             .encode()
             .map_err(|reason| Error::LayerDamaged { layer, reason })?;
-        opened
-            .file
-            .write_all_at(&sector, 0)
-            .and_then(|()| opened.file.sync_data())
+        disk::write(&opened.file, &sector, 0)
+            .and_then(|()| disk::sync_data(&opened.file))
             .map_err(|e| layer_io(layer, e))
     }
 
@@ -262,7 +257,7 @@ impl Qcow2Driver {
             Err(Error::Full) => {
                 let reserve = File::options().write(true).open(self.path.join("reserve"));
                 reserve
-                    .and_then(|file| file.set_len(0))
+                    .and_then(|file| disk::set_len(&file, 0))
                     .map_err(|_| Error::Full)?;
                 attempt()
             }
@@ -308,7 +303,7 @@ impl Drop for NewFile {
     fn drop(&mut self) {
         if !self.is_done {
             // What stays is an orphan, and is reaped as one.
-            let _tidying_only = fs::remove_file(&self.path);
+            let _tidying_only = disk::remove(&self.path);
         }
     }
 }
@@ -325,7 +320,7 @@ fn damaged(layer: LayerId, error: ReadError) -> Error {
 }
 
 fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
-    fs::set_permissions(path, Permissions::from_mode(mode))
+    disk::set_mode(path, Permissions::from_mode(mode))
 }
 
 fn make_folder(path: &Path) -> Result<(), Error> {
@@ -344,16 +339,13 @@ fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
         path: name.into(),
         is_done: false,
     };
-    let file = File::options()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(WRITABLE)
-        .open(&new.path)?;
-    file.write_all_at(bytes, 0)?;
-    file.sync_all()?;
-    fs::rename(&new.path, path)?;
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true);
+    let file = disk::create(options.mode(WRITABLE), &new.path)?;
+    disk::write(&file, bytes, 0)?;
+    disk::sync_all(&file)?;
+    disk::rename(&new.path, path)?;
     new.is_done = true;
     let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    File::open(folder)?.sync_all()
+    disk::sync_all(&File::open(folder)?)
 }

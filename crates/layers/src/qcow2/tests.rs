@@ -3,6 +3,7 @@
 
 mod cost;
 mod hostile;
+mod kill;
 mod trouble;
 
 use std::path::{Path, PathBuf};
@@ -17,28 +18,35 @@ use stillpoint_model::{ByteCount, ByteRange, Env};
 
 use super::Qcow2Driver;
 use super::header::file_name;
+use crate::tests::quick_folder;
 use crate::{ImageSource, LayerPool, MergeOutcome, Pool};
 
 /// A folder with a pool.
 struct Bench {
     folder: tempfile::TempDir,
+    pool: PathBuf,
     env: Arc<dyn Env>,
     id: PoolId,
 }
 
 impl Bench {
     fn new(seed: u64) -> Self {
+        Self::in_folder(quick_folder(), seed)
+    }
+
+    fn in_folder(folder: tempfile::TempDir, seed: u64) -> Self {
         let env: Arc<dyn Env> = Arc::new(SimEnv::new(seed));
         let id = PoolId::generate(env.as_ref());
         Self {
-            folder: tempfile::tempdir().unwrap(),
+            pool: folder.path().join("pool"),
+            folder,
             env,
             id,
         }
     }
 
     fn open(&self) -> LayerPool<Qcow2Driver> {
-        let driver = Qcow2Driver::open(&self.folder.path().join("pool"), self.id).unwrap();
+        let driver = Qcow2Driver::open(&self.pool, self.id).unwrap();
         LayerPool::open(driver, Arc::clone(&self.env)).unwrap()
     }
 

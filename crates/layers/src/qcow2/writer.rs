@@ -15,8 +15,8 @@ use std::fs::{File, Permissions};
 use std::io;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 
-use super::FormatError;
 use super::header::{CLUSTER_SIZE, Header, L1_ENTRIES, ReadError, be64};
+use super::{FormatError, disk};
 
 /// L2 tables in memory before a batch goes out: 8 MiB.
 const MAX_TABLES: usize = 64;
@@ -112,7 +112,7 @@ impl Writer {
         writer.next = writer.first_free()?;
         writer.counted = writer.next;
         // What lies behind is left of a batch that was cut off; new clusters must be zeros.
-        writer.file.set_len(writer.next * CLUSTER_SIZE)?;
+        disk::set_len(&writer.file, writer.next * CLUSTER_SIZE)?;
         Ok(writer)
     }
 
@@ -152,7 +152,7 @@ impl Writer {
     /// Writes out everything and makes it durable.
     pub(super) fn finish(mut self) -> Result<(), ReadError> {
         self.write_batch()?;
-        self.file.sync_data()?;
+        disk::sync_data(&self.file)?;
         Ok(())
     }
 
@@ -166,7 +166,7 @@ impl Writer {
         } else if entry & COPIED == 0 || !host.is_multiple_of(CLUSTER_SIZE) {
             return Err(FormatError::Entry(offset).into());
         }
-        self.file.write_all_at(data, host + within)?;
+        disk::write(&self.file, data, host + within)?;
         let padding = data.len().next_multiple_of(index(SUBCLUSTER)) - data.len();
         if padding > 0 {
             let end = host + within + data.len() as u64;
@@ -261,17 +261,16 @@ impl Writer {
         }
         self.barrier()?;
         self.count_clusters()?;
-        self.file.set_len(self.next * CLUSTER_SIZE)?;
+        disk::set_len(&self.file, self.next * CLUSTER_SIZE)?;
         self.barrier()?;
         for table in self.tables.values_mut().filter(|table| table.is_changed) {
-            self.file.write_all_at(&table.bytes, table.offset)?;
+            disk::write(&self.file, &table.bytes, table.offset)?;
             table.is_changed = false;
         }
         self.barrier()?;
         for l1_index in self.new_l1.drain(..) {
             let place = self.l1_offset + l1_index as u64 * 8;
-            self.file
-                .write_all_at(&self.l1[l1_index].to_be_bytes(), place)?;
+            disk::write(&self.file, &self.l1[l1_index].to_be_bytes(), place)?;
         }
         self.batch_bytes = 0;
         Ok(())
@@ -279,7 +278,7 @@ impl Writer {
 
     fn barrier(&self) -> io::Result<()> {
         if self.is_live {
-            self.file.sync_data()
+            disk::sync_data(&self.file)
         } else {
             Ok(())
         }
@@ -297,12 +296,12 @@ impl Writer {
                 block = self.take_cluster();
                 self.refcount_table[block_index] = block;
                 let place = self.refcount_table_offset + block_index as u64 * 8;
-                self.file.write_all_at(&block.to_be_bytes(), place)?;
+                disk::write(&self.file, &block.to_be_bytes(), place)?;
             }
             let first = self.counted % CLUSTERS_PER_BLOCK;
             let count = (self.next - self.counted).min(CLUSTERS_PER_BLOCK - first);
             let ones = [0, 1].repeat(index(count));
-            self.file.write_all_at(&ones, block + first * 2)?;
+            disk::write(&self.file, &ones, block + first * 2)?;
             self.counted += count;
         }
         Ok(())
@@ -329,17 +328,17 @@ impl Drop for Writer {
     fn drop(&mut self) {
         if let Some(mode) = self.mode {
             // The mode protects against mistakes alone; the pool knows what is sealed.
-            let _protection_only = self.file.set_permissions(Permissions::from_mode(mode));
+            let _protection_only = disk::set_file_mode(&self.file, Permissions::from_mode(mode));
         }
     }
 }
 
 /// Writes what an empty layer consists of. The file is empty, and is not synced.
 pub(super) fn write_empty(file: &File, header: &Header) -> Result<(), ReadError> {
-    file.set_len(4 * CLUSTER_SIZE)?;
-    file.write_all_at(&header.encode()?, 0)?;
-    file.write_all_at(&(2 * CLUSTER_SIZE).to_be_bytes(), CLUSTER_SIZE)?;
-    file.write_all_at(&[0, 1, 0, 1, 0, 1, 0, 1], 2 * CLUSTER_SIZE)?;
+    disk::set_len(file, 4 * CLUSTER_SIZE)?;
+    disk::write(file, &header.encode()?, 0)?;
+    disk::write(file, &(2 * CLUSTER_SIZE).to_be_bytes(), CLUSTER_SIZE)?;
+    disk::write(file, &[0, 1, 0, 1, 0, 1, 0, 1], 2 * CLUSTER_SIZE)?;
     Ok(())
 }
 

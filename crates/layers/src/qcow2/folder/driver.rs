@@ -11,6 +11,7 @@ use stillpoint_model::layer_tree::{Direction, Layer, VolumeRecord};
 use super::record::{record_name, record_volume};
 use super::{NEW, NewFile, Opened, Qcow2Driver, SEALED, WRITABLE, damaged, layer_io, set_mode};
 use crate::driver::{Found, Join, LayerMap, LayerWriter, Run};
+use crate::qcow2::disk;
 use crate::qcow2::header::{CLUSTER_SIZE, Header, L1_ENTRIES};
 use crate::qcow2::lock;
 use crate::qcow2::map::Map;
@@ -57,8 +58,8 @@ impl Qcow2Driver {
             .metadata()
             .map(|metadata| metadata.permissions());
         permissions
-            .and_then(|permissions| opened.file.set_permissions(permissions))
-            .and_then(|()| fs::rename(self.layer_path(parent), self.layer_path(child)))
+            .and_then(|permissions| disk::set_file_mode(&opened.file, permissions))
+            .and_then(|()| disk::rename(&self.layer_path(parent), &self.layer_path(child)))
             .map_err(|e| layer_io(child, e))?;
         self.sync_folder("layers")
     }
@@ -106,7 +107,7 @@ impl Qcow2Driver {
         let mode = if join.sealed { SEALED } else { WRITABLE };
         let (from, to) = (self.layer_path(join.parent), self.layer_path(join.child));
         set_mode(&from, mode)
-            .and_then(|()| fs::rename(&from, &to))
+            .and_then(|()| disk::rename(&from, &to))
             .map_err(|e| layer_io(join.child, e))?;
         drop(child);
         self.sync_folder("layers")
@@ -163,7 +164,7 @@ impl Driver for Qcow2Driver {
     ) -> Result<(), Error> {
         let header = Header::new(size.get(), self.identity(layer, owner, parent));
         let (file, new) = self.begin_file(layer, &header)?;
-        file.sync_all().map_err(|e| layer_io(layer, e))?;
+        disk::sync_all(&file).map_err(|e| layer_io(layer, e))?;
         self.name_file(new, layer)
     }
 
@@ -186,7 +187,7 @@ impl Driver for Qcow2Driver {
     }
 
     fn remove_layer(&self, layer: LayerId) -> Result<(), Error> {
-        match fs::remove_file(self.layer_path(layer)) {
+        match disk::remove(&self.layer_path(layer)) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(layer_io(layer, e)),
             _ => {
                 self.fill_reserve();
@@ -201,7 +202,7 @@ impl Driver for Qcow2Driver {
 
     fn remove_record(&self, volume: VolumeId) -> Result<(), Error> {
         self.sync_folder("layers")?;
-        match fs::remove_file(self.path.join("volumes").join(record_name(volume))) {
+        match disk::remove(&self.path.join("volumes").join(record_name(volume))) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("removing a record", e)),
             _ => self.sync_folder("volumes"),
         }
@@ -308,7 +309,7 @@ impl Driver for Qcow2Driver {
             return Ok(());
         };
         let folder = if layer.is_some() { "layers" } else { "volumes" };
-        match fs::remove_file(self.path.join(folder).join(name)) {
+        match disk::remove(&self.path.join(folder).join(name)) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
                 Err(Error::io("removing an unfinished file", e))
             }
@@ -415,9 +416,9 @@ impl LayerWriter for LayerFileWriter {
         else {
             return Ok(());
         };
-        fs::rename(&new.path, path).map_err(|e| layer_io(layer, e))?;
+        disk::rename(&new.path, &path).map_err(|e| layer_io(layer, e))?;
         new.is_done = true;
-        folder.sync_all().map_err(|e| layer_io(layer, e))
+        disk::sync_all(&folder).map_err(|e| layer_io(layer, e))
     }
 }
 

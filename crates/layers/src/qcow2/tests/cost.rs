@@ -1,72 +1,107 @@
 //! What a snapshot costs, whatever the volume holds. Run by hand:
 //! `cargo test -p stillpoint-layers cost -- --ignored --nocapture`.
 
-use std::process::Command;
 use std::time::Duration;
 
 use stillpoint_env::SystemEnv;
+use stillpoint_model::id::VolumeId;
 use stillpoint_model::task::CloneSource;
 use stillpoint_model::{ByteCount, Env};
 
-use super::{Bench, run};
-use crate::Pool;
+use super::Bench;
+use crate::qcow2::Qcow2Driver;
+use crate::{LayerPool, Pool};
 
-const ROUNDS: usize = 100;
+const ROUNDS: usize = 200;
+const SIZE: ByteCount = ByteCount::from_gib(1 << 10);
+const WRITES: u64 = 100_000;
 
-fn timed<T>(env: &dyn Env, work: impl FnOnce() -> T) -> (Duration, T) {
+/// The times of a row: of the volume that is full, and of the empty one.
+type Row = [Vec<Duration>; 2];
+
+fn timed<T>(env: &dyn Env, work: impl FnOnce() -> T) -> Duration {
     let start = env.monotonic();
-    let answer = work();
-    (env.monotonic().saturating_sub(start), answer)
+    work();
+    env.monotonic().saturating_sub(start)
 }
 
-fn print(what: &str, mut times: Vec<Duration>) {
+fn percentile(times: &mut [Duration], percent: usize) -> Duration {
     times.sort_unstable();
-    let p50 = times[times.len() / 2];
-    let p99 = times[times.len() * 99 / 100];
-    println!("{what:<44} p50 {p50:>10.1?}  p99 {p99:>10.1?}");
+    times[times.len() * percent / 100]
 }
 
+fn print(what: &str, row: &mut Row) {
+    let [full, empty] = row;
+    let [a, b, c, d] = [
+        percentile(full, 50),
+        percentile(empty, 50),
+        percentile(full, 99),
+        percentile(empty, 99),
+    ];
+    let ratio = a.as_secs_f64() / b.as_secs_f64();
+    println!("{what:<12} p50 full {a:>8.1?} empty {b:>8.1?} ratio {ratio:.2}; p99 {c:.1?} {d:.1?}");
+}
+
+fn volume(bench: &Bench, pool: &LayerPool<Qcow2Driver>, writes: u64) -> VolumeId {
+    let volume = bench.volume();
+    let mut writer = pool.begin_restore(volume, SIZE).unwrap();
+    for index in 0..writes {
+        // Sorted, so that filling is quick; each in a cluster of its own.
+        let offset = index * (SIZE.get() / writes) / 4096 * 4096;
+        writer.write_at(offset, &[7; 4096]).unwrap();
+    }
+    writer.finish().unwrap();
+    volume
+}
+
+/// Each round takes the volumes as they are, full and empty by turns: the tip goes back to the
+/// first layer, untimed, so that every snapshot seals what is as full.
 #[test]
 #[ignore = "measures, by hand"]
 fn a_snapshot_costs_the_same_whatever_the_volume_holds() {
     let env = SystemEnv::new();
-    for (gib, writes) in [(1, 0), (1024, 0), (1024, 100_000)] {
-        let bench = Bench::new(gib + writes);
-        let pool = bench.open();
-        let volume = bench.volume();
-        let size = ByteCount::from_gib(gib);
-        let mut writer = pool.begin_restore(volume, size).unwrap();
-        let block = [7; 4096];
-        for index in 0..writes {
-            // Sorted, so that filling is quick; each in a cluster of its own.
-            writer
-                .write_at(index * (size.get() / writes) / 4096 * 4096, &block)
-                .unwrap();
+    let bench = Bench::in_folder(tempfile::tempdir().unwrap(), 1);
+    let pool = bench.open();
+    let pair = [volume(&bench, &pool, WRITES), volume(&bench, &pool, 0)];
+    let bases = pair.map(|volume| {
+        let base = bench.snapshot();
+        pool.snapshot(volume, base).unwrap();
+        base
+    });
+    let [mut snapshots, mut clones, mut rolls] = [(); 3].map(|()| Row::default());
+    for _ in 0..ROUNDS {
+        for which in [0, 1] {
+            let (volume, base) = (pair[which], bases[which]);
+            let (snapshot, safety, clone) = (bench.snapshot(), bench.snapshot(), bench.volume());
+            let source = CloneSource::Snapshot(base);
+            snapshots[which].push(timed(&env, || pool.snapshot(volume, snapshot).unwrap()));
+            clones[which].push(timed(&env, || pool.clone_volume(source, clone).unwrap()));
+            rolls[which].push(timed(&env, || {
+                pool.roll_back(volume, base, safety).unwrap()
+            }));
+            pool.delete_volume(clone).unwrap();
+            pool.delete_snapshot(safety).unwrap();
+            pool.delete_snapshot(snapshot).unwrap();
         }
-        writer.finish().unwrap();
-        let (mut snapshots, mut clones, mut rolls) = (Vec::new(), Vec::new(), Vec::new());
-        let mut qemu = Vec::new();
-        for _ in 0..ROUNDS {
-            let snapshot = bench.snapshot();
-            snapshots.push(timed(&env, || pool.snapshot(volume, snapshot).unwrap()).0);
-            let source = CloneSource::Snapshot(snapshot);
-            let clone = bench.volume();
-            clones.push(timed(&env, || pool.clone_volume(source, clone).unwrap()).0);
-            let safety = bench.snapshot();
-            rolls.push(timed(&env, || pool.roll_back(volume, snapshot, safety).unwrap()).0);
-            let base = bench.layer_path(pool.snapshot_layer(snapshot).unwrap());
-            let mut create = Command::new("qemu-img");
-            create.args(["create", "-q", "-f", "qcow2", "-F", "qcow2"]);
-            create
-                .args(["-o", "extended_l2=on,cluster_size=128k", "-b"])
-                .arg(base);
-            create.arg(bench.path("overlay.qcow2"));
-            qemu.push(timed(&env, || run(&mut create)).0);
-        }
-        println!("{gib} GiB, {writes} scattered writes");
-        print("  snapshot", snapshots);
-        print("  clone of a snapshot", clones);
-        print("  roll back", rolls);
-        print("  qemu-img create -b, no sync", qemu);
     }
+    print("first seal", &mut first_seals(&bench, &env));
+    print("snapshot", &mut snapshots);
+    print("clone", &mut clones);
+    print("roll back", &mut rolls);
+}
+
+/// The snapshot that seals the full layer itself: a pool opened anew, the volume adopted as it
+/// is.
+fn first_seals(bench: &Bench, env: &dyn Env) -> Row {
+    let mut row = Row::default();
+    for round in 0..10 {
+        for (which, writes) in [(0, WRITES), (1, 0)] {
+            let other = Bench::in_folder(tempfile::tempdir().unwrap(), 100 + round);
+            let pool = other.open();
+            let volume = volume(&other, &pool, writes);
+            let snapshot = bench.snapshot();
+            row[which].push(timed(env, || pool.snapshot(volume, snapshot).unwrap()));
+        }
+    }
+    row
 }
