@@ -341,6 +341,10 @@ impl Person {
 }
 
 /// The request that restores an item to a new volume.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "an id is copied as it is named"
+)]
 pub fn restore_new(kind: ItemKind, item: impl ToString, name: &str) -> RestoreCreate {
     RestoreCreate {
         source: RestoreSource {
@@ -355,6 +359,10 @@ pub fn restore_new(kind: ItemKind, item: impl ToString, name: &str) -> RestoreCr
 }
 
 /// The request that overwrites the volume named `volume`, confirmed.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "an id is copied as it is named"
+)]
 pub fn roll_back(kind: ItemKind, item: impl ToString, volume: &str) -> RestoreCreate {
     RestoreCreate {
         source: RestoreSource {
