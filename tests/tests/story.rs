@@ -5,7 +5,8 @@
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,
-    reason = "a test fails by panicking"
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and says what it did"
 )]
 
 use std::path::{Path, PathBuf};
