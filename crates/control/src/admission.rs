@@ -29,7 +29,6 @@ use stillpoint_model::saga::{Order, Request, Run, Terms};
 use stillpoint_model::volume::Volume;
 use stillpoint_store::Tx;
 use stillpoint_store::event::{NewEvent, event_insert};
-use stillpoint_store::idempotency::{idempotency_by_key, idempotency_insert};
 use stillpoint_store::operation::{
     operation_by_id, operation_in_flight, operation_insert, operation_on_item,
 };
@@ -42,6 +41,7 @@ use crate::change::{Answer, Change, Preview};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::item::kind::Head;
+use crate::once::Once;
 
 /// What an admission ends with: the operation and what the guard said.
 pub(crate) type Accepted = (Operation, Allowed);
@@ -63,7 +63,7 @@ pub(crate) struct Ask<'a> {
     cx: &'a Context,
     actor: &'a Actor,
     change: &'a Change,
-    fingerprint: String,
+    once: Once,
 }
 
 impl<'a> Ask<'a> {
@@ -75,14 +75,25 @@ impl<'a> Ask<'a> {
         kind: &str,
         input: &impl Serialize,
     ) -> Result<Self> {
+        // A dry run is no request yet: it neither uses its key nor is answered by it.
+        let key = change.idempotency_key.as_deref();
+        let once = Once::new(actor, key.filter(|_| !change.dry_run), kind, input)?;
+        Self::of(cx, actor, change, once)
+    }
+
+    /// A request that is the same as `once`, whoever the actor is.
+    pub(crate) fn of(
+        cx: &'a Context,
+        actor: &'a Actor,
+        change: &'a Change,
+        once: Once,
+    ) -> Result<Self> {
         check_change(actor, change)?;
-        let input = serde_json::to_vec(&(kind, actor.project_id, input))?;
-        let fingerprint = blake3::hash(&input).to_hex().to_string();
         Ok(Self {
             cx,
             actor,
             change,
-            fingerprint,
+            once,
         })
     }
 
@@ -95,7 +106,7 @@ impl<'a> Ask<'a> {
             cx,
             actor,
             change,
-            fingerprint,
+            once,
         } = self;
         let operation_id = OperationId::generate(cx.env());
         let (cx, actor, change) = (cx.clone(), actor.clone(), change.clone());
@@ -105,8 +116,7 @@ impl<'a> Ask<'a> {
             .write(move |tx| {
                 Box::pin(async move {
                     let now = cx.now();
-                    let key = change.idempotency_key.as_deref().filter(|_| !dry_run);
-                    if let Some(before) = replayed(tx, &actor, key, &fingerprint).await? {
+                    if let Some(before) = replayed(tx, &once).await.map_err(Halt::Error)? {
                         return Ok(before);
                     }
                     let desk = Desk {
@@ -116,7 +126,7 @@ impl<'a> Ask<'a> {
                         change,
                         now,
                         operation_id,
-                        fingerprint,
+                        once,
                         note: String::new(),
                     };
                     let (operation, allowed) = decide(desk).await.map_err(Halt::Error)?;
@@ -144,38 +154,16 @@ fn check_change(actor: &Actor, change: &Change) -> Result<(), Refusal> {
         let text = "Only an administrator may pass the cooldown.";
         return Err(Refusal::new(ProblemCode::Forbidden, text));
     }
-    let usable = |key: &String| {
-        (1..=255).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic() || b == b' ')
-    };
-    if change.idempotency_key.as_ref().is_none_or(usable) {
-        return Ok(());
-    }
-    let text = "An Idempotency-Key has 1 to 255 printable ASCII characters.";
-    Err(Refusal::new(ProblemCode::InvalidRequest, text))
+    Ok(())
 }
 
 /// The operation that the same request led to before.
-async fn replayed(
-    tx: &mut Tx,
-    actor: &Actor,
-    key: Option<&str>,
-    fingerprint: &str,
-) -> Result<Option<Operation>, Halt> {
-    let Some(key) = key else { return Ok(None) };
-    let Some((before, id)) = idempotency_by_key(tx, actor.account_id, key).await? else {
+async fn replayed(tx: &mut Tx, once: &Once) -> Result<Option<Operation>> {
+    let Some(id) = once.before(tx).await? else {
         return Ok(None);
     };
-    if before != fingerprint {
-        let text = "This Idempotency-Key was used for another request. Use a new one.";
-        let refusal = Refusal::new(ProblemCode::IdempotencyMismatch, text);
-        return Err(Halt::Error(refusal.into()));
-    }
-    let operation = operation_by_id(tx, id).await?;
-    let gone = || {
-        Halt::Error(Error::Inconsistent(format!(
-            "operation {id} does not exist"
-        )))
-    };
+    let operation = operation_by_id(tx, OperationId::from_uuid(id)).await?;
+    let gone = || Error::Inconsistent(format!("operation {id} does not exist"));
     operation.map(Some).ok_or_else(gone)
 }
 
@@ -187,7 +175,7 @@ pub(crate) struct Desk<'c> {
     pub(crate) change: Change,
     pub(crate) now: Timestamp,
     pub(crate) operation_id: OperationId,
-    fingerprint: String,
+    once: Once,
     note: String,
 }
 
@@ -301,7 +289,7 @@ impl Desk<'_> {
             actor,
             change,
             now,
-            fingerprint,
+            once,
             note,
             ..
         } = self;
@@ -315,10 +303,7 @@ impl Desk<'_> {
         };
         let entry = Entry::new(&actor, draft.action.as_str(), resource).detail(detail);
         audit::record(tx, entry, now).await?;
-        if let Some(key) = &change.idempotency_key {
-            let account = actor.account_id;
-            idempotency_insert(tx, account, key, &fingerprint, operation.id, now).await?;
-        }
+        once.record(tx, operation.id.as_uuid(), now).await?;
         Ok((operation, allowed))
     }
 

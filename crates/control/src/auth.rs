@@ -39,7 +39,7 @@ const CACHE_SIZE: usize = 1024;
 /// How exact the time of a token's last use is.
 const TOUCH_EVERY: Duration = Duration::from_mins(5);
 /// What every API token begins with.
-pub(crate) const TOKEN_PREFIX: &str = "stp_";
+const TOKEN_PREFIX: &str = "stp_";
 /// What every session's secret begins with.
 const SESSION_PREFIX: &str = "sts_";
 
@@ -50,6 +50,8 @@ pub(crate) struct Gate {
     cache: Mutex<Cache>,
     /// The hash of a password that nobody has, for logins that do not exist.
     decoy: String,
+    /// What the secrets of new tokens are derived from. It ends with this process.
+    token_key: [u8; 32],
 }
 
 #[derive(Default)]
@@ -70,7 +72,10 @@ impl Gate {
     pub(crate) fn new(env: &dyn Env) -> Self {
         let mut salt = [0; 16];
         env.fill_random(&mut salt);
+        let mut token_key = [0; 32];
+        env.fill_random(&mut token_key);
         Self {
+            token_key,
             hashing: Semaphore::new(HASHES_AT_ONCE),
             waiting: Semaphore::new(SIGN_INS_WAITING),
             cache: Mutex::default(),
@@ -80,6 +85,16 @@ impl Gate {
                 "A".repeat(43)
             ),
         }
+    }
+
+    /// The secret of a token that this process makes. It is derived, so that a repeated request
+    /// can be answered again although nobody keeps the secret.
+    pub(crate) fn token_secret(&self, id: TokenId) -> Secret {
+        let bytes = blake3::keyed_hash(&self.token_key, id.as_uuid().as_bytes());
+        Secret::new(format!(
+            "{TOKEN_PREFIX}{}",
+            URL_SAFE_NO_PAD.encode(bytes.as_bytes())
+        ))
     }
 
     fn cache(&self) -> MutexGuard<'_, Cache> {
@@ -137,7 +152,7 @@ pub struct SignedIn {
 }
 
 /// A secret of 32 random bytes.
-pub(crate) fn generate_secret(env: &dyn Env, prefix: &str) -> Secret {
+fn generate_secret(env: &dyn Env, prefix: &str) -> Secret {
     let mut bytes = [0; 32];
     env.fill_random(&mut bytes);
     Secret::new(format!("{prefix}{}", URL_SAFE_NO_PAD.encode(bytes)))

@@ -26,6 +26,7 @@ pub mod engine;
 mod error;
 pub mod event;
 pub mod item;
+mod once;
 pub mod operation;
 pub mod page;
 pub mod reconcile;

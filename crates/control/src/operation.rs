@@ -24,6 +24,7 @@ use crate::backup::BackupCreate;
 use crate::engine;
 use crate::error::{Error, Result};
 use crate::item::{self, ItemCreate};
+use crate::once::Once;
 use crate::reference::volume_id_for_list;
 use crate::restore::{RestoreCreate, RestoreMode, RestorePointRef};
 use crate::volume::VolumeCreate;
@@ -80,19 +81,29 @@ fn visible(actor: &Actor, found: Option<Operation>) -> Result<Operation> {
 }
 
 /// Asks an operation to stop. Its owner may, and an administrator. One that is already being
-/// cancelled is answered as it is.
-pub async fn cancel(cx: &Context, actor: &Actor, id: OperationId) -> Result<Operation> {
+/// cancelled is answered as it is. `key` makes a repeated request the same request.
+pub async fn cancel(
+    cx: &Context,
+    actor: &Actor,
+    id: OperationId,
+    key: Option<&str>,
+) -> Result<Operation> {
+    let once = Once::new(actor, key, "operation_cancel", &id)?;
     let (actor, now) = (actor.clone(), cx.now());
     let operation = cx
         .db()
         .write(move |tx| {
             Box::pin(async move {
                 let operation = visible(&actor, operation_by_id(tx, id).await?)?;
+                if once.before(tx).await?.is_some() {
+                    return Ok::<_, Error>(operation);
+                }
                 if operation.state.is_terminal() {
                     return Err(over(&operation).into());
                 }
+                once.record(tx, id.as_uuid(), now).await?;
                 let Some(stopping) = engine::cancel(tx, id, now).await? else {
-                    return Ok::<_, Error>(operation);
+                    return Ok(operation);
                 };
                 record(tx, &actor, "operation_cancel", &operation, "", now).await?;
                 Ok(stopping)
@@ -139,24 +150,30 @@ fn check_reason(reason: &str) -> Result<(), Refusal> {
 }
 
 /// Ends an operation on an administrator's word: its worker is fenced off, it fails with the
-/// reason, and its volume is released.
+/// reason, and its volume is released. `key` makes a repeated request the same request.
 pub async fn release(
     cx: &Context,
     actor: &Actor,
     id: OperationId,
     reason: &str,
+    key: Option<&str>,
 ) -> Result<Operation> {
     check_administrator(actor)?;
     check_reason(reason)?;
+    let once = Once::new(actor, key, "operation_release", &(id, reason))?;
     let (actor, reason, now) = (actor.clone(), reason.to_owned(), cx.now());
     let operation = cx
         .db()
         .write(move |tx| {
             Box::pin(async move {
                 let operation = visible(&actor, operation_by_id(tx, id).await?)?;
+                if once.before(tx).await?.is_some() {
+                    return Ok(operation);
+                }
                 let Some(ending) = engine::release(tx, id, &reason, now).await? else {
                     return Err(Error::from(over(&operation)));
                 };
+                once.record(tx, id.as_uuid(), now).await?;
                 record(tx, &actor, "operation_release", &operation, &reason, now).await?;
                 Ok(ending)
             })
@@ -168,15 +185,19 @@ pub async fn release(
 
 /// Has a failed operation's work asked for again, on an administrator's word and in the name of
 /// its account. Every guard rail is asked again. What failed to be made gives way to the new
-/// attempt, under the same name. The new operation is answered.
+/// attempt, under the same name. The new operation is answered. `key` makes a repeated request
+/// the same request.
 pub async fn retry(
     cx: &Context,
     actor: &Actor,
     id: OperationId,
     reason: &str,
+    key: Option<&str>,
 ) -> Result<Operation> {
     check_administrator(actor)?;
     check_reason(reason)?;
+    // The key is the administrator's, the work is its owner's.
+    let once = Once::new(actor, key, "operation_retry", &(id, reason))?;
     let found = operation_run(&mut *cx.db().read().await?, id).await?;
     let run = found.ok_or_else(|| Refusal::not_found("operation"))?;
     if run.operation.state != OperationState::Failed {
@@ -192,7 +213,7 @@ pub async fn retry(
         ..actor.clone()
     };
     let change = Change::default();
-    let ask = Ask::new(cx, &owner, &change, "operation_retry", &id)?;
+    let ask = Ask::of(cx, &owner, &change, once)?;
     let note = format!("operation {id} retried: {reason}");
     let answer = ask
         .admit(move |desk| Box::pin(again(desk.noting(note), run.operation, run.order)))

@@ -5,23 +5,28 @@ use stillpoint_model::account::{Actor, Token};
 use stillpoint_model::id::TokenId;
 use stillpoint_model::name::Name;
 use stillpoint_model::refusal::{ProblemCode, Refusal};
-use stillpoint_store::token::{token_delete, token_insert, token_list};
+use stillpoint_store::Tx;
+use stillpoint_store::token::{token_by_hash, token_delete, token_insert, token_list};
 
 use crate::audit::{self, Entry};
-use crate::auth::{TOKEN_PREFIX, generate_secret, hash_secret};
+use crate::auth::hash_secret;
 use crate::error::{Error, Result};
+use crate::once::Once;
 use crate::{Context, Cursor, ListQuery, Page, Secret};
 
 /// Characters of the secret that are shown to tell tokens apart.
 const SHOWN: usize = 10;
 
-/// Makes a token that acts as its maker. The secret is shown this once.
+/// Makes a token that acts as its maker. The secret is shown this once; `key` makes a repeated
+/// request the same request, which is shown it again while this process lives.
 pub async fn create(
     cx: &Context,
     actor: &Actor,
     name: Name,
     expires_at: Option<Timestamp>,
+    key: Option<&str>,
 ) -> Result<(Token, Secret)> {
+    let once = Once::new(actor, key, "token_create", &(&name, expires_at))?;
     let now = cx.now();
     if expires_at.is_some_and(|end| end <= now) {
         let text = "That time has passed already.";
@@ -29,28 +34,45 @@ pub async fn create(
             .at("/expires_at")
             .into());
     }
-    let secret = generate_secret(cx.env(), TOKEN_PREFIX);
-    let hash = hash_secret(secret.expose()).to_hex();
-    let token = Token {
-        id: TokenId::generate(cx.env()),
-        user_id: actor.user_id,
-        name,
-        prefix: secret.expose().chars().take(SHOWN).collect(),
-        created_at: now,
-        expires_at,
-        last_used_at: None,
-    };
-    let (row, actor) = (token.clone(), actor.clone());
+    let (handle, actor) = (cx.clone(), actor.clone());
     cx.db()
         .write(move |tx| {
             Box::pin(async move {
-                token_insert(tx, &row, &hash).await?;
-                let entry = Entry::new(&actor, "token_create", row.id.as_uuid());
-                audit::record(tx, entry.detail(row.name.as_str()), now).await
+                if let Some(id) = once.before(tx).await? {
+                    return again(&handle, tx, TokenId::from_uuid(id)).await;
+                }
+                let id = TokenId::generate(handle.env());
+                let secret = handle.gate().token_secret(id);
+                let token = Token {
+                    id,
+                    user_id: actor.user_id,
+                    name,
+                    prefix: secret.expose().chars().take(SHOWN).collect(),
+                    created_at: now,
+                    expires_at,
+                    last_used_at: None,
+                };
+                let hash = hash_secret(secret.expose()).to_hex();
+                token_insert(tx, &token, &hash).await?;
+                once.record(tx, id.as_uuid(), now).await?;
+                let entry = Entry::new(&actor, "token_create", id.as_uuid());
+                audit::record(tx, entry.detail(token.name.as_str()), now).await?;
+                Ok((token, secret))
             })
         })
-        .await?;
-    Ok((token, secret))
+        .await
+}
+
+/// A token that the same request made before, and its secret, if it was made by this process.
+async fn again(cx: &Context, tx: &mut Tx, id: TokenId) -> Result<(Token, Secret)> {
+    let secret = cx.gate().token_secret(id);
+    let hash = hash_secret(secret.expose()).to_hex();
+    if let Some(token) = token_by_hash(tx, &hash).await? {
+        return Ok((token, secret));
+    }
+    let text = "This request made a token before, whose secret cannot be shown again. Revoke it \
+                if it is still there, and make another with a new Idempotency-Key.";
+    Err(Refusal::new(ProblemCode::NotEligible, text).into())
 }
 
 /// The actor's tokens.

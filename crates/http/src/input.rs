@@ -278,6 +278,24 @@ pub(crate) fn confirm_in_query(error: stillpoint_control::Error) -> ApiError {
 #[serde(deny_unknown_fields)]
 pub(crate) struct NoQuery {}
 
+/// The key that makes a repeated request the same request, on what takes no other condition.
+pub(crate) struct IdempotencyKey(Option<String>);
+
+impl IdempotencyKey {
+    /// The key, if there is one.
+    pub(crate) fn get(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
+        Ok(Self(idempotency_key(&parts.headers)?))
+    }
+}
+
 /// The headers that put conditions on a change.
 #[derive(Debug)]
 pub(crate) struct Conditions {

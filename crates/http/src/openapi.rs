@@ -134,23 +134,19 @@ fn add_problem_response(operation: &mut Operation) {
         .insert("default".to_owned(), RefOr::T(response));
 }
 
-/// The headers that [`crate::input::Conditions`] reads, on what takes `dry_run`.
+/// The headers that [`crate::input::Conditions`] reads: a key on every POST but the sign-in, which
+/// is what needs no credential; a version on everything else that takes `dry_run`.
 fn add_conditions(operation: &mut Operation, is_post: bool) {
+    let takes_key = is_post && operation.security.is_none();
     let parameters = operation.parameters.get_or_insert_default();
-    if !parameters
-        .iter()
-        .any(|parameter| matches!(parameter, RefOr::T(p) if p.name == "dry_run"))
-    {
-        return;
-    }
-    if is_post {
+    if takes_key {
         let text = "Makes it safe to send this again: the same key is the same request";
         parameters.push(header(IDEMPOTENCY_KEY, text));
-    } else {
-        parameters.push(header(
-            "if-match",
-            "Only while it has this version: a quoted `ETag`",
-        ));
+    }
+    let is_change = |p: &RefOr<Parameter>| matches!(p, RefOr::T(p) if p.name == "dry_run");
+    if !is_post && parameters.iter().any(is_change) {
+        let text = "Only while it has this version: a quoted `ETag`";
+        parameters.push(header("if-match", text));
     }
 }
 

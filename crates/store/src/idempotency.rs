@@ -1,7 +1,8 @@
 //! Keys that make a repeated request the same request.
 
 use stillpoint_model::Timestamp;
-use stillpoint_model::id::{AccountId, OperationId};
+use stillpoint_model::id::AccountId;
+use uuid::Uuid;
 
 use crate::error::Result;
 use crate::row::{Columns, sql};
@@ -13,16 +14,16 @@ pub async fn idempotency_insert(
     account_id: AccountId,
     key: &str,
     request_hash: &str,
-    operation_id: OperationId,
+    resource_id: Uuid,
     at: Timestamp,
 ) -> Result<()> {
     sql!(
-        "INSERT INTO idempotency (account_id, key, request_hash, operation_id, created_at) \
+        "INSERT INTO idempotency (account_id, key, request_hash, resource_id, created_at) \
          VALUES ($1, $2, $3, $4, $5)",
         account_id,
         key,
         request_hash,
-        operation_id,
+        resource_id,
         at,
     )
     .execute(&mut **tx)
@@ -30,14 +31,14 @@ pub async fn idempotency_insert(
     Ok(())
 }
 
-/// The hash of the request that used this key, and the operation it led to.
+/// The hash of the request that used this key, and the id of what it led to.
 pub async fn idempotency_by_key(
     conn: &mut Conn,
     account_id: AccountId,
     key: &str,
-) -> Result<Option<(String, OperationId)>> {
+) -> Result<Option<(String, Uuid)>> {
     sql!(
-        "SELECT request_hash, operation_id FROM idempotency WHERE account_id = $1 AND key = $2",
+        "SELECT request_hash, resource_id FROM idempotency WHERE account_id = $1 AND key = $2",
         account_id,
         key,
     )
@@ -48,6 +49,18 @@ pub async fn idempotency_by_key(
         Ok((columns.text()?, columns.parse()?))
     })
     .transpose()
+}
+
+/// Removes a key, whose request led to nothing that lasts.
+pub async fn idempotency_delete(tx: &mut Tx, account_id: AccountId, key: &str) -> Result<()> {
+    sql!(
+        "DELETE FROM idempotency WHERE account_id = $1 AND key = $2",
+        account_id,
+        key
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
 }
 
 /// Removes keys older than `before`.

@@ -11,6 +11,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0003_volumes.sql"),
     include_str!("../migrations/0004_records.sql"),
     include_str!("../migrations/0005_operations.sql"),
+    include_str!("../migrations/0006_idempotency.sql"),
 ];
 
 const HISTORY: &str = "CREATE TABLE IF NOT EXISTS migrations (\

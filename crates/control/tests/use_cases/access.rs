@@ -59,7 +59,7 @@ async fn a_session_is_over_when_its_time_is() {
 #[tokio::test]
 async fn a_token_works_until_it_is_revoked() {
     let lab = Lab::new().await;
-    let (token, secret) = token::create(&lab.cx, &lab.tenant, name("ci"), None)
+    let (token, secret) = token::create(&lab.cx, &lab.tenant, name("ci"), None, None)
         .await
         .expect("a token");
     assert!(secret.expose().starts_with("stp_"));
@@ -85,7 +85,7 @@ async fn a_token_works_until_it_is_revoked() {
 async fn a_token_expires() {
     let lab = Lab::new().await;
     let end = lab.env.now().saturating_add(Duration::from_secs(5));
-    let (_, secret) = token::create(&lab.cx, &lab.tenant, name("ci"), Some(end))
+    let (_, secret) = token::create(&lab.cx, &lab.tenant, name("ci"), Some(end), None)
         .await
         .expect("a token");
     let ask = async || {
@@ -94,7 +94,7 @@ async fn a_token_expires() {
     assert!(ask().await.is_ok());
     lab.env.advance(Duration::from_secs(5));
     assert_eq!(code(ask().await), ProblemCode::Unauthenticated);
-    let past = token::create(&lab.cx, &lab.tenant, name("ci"), Some(end)).await;
+    let past = token::create(&lab.cx, &lab.tenant, name("ci"), Some(end), None).await;
     assert_eq!(refused(past).pointer.as_deref(), Some("/expires_at"));
 }
 

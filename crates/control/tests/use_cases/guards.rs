@@ -106,7 +106,7 @@ async fn a_cancelled_operation_starts_no_rest_and_leaves_no_row() {
     let lab = Lab::new().await;
     let id = lab.volume(&lab.tenant, "web").await;
     let operation = accepted(lab.ask_snapshot(&lab.tenant, id).await);
-    operation::cancel(&lab.cx, &lab.tenant, operation.id)
+    operation::cancel(&lab.cx, &lab.tenant, operation.id, None)
         .await
         .expect("a cancel");
     lab.settle().await;
@@ -460,11 +460,11 @@ async fn an_operator_releases_and_retries_with_a_reason() {
     let lab = Lab::new().await;
     let id = lab.volume(&lab.tenant, "web").await;
     let operation = accepted(lab.ask_snapshot(&lab.tenant, id).await);
-    let by_tenant = operation::release(&lab.cx, &lab.tenant, operation.id, "stuck").await;
+    let by_tenant = operation::release(&lab.cx, &lab.tenant, operation.id, "stuck", None).await;
     assert_eq!(code(by_tenant), ProblemCode::Forbidden);
-    let without = operation::release(&lab.cx, &lab.admin, operation.id, " ").await;
+    let without = operation::release(&lab.cx, &lab.admin, operation.id, " ", None).await;
     assert_eq!(refused(without).pointer.as_deref(), Some("/reason"));
-    operation::release(&lab.cx, &lab.admin, operation.id, "stuck")
+    operation::release(&lab.cx, &lab.admin, operation.id, "stuck", None)
         .await
         .expect("released");
     lab.settle().await;
@@ -472,7 +472,7 @@ async fn an_operator_releases_and_retries_with_a_reason() {
         .await
         .expect("it");
     assert_eq!(ended.state, OperationState::Failed);
-    let again = operation::retry(&lab.cx, &lab.admin, operation.id, "fixed")
+    let again = operation::retry(&lab.cx, &lab.admin, operation.id, "fixed", None)
         .await
         .expect("again");
     assert_eq!(again.account_id, lab.tenant.account_id);

@@ -1,5 +1,6 @@
 //! An installation on a database of its own, with two tenants and a scripted node.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +10,10 @@ use stillpoint_control::bootstrap::{
 };
 use stillpoint_control::engine::{Engine, Limits, Stepped};
 use stillpoint_control::item::ItemCreate;
+use stillpoint_control::upload::Begun;
 use stillpoint_control::volume::{VolumeCreate, VolumeView};
 use stillpoint_control::{
-    Answer, Change, Context, Error, Reference, Secret, Settings, backup, snapshot, volume,
+    Answer, Change, Context, Error, Reference, Secret, Settings, backup, snapshot, upload, volume,
 };
 use stillpoint_env::SimEnv;
 use stillpoint_model::ByteCount;
@@ -23,6 +25,7 @@ use stillpoint_model::operation::Operation;
 use stillpoint_model::plan::Plan;
 use stillpoint_model::refusal::{ProblemCode, Refusal};
 use stillpoint_model::task::{TaskOutcome, TaskSpec};
+use stillpoint_model::upload::Upload;
 use stillpoint_model::volume::VolumeRole;
 use stillpoint_store::{Db, Durability, Options};
 
@@ -227,6 +230,14 @@ impl Lab {
         volume::create(&self.cx, actor, request, change).await
     }
 
+    /// An upload that is arriving.
+    pub async fn begin_upload(&self, actor: &Actor) -> Upload {
+        match upload::begin(&self.cx, actor, None).await {
+            Ok(Begun::New(upload)) => upload,
+            other => panic!("{other:?}"),
+        }
+    }
+
     pub async fn ask_snapshot(&self, actor: &Actor, id: VolumeId) -> Result<Answer, Error> {
         let (request, change) = (ItemCreate::default(), Change::default());
         snapshot::create(&self.cx, actor, &id.into(), request, &change).await
@@ -258,6 +269,37 @@ impl Lab {
             .await
             .expect("a volume")
     }
+}
+
+/// The public use cases about customers' things, as the source has them: `module::name`.
+pub fn use_cases() -> BTreeSet<String> {
+    let modules = [
+        "volume",
+        "snapshot",
+        "backup",
+        "restore",
+        "operation",
+        "upload",
+        "token",
+        "event",
+        "admin",
+    ];
+    let mut found = BTreeSet::new();
+    for module in modules {
+        let folder = format!("{}/src/{module}", env!("CARGO_MANIFEST_DIR"));
+        let parts = std::fs::read_dir(&folder).into_iter().flatten();
+        let source: String = parts
+            .map(|part| part.expect("a file").path())
+            .chain([format!("{folder}.rs").into()])
+            .map(|path| std::fs::read_to_string(path).expect("the source"))
+            .collect();
+        let names = source
+            .lines()
+            .filter_map(|line| line.strip_prefix("pub async fn "))
+            .filter_map(|rest| rest.split(['(', '<']).next());
+        found.extend(names.map(|name| format!("{module}::{name}")));
+    }
+    found
 }
 
 pub fn accepted(answer: Result<Answer, Error>) -> Operation {

@@ -8,8 +8,10 @@
 )]
 
 mod access;
+mod audits;
 mod guards;
 mod isolation;
 mod lab;
+mod once;
 mod pages;
 mod races;

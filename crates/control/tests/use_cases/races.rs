@@ -32,7 +32,7 @@ async fn of_many_that_race_for_a_volume_exactly_one_wins() {
             }
         }
         assert_eq!(winners.len(), 1, "round {round}");
-        operation::cancel(&lab.cx, &lab.tenant, winners[0])
+        operation::cancel(&lab.cx, &lab.tenant, winners[0], None)
             .await
             .expect("a cancel");
         lab.settle().await;

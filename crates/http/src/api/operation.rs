@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 
 use crate::credential::Caller;
 use crate::error::{ApiError, Result};
-use crate::input::{JsonBody, NoQuery, QueryOf, list_query, optional_reference};
+use crate::input::{IdempotencyKey, JsonBody, NoQuery, QueryOf, list_query, optional_reference};
 use crate::reply;
 use crate::state::App;
 
@@ -104,8 +104,9 @@ async fn operation_cancel(
     Caller(actor): Caller,
     Path(id): Path<String>,
     _: QueryOf<NoQuery>,
+    key: IdempotencyKey,
 ) -> Result<Json<Operation>> {
-    let operation = operation::cancel(app.cx(), &actor, parse(&id)?).await?;
+    let operation = operation::cancel(app.cx(), &actor, parse(&id)?, key.get()).await?;
     Ok(Json(operation.into()))
 }
 
@@ -120,10 +121,11 @@ async fn operation_release(
     Caller(actor): Caller,
     Path(id): Path<String>,
     _: QueryOf<NoQuery>,
+    key: IdempotencyKey,
     JsonBody(body): JsonBody<Reason>,
 ) -> Result<Json<Operation>> {
     let reason = reason(&body)?;
-    let operation = operation::release(app.cx(), &actor, parse(&id)?, reason).await?;
+    let operation = operation::release(app.cx(), &actor, parse(&id)?, reason, key.get()).await?;
     Ok(Json(operation.into()))
 }
 
@@ -138,9 +140,10 @@ async fn operation_retry(
     Caller(actor): Caller,
     Path(id): Path<String>,
     _: QueryOf<NoQuery>,
+    key: IdempotencyKey,
     JsonBody(body): JsonBody<Reason>,
 ) -> Result<Response> {
     let reason = reason(&body)?;
-    let operation = operation::retry(app.cx(), &actor, parse(&id)?, reason).await?;
+    let operation = operation::retry(app.cx(), &actor, parse(&id)?, reason, key.get()).await?;
     Ok(reply::accepted(operation))
 }

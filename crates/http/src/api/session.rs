@@ -33,6 +33,7 @@ async fn whoami(Caller(actor): Caller, _: QueryOf<NoQuery>) -> Json<WhoAmI> {
     Json(WhoAmI::from(&actor))
 }
 
+// The one POST that takes no `Idempotency-Key`: stillpoint_control says why, in `once`.
 /// Sign in with login and password: opens a browser session. Programs use API tokens.
 #[utoipa::path(post, path = "/v1/sessions", tag = "sessions", request_body = SignIn, security(),
     responses((status = 201, description = "Signed in; the session is in the cookie",

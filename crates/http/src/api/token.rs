@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 
 use crate::credential::Caller;
 use crate::error::{ApiError, Result};
-use crate::input::{JsonBody, NoQuery, PageQuery, QueryOf, name};
+use crate::input::{IdempotencyKey, JsonBody, NoQuery, PageQuery, QueryOf, name};
 use crate::reply;
 use crate::state::App;
 
@@ -42,10 +42,11 @@ async fn token_create(
     State(app): State<App>,
     Caller(actor): Caller,
     _: QueryOf<NoQuery>,
+    key: IdempotencyKey,
     JsonBody(body): JsonBody<TokenCreate>,
 ) -> Result<impl IntoResponse> {
     let name = name(&body.name, "/name")?;
-    let (token, secret) = token::create(app.cx(), &actor, name, body.expires_at).await?;
+    let (token, secret) = token::create(app.cx(), &actor, name, body.expires_at, key.get()).await?;
     let created = TokenCreated {
         token: token.into(),
         secret: secret.expose().to_owned(),

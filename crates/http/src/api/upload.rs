@@ -16,7 +16,8 @@ use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use futures_util::{Stream, StreamExt};
-use stillpoint_control::{Context, upload};
+use stillpoint_control::Context;
+use stillpoint_control::upload::{self, Begun};
 use stillpoint_model::ByteCount;
 use stillpoint_model::account::Actor;
 use stillpoint_model::error::with_causes;
@@ -30,7 +31,7 @@ use uuid::Uuid;
 
 use crate::credential::Caller;
 use crate::error::{ApiError, Result};
-use crate::input::{NoQuery, QueryOf};
+use crate::input::{IdempotencyKey, NoQuery, QueryOf};
 use crate::state::App;
 
 /// How long the sender may be silent.
@@ -49,11 +50,12 @@ async fn upload_create(
     State(app): State<App>,
     Caller(actor): Caller,
     _: QueryOf<NoQuery>,
+    key: IdempotencyKey,
     headers: HeaderMap,
     body: Body,
 ) -> Result<impl IntoResponse> {
     check_headers(&app, &headers)?;
-    let upload = receive_upload(&app, &actor, body.into_data_stream()).await?;
+    let upload = receive_upload(&app, &actor, key.get(), body.into_data_stream()).await?;
     Ok((StatusCode::CREATED, Json(upload)))
 }
 
@@ -61,6 +63,7 @@ async fn upload_create(
 pub(crate) async fn receive_upload<E>(
     app: &App,
     actor: &Actor,
+    key: Option<&str>,
     mut pieces: impl Stream<Item = std::result::Result<Bytes, E>> + Unpin,
 ) -> Result<Upload> {
     let _slot = app.upload_slot()?;
@@ -68,9 +71,12 @@ pub(crate) async fn receive_upload<E>(
     let Some(first) = next_piece(&mut pieces).await? else {
         return Err(ApiError::invalid("", "The upload is empty."));
     };
-    let upload = upload::begin(app.cx(), actor).await?;
-    let arriving = Arriving::new(app, upload.id);
     let limit = app.settings().max_upload;
+    let upload = match upload::begin(app.cx(), actor, key).await? {
+        Begun::New(upload) => upload,
+        Begun::Before(upload, size) => return compare(upload.id, size, first, pieces).await,
+    };
+    let arriving = Arriving::new(app, upload.id);
     match arriving.receive(first, pieces, limit).await {
         Ok(size) => {
             upload::complete(app.cx(), actor, upload.id, size).await?;
@@ -84,6 +90,30 @@ pub(crate) async fn receive_upload<E>(
             Err(error)
         }
     }
+}
+
+/// Answers a repeated upload by the one before. Its bytes are read, since a client may listen only
+/// once it sent them all, and counted, since another image is another request.
+async fn compare<E>(
+    id: Uuid,
+    size_bytes: ByteCount,
+    first: Bytes,
+    mut pieces: impl Stream<Item = std::result::Result<Bytes, E>> + Unpin,
+) -> Result<Upload> {
+    let mut arrived = len(&first);
+    while arrived <= size_bytes {
+        match next_piece(&mut pieces).await? {
+            Some(piece) => arrived += len(&piece),
+            None if arrived == size_bytes => return Ok(Upload { id, size_bytes }),
+            None => break,
+        }
+    }
+    let text = "This Idempotency-Key was used for an image of another size. Use a new one.";
+    Err(Refusal::new(ProblemCode::IdempotencyMismatch, text).into())
+}
+
+fn len(piece: &Bytes) -> ByteCount {
+    ByteCount::new(u64::try_from(piece.len()).unwrap_or(u64::MAX))
 }
 
 /// The next bytes that arrive; none when all did.
@@ -160,7 +190,7 @@ impl Arriving {
         let mut size = ByteCount::ZERO;
         let mut arrived = Some(first);
         while let Some(piece) = arrived {
-            size += ByteCount::new(u64::try_from(piece.len()).unwrap_or(u64::MAX));
+            size += len(&piece);
             if size > limit {
                 return Err(too_large(limit));
             }

@@ -122,9 +122,15 @@ async fn create(
 ) -> Result<Response, Failure> {
     let outcome = async {
         let (name, expires_at) = (fields.name("name")?, expires_at(&fields, viewer.now));
-        token::create(app.cx(), &viewer.actor, name, expires_at)
-            .await
-            .map_err(|e| refusal(&e))
+        token::create(
+            app.cx(),
+            &viewer.actor,
+            name,
+            expires_at,
+            fields.optional("idempotency_key"),
+        )
+        .await
+        .map_err(|e| refusal(&e))
     };
     Ok(match outcome.await {
         Ok((token, secret)) => show_secret(&viewer, &token, &secret),

@@ -103,7 +103,7 @@ async fn new_token(server: &Server, name: &str, lifetime: Option<Duration>) -> (
     let now = stillpoint_model::Env::now(&*server.env);
     let expires = lifetime.map(|lifetime| now.saturating_add(lifetime));
     let actor = &server.tenant.actor;
-    let (token, secret) = token::create(&server.cx, actor, name, expires)
+    let (token, secret) = token::create(&server.cx, actor, name, expires, None)
         .await
         .unwrap();
     (token.id.to_string(), secret.expose().to_owned())

@@ -54,3 +54,23 @@ async fn the_router_takes_the_documented_methods_and_no_others() {
         assert_eq!(taken, documented, "{path}");
     }
 }
+
+#[test]
+fn every_post_but_the_sign_in_takes_an_idempotency_key() {
+    let document = serde_json::to_value(stillpoint_http::openapi::document()).unwrap();
+    let mut without = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        let Some(post) = item.get("post") else {
+            continue;
+        };
+        let parameters = post["parameters"].as_array();
+        let takes = parameters.is_some_and(|parameters| {
+            let mut names = parameters.iter().map(|p| &p["name"]);
+            names.any(|name| name == "idempotency-key")
+        });
+        if !takes {
+            without.push(path.as_str());
+        }
+    }
+    assert_eq!(without, ["/v1/sessions"]);
+}

@@ -322,7 +322,7 @@ impl Server {
 }
 
 async fn who(cx: &Context, actor: Actor) -> Who {
-    let (_, secret) = token::create(cx, &actor, name("tests"), None)
+    let (_, secret) = token::create(cx, &actor, name("tests"), None, None)
         .await
         .expect("a token");
     Who {

@@ -93,6 +93,27 @@ async fn an_upload_that_breaks_off_leaves_nothing() {
     until(|| files(&server).is_empty()).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_that_is_sent_again_with_its_key_is_the_same() {
+    let server = Server::start().await;
+    let send = async |image: &'static str| {
+        let request = server
+            .request(Method::POST, "/v1/uploads")
+            .bearer_auth(&server.tenant.token)
+            .header("content-type", "application/octet-stream")
+            .header("idempotency-key", "k");
+        server.send(request.body(image)).await
+    };
+    let (first, second) = (send("image").await, send("image").await);
+    assert_eq!((first.status, second.status), (201, 201), "{second:?}");
+    assert_eq!(first.body, second.body);
+    assert_eq!(files(&server).len(), 1);
+    for other in ["imag", "images"] {
+        let refused = send(other).await;
+        assert_eq!(refused.code(), "idempotency_mismatch", "{refused:?}");
+    }
+}
+
 /// Waits until something that nobody announces is so.
 async fn until(is_so: impl Fn() -> bool) {
     let so = async {

@@ -73,10 +73,11 @@ async fn post(
         let text = "Say why. It is kept in the audit.";
         Err(Refusal::new(ProblemCode::InvalidRequest, text).at("/reason"))
     } else {
+        let key = fields.optional("idempotency_key");
         let answer = match dialog {
-            Dialog::Cancel => operation::cancel(cx, actor, id).await,
-            Dialog::Release => operation::release(cx, actor, id, reason).await,
-            Dialog::Retry => operation::retry(cx, actor, id, reason).await,
+            Dialog::Cancel => operation::cancel(cx, actor, id, key).await,
+            Dialog::Release => operation::release(cx, actor, id, reason, key).await,
+            Dialog::Retry => operation::retry(cx, actor, id, reason, key).await,
         };
         answer.map_err(|error| refusal(&error))
     };

@@ -68,7 +68,11 @@ async fn post(
         let image = image.ok_or_else(no_image)?;
         let (name, format) = (fields.name("name")?, read_format(&fields)?);
         let (role, pool) = (read_role(&fields)?, read_pool(&fields)?);
-        let upload = api::receive_upload(&app, &viewer.actor, image).await;
+        // The form's own key is that of the import.
+        let key = fields
+            .optional("idempotency_key")
+            .map(|key| format!("{key} image"));
+        let upload = api::receive_upload(&app, &viewer.actor, key.as_deref(), image).await;
         let upload = upload.map_err(|error| error.refusal().clone())?.id;
         let request = VolumeImport {
             name,

@@ -1,0 +1,224 @@
+//! Each mutation leaves one record in the audit, in its transaction, and nothing else leaves any.
+//!
+//! The steps walk every use case that changes something. A test reads the source and fails when a
+//! use case is neither among them nor among those that only read.
+
+use std::collections::BTreeSet;
+
+use stillpoint_control::backup::{self, BackupCreate};
+use stillpoint_control::item::{ItemCreate, ItemUpdate};
+use stillpoint_control::operation;
+use stillpoint_control::restore::{self, RestoreCreate, RestoreMode, RestorePointRef};
+use stillpoint_control::volume::VolumeImport;
+use stillpoint_control::{Change, Context, Reference, snapshot, token, upload, volume};
+use stillpoint_model::ByteCount;
+use stillpoint_model::audit::AuditRecord;
+use stillpoint_model::item::ItemKind;
+use stillpoint_model::task::ImageFormat;
+use stillpoint_model::volume::VolumeRole;
+use stillpoint_store::audit::audit_list_after;
+
+use crate::lab::{Lab, accepted, name, use_cases};
+
+/// Use cases that change nothing.
+const READERS: &[&str] = &[
+    "volume::list",
+    "volume::options",
+    "volume::show",
+    "snapshot::list",
+    "snapshot::show",
+    "backup::list",
+    "backup::show",
+    "operation::list",
+    "operation::show",
+    "upload::is_wanted",
+    "token::list",
+    "event::subscribe",
+    "admin::nodes",
+    "admin::pools",
+    "admin::targets",
+    "admin::accounts",
+    "admin::audit",
+    "admin::verify_audit",
+];
+
+/// Walks the use cases and holds each to its one record.
+struct Walk<'a> {
+    lab: &'a Lab,
+    walked: BTreeSet<String>,
+    seen: i64,
+}
+
+impl<'a> Walk<'a> {
+    async fn new(lab: &'a Lab) -> Self {
+        let mut walk = Self {
+            lab,
+            walked: BTreeSet::new(),
+            seen: 0,
+        };
+        walk.news().await;
+        walk
+    }
+
+    fn cx(&self) -> &'a Context {
+        &self.lab.cx
+    }
+
+    /// The records since it was last asked.
+    async fn news(&mut self) -> Vec<AuditRecord> {
+        let mut conn = self.lab.db.read().await.expect("the database");
+        let news = audit_list_after(&mut conn, self.seen, 1_000).await;
+        let news = news.expect("the audit");
+        self.seen = news.last().map_or(self.seen, |record| record.sequence);
+        news
+    }
+
+    /// What a use case gave, which left one record of this action.
+    async fn step<T, E: std::fmt::Debug>(
+        &mut self,
+        case: &str,
+        action: &str,
+        call: impl Future<Output = Result<T, E>>,
+    ) -> T {
+        let given = call.await;
+        let given = given.unwrap_or_else(|error| panic!("{case}: {error:?}"));
+        let actions: Vec<_> = self.news().await.into_iter().map(|r| r.action).collect();
+        assert_eq!(actions, [action], "{case}");
+        self.lab.settle().await;
+        self.lab.rest().await;
+        let later = self.news().await;
+        assert!(later.is_empty(), "{case}: {later:?}");
+        self.walked.insert(case.to_owned());
+        given
+    }
+
+    async fn volumes(&mut self) -> Reference {
+        let (cx, me, change) = (self.cx(), &self.lab.tenant, Change::default());
+        let made = self.lab.ask_volume(me, "web", &change);
+        let made = self.step("volume::create", "volume_create", made).await;
+        let web: Reference = accepted(Ok(made)).volume_id.expect("one").into();
+        let cloned = volume::clone(cx, me, &web, None, &change);
+        self.step("volume::clone", "volume_clone", cloned).await;
+        let size = ByteCount::from_gib(2);
+        let resized = volume::resize(cx, me, &web, size, &change);
+        self.step("volume::resize", "volume_resize", resized).await;
+        let renamed = volume::rename(cx, me, &web, name("shop"), &change);
+        self.step("volume::rename", "volume_rename", renamed).await;
+        let free = volume::set_attachment(cx, &self.lab.admin, &web, None, &change);
+        self.step("volume::set_attachment", "volume_attach", free)
+            .await;
+        web
+    }
+
+    async fn items(&mut self, web: &Reference) {
+        let (cx, me, change) = (self.cx(), &self.lab.tenant, Change::default());
+        let item = ItemCreate {
+            name: Some(name("kept")),
+            ..ItemCreate::default()
+        };
+        let taken = snapshot::create(cx, me, web, item.clone(), &change);
+        let taken = self
+            .step("snapshot::create", "snapshot_create", taken)
+            .await;
+        let taken: Reference = accepted(Ok(taken)).snapshot_id.expect("one").into();
+        let said = ItemUpdate {
+            description: Some("before the update".into()),
+            ..ItemUpdate::default()
+        };
+        let edited = snapshot::update(cx, me, &taken, said.clone(), &change);
+        self.step("snapshot::update", "snapshot_update", edited)
+            .await;
+        let request = RestoreCreate {
+            source: RestorePointRef {
+                kind: ItemKind::Snapshot,
+                item: taken.clone(),
+            },
+            mode: RestoreMode::InPlace {
+                confirm: Some("shop".into()),
+            },
+        };
+        let restored = restore::create(cx, me, request, &change);
+        self.step("restore::create", "restore_in_place", restored)
+            .await;
+        let deleted = snapshot::delete(cx, me, &taken, Some("kept"), &change);
+        self.step("snapshot::delete", "snapshot_delete", deleted)
+            .await;
+        let request = BackupCreate {
+            item,
+            snapshot: None,
+        };
+        let made = backup::create(cx, me, web, request, &change);
+        let made = self.step("backup::create", "backup_create", made).await;
+        let made: Reference = accepted(Ok(made)).backup_id.expect("one").into();
+        let edited = backup::update(cx, me, &made, said, &change);
+        self.step("backup::update", "backup_update", edited).await;
+        let proved = backup::verify(cx, me, &made, true, &change);
+        self.step("backup::verify", "backup_verify", proved).await;
+        let deleted = backup::delete(cx, me, &made, Some("kept"), &change);
+        self.step("backup::delete", "backup_delete", deleted).await;
+    }
+
+    async fn operations(&mut self, web: &Reference) {
+        let (cx, me, admin) = (self.cx(), &self.lab.tenant, &self.lab.admin);
+        let change = Change::default();
+        for case in ["operation::cancel", "operation::release"] {
+            let asked = snapshot::create(cx, me, web, ItemCreate::default(), &change).await;
+            let id = accepted(asked).id;
+            self.news().await;
+            if case == "operation::cancel" {
+                let stopped = operation::cancel(cx, me, id, None);
+                self.step(case, "operation_cancel", stopped).await;
+            } else {
+                let ended = operation::release(cx, admin, id, "stuck", None);
+                self.step(case, "operation_release", ended).await;
+                let again = operation::retry(cx, admin, id, "fixed", None);
+                self.step("operation::retry", "snapshot_create", again)
+                    .await;
+            }
+        }
+    }
+
+    async fn uploads_and_tokens(&mut self) {
+        let (cx, me, change) = (self.cx(), &self.lab.tenant, Change::default());
+        let size = ByteCount::from_gib(1);
+        let lost = async { Ok::<_, ()>(self.lab.begin_upload(me).await) };
+        let lost = self.step("upload::begin", "upload_create", lost).await.id;
+        let given_up = upload::abandon(cx, me, lost);
+        self.step("upload::abandon", "upload_abandon", given_up)
+            .await;
+        let image = self.lab.begin_upload(me).await.id;
+        self.news().await;
+        let whole = upload::complete(cx, me, image, size);
+        self.step("upload::complete", "upload_complete", whole)
+            .await;
+        let request = VolumeImport {
+            name: name("imported"),
+            role: VolumeRole::Data,
+            upload: image,
+            format: ImageFormat::Raw,
+            pool: None,
+        };
+        let imported = volume::import(cx, me, request, &change);
+        self.step("volume::import", "volume_import", imported).await;
+        let token = token::create(cx, me, name("ci"), None, None);
+        let (token, _) = self.step("token::create", "token_create", token).await;
+        let revoked = token::revoke(cx, me, token.id);
+        self.step("token::revoke", "token_delete", revoked).await;
+    }
+}
+
+#[tokio::test]
+async fn every_mutation_leaves_one_record() {
+    let lab = Lab::new().await;
+    let mut walk = Walk::new(&lab).await;
+    let web = walk.volumes().await;
+    walk.items(&web).await;
+    walk.operations(&web).await;
+    walk.uploads_and_tokens().await;
+    let (cx, me, change) = (&lab.cx, &lab.tenant, Change::default());
+    let deleted = volume::delete(cx, me, &web, Some("shop"), &change);
+    walk.step("volume::delete", "volume_delete", deleted).await;
+    let readers = READERS.iter().map(|case| (*case).to_owned());
+    walk.walked.extend(readers);
+    assert_eq!(walk.walked, use_cases());
+}
