@@ -193,11 +193,8 @@ fn busy_and_too_much_in_flight() {
 }
 
 #[test]
-fn cooldown_and_caps() {
-    let world = World::new(|plan| {
-        plan.caps.max_snapshots = 1;
-        plan.caps.max_backups = 1;
-    });
+fn cooldown_and_the_cap_of_snapshots() {
+    let world = World::new(|plan| plan.caps.max_snapshots = 1);
     let volume = world.volume("data");
     world.tenant.snapshot(volume, "first");
 
@@ -251,7 +248,11 @@ fn cooldown_and_caps() {
         .tenant
         .refused(async |c| c.backup_create(&request, &change).await);
     assert_eq!(forbidden.code, ProblemCode::Forbidden);
+}
 
+#[test]
+fn the_cap_of_backups() {
+    let world = World::new(|plan| plan.caps.max_backups = 1);
     let fresh = world.volume("fresh");
     world.tenant.backup(fresh, "first");
     let request = BackupCreate {
