@@ -95,6 +95,7 @@ impl Vault {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error.into()),
         }
+        self.keep_reserve()?;
         let run_id = RunId::generate(&*self.env);
         let prepared = self
             .open_run(spec, run_id)

@@ -177,7 +177,8 @@ impl Vault {
     }
 
     /// Deletes a backup: writes a tombstone beside its manifest. Its data stays until a
-    /// collection; until then it can be undeleted. Deleting twice is deleting once.
+    /// collection; until then it can be undeleted. Deleting twice is deleting once. It works on a
+    /// target that is full.
     pub fn delete_backup(&self, volume: VolumeId, backup: BackupId) -> Result<(), Error> {
         self.require_writable()?;
         let run_id = self.manifest(volume, backup)?.run_id;
@@ -189,8 +190,8 @@ impl Vault {
             at: self.env.now(),
         };
         let object = self.seal(&name, &header, note.encode())?;
-        match self.target.put_new(&name, &object) {
-            Err(error) if error.kind() != ErrorKind::Conflict => Err(error.into()),
+        match self.put_with_reserve(&name, &object) {
+            Err(error) if error.kind() != ErrorKind::Conflict => Err(error),
             _ => Ok(()),
         }
     }

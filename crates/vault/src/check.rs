@@ -5,21 +5,27 @@
 //! pack whole, opens every frame, proves every chunk against its id, and proves that the chunks
 //! at their positions hash to what the tree says. A backup is affected by a bad object when it
 //! cannot be restored because of it, and is not when only parts that it does not use are bad.
+//!
+//! A pack that is not as it was written is marked (see [`crate::quarantine`]), so that the next
+//! backup stores anew what it holds.
+
+mod scan;
+mod tree;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use stillpoint_model::id::{BackupId, VolumeId};
 use stillpoint_model::progress::Monitor;
-use stillpoint_model::{ByteCount, ByteRange};
 
 use crate::fetch::{HeaderCache, TreeVisitor};
-use crate::format::FANOUT;
 use crate::format::index::{Index, MAX_INDEX_LEN};
 use crate::format::manifest::Manifest;
 use crate::format::names::{IdBytes, Named};
 use crate::format::object::Class;
-use crate::format::pack::{MAX_PACK_LEN, PackId, Spot, scan};
-use crate::format::tree::{LEAF_CHUNKS, Leaf, NodeRef, scan_nodes};
+use crate::format::pack::{PackId, Spot};
+use crate::format::run::MAX_NOTE_OBJECT_LEN;
+use crate::format::tree::{Leaf, NodeRef};
+use crate::reserve::MAX_RESERVE_LEN;
 use crate::target::{ListEntry, ObjectName, list_each};
 use crate::vault::damaged;
 use crate::{Error, Vault};
@@ -71,7 +77,8 @@ impl CheckReport {
 }
 
 impl Vault {
-    /// Checks everything in the vault. It needs no other right than to read.
+    /// Checks everything in the vault. It needs no other right than to read; where it may write,
+    /// it marks damaged packs, and changes nothing else.
     ///
     /// An error means that the check could not be done, which says nothing about the objects.
     pub fn check(&self, level: CheckLevel, monitor: &dyn Monitor) -> Result<CheckReport, Error> {
@@ -90,17 +97,6 @@ impl Vault {
         Ok(check.report())
     }
 
-    /// Reads a backup's manifest back from the target, proves its tree, and makes sure that
-    /// every pack it names is there with its length. Only after this is it available.
-    pub fn read_back(
-        &self,
-        volume: VolumeId,
-        backup: BackupId,
-        monitor: &dyn Monitor,
-    ) -> Result<(), Error> {
-        self.verify_backup(volume, backup, CheckLevel::Present, monitor)
-    }
-
     /// As [`Vault::read_back`], or down to every chunk of the packs that the backup uses.
     pub fn verify_backup(
         &self,
@@ -109,12 +105,13 @@ impl Vault {
         level: CheckLevel,
         monitor: &dyn Monitor,
     ) -> Result<(), Error> {
+        if level == CheckLevel::Present {
+            return self.read_back(volume, backup, monitor);
+        }
         let mut check = Check::new(self, level);
         let manifest = self.live_manifest(volume, backup)?;
         check.list_packs_of(&manifest)?;
-        if level == CheckLevel::Decrypt {
-            check.scan_packs(monitor)?;
-        }
+        check.scan_packs(monitor)?;
         check.backup(volume, backup)?;
         match check.problems.into_iter().next() {
             None => Ok(()),
@@ -223,7 +220,7 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
-    /// Keys, runs, indexes and tombstones: no backup is lost with one of them, but with the keys.
+    /// Keys, runs, indexes, tombstones and the like: no backup is lost with one of them, but with the keys.
     fn small_objects(&mut self) -> Result<(), Error> {
         for (entry, named) in std::mem::take(&mut self.others) {
             let vault = self.vault;
@@ -241,15 +238,24 @@ impl<'a> Check<'a> {
                 Some(Named::Run(_, run)) => vault
                     .read_note(&entry.name, Class::Run, run.to_bytes())
                     .map(drop),
-                Some(Named::Tombstone(volume, backup)) => vault
-                    .read_note(&entry.name, Class::Tombstone, backup.to_bytes())
-                    .and_then(|note| match note.volume_id == volume {
-                        true => Ok(()),
-                        false => Err(Error::Corrupt {
-                            object: entry.name.clone(),
-                            what: "it is of another volume",
-                        }),
-                    }),
+                Some(Named::Tombstone(volume, backup)) => {
+                    self.note_of_backup(&entry.name, Class::Tombstone, volume, backup)
+                }
+                Some(Named::Proof(volume, backup)) => {
+                    self.note_of_backup(&entry.name, Class::Proof, volume, backup)
+                }
+                Some(Named::Quarantined(pack)) => {
+                    let (id, max) = (pack.run.to_bytes(), MAX_NOTE_OBJECT_LEN);
+                    vault
+                        .read_object(&entry.name, Class::Mark, id, pack.seq, max)
+                        .map(drop)
+                }
+                Some(Named::Reserve) => {
+                    let id = vault.id().to_bytes();
+                    vault
+                        .read_object(&entry.name, Class::Reserve, id, 0, MAX_RESERVE_LEN)
+                        .map(drop)
+                }
                 Some(Named::Keys(generation)) => vault.check_keys(generation, entry.len.get()),
                 Some(_) => Ok(()),
                 None => Err(Error::Unsupported {
@@ -260,6 +266,23 @@ impl<'a> Check<'a> {
             self.judge(&entry.name, result)?;
         }
         Ok(())
+    }
+
+    fn note_of_backup(
+        &self,
+        name: &ObjectName,
+        class: Class,
+        volume: VolumeId,
+        backup: BackupId,
+    ) -> Result<(), Error> {
+        let note = self.vault.read_note(name, class, backup.to_bytes())?;
+        if note.volume_id == volume {
+            return Ok(());
+        }
+        Err(Error::Corrupt {
+            object: name.clone(),
+            what: "it is of another volume",
+        })
     }
 
     /// Notes an error that is about one object; passes on one that is about the target.
@@ -274,63 +297,6 @@ impl<'a> Check<'a> {
             }
             Err(error) => Err(error),
         }
-    }
-
-    fn scan_packs(&mut self, monitor: &dyn Monitor) -> Result<(), Error> {
-        let total: u64 = self.packs.values().map(|state| state.len).sum();
-        let mut done = 0;
-        let packs: Vec<(PackId, u64)> = self
-            .packs
-            .iter()
-            .map(|(pack, state)| (*pack, state.len))
-            .collect();
-        for (pack, len) in packs {
-            if monitor.is_cancelled() {
-                return Err(Error::Cancelled);
-            }
-            let sound = self.scan_pack(pack, len)?;
-            if let Some(state) = self.packs.get_mut(&pack) {
-                state.sound = Some(sound);
-            }
-            done += len;
-            monitor.progress(ByteCount::new(done), Some(ByteCount::new(total)));
-        }
-        Ok(())
-    }
-
-    fn scan_pack(&mut self, pack: PackId, len: u64) -> Result<HashSet<Spot>, Error> {
-        let name = self.vault.names.pack(pack);
-        if len > MAX_PACK_LEN {
-            self.note(name, "it is too long", None);
-            return Ok(HashSet::new());
-        }
-        let mut bytes = match self.vault.target.get(&name, ByteRange::new(0, len)) {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                let error = Error::from(error);
-                self.judge(&name, Err(error))?;
-                return Ok(HashSet::new());
-            }
-        };
-        let header = pack.header(self.vault.keys.vault);
-        let key = self
-            .vault
-            .keys
-            .object(&header)
-            .map_err(|what| damaged(&name, what))?;
-        if pack.is_tree() {
-            if let Err(what) = scan_nodes(&key, &header, &mut bytes) {
-                let error = damaged(&name, what);
-                self.note(name, describe(&error), None);
-            }
-            return Ok(HashSet::new());
-        }
-        let (sound, verdict) = scan(&key, &self.vault.keys.hasher, &header, &mut bytes);
-        if let Err(what) = verdict {
-            let error = damaged(&name, what);
-            self.note(name, describe(&error), None);
-        }
-        Ok(sound)
     }
 
     fn backup(&mut self, volume: VolumeId, backup: BackupId) -> Result<(), Error> {
@@ -361,106 +327,6 @@ impl<'a> Check<'a> {
             let bad = self.node(manifest.level(), 0, root)?;
             for object in bad {
                 self.note(object, "a backup needs it", Some(backup));
-            }
-        }
-        Ok(())
-    }
-
-    /// The bad objects that a subtree needs. Each node is walked once.
-    fn node(&mut self, level: u8, index: u64, at: &NodeRef) -> Result<BTreeSet<ObjectName>, Error> {
-        let place = (at.pack, at.spot.offset);
-        if let Some(bad) = self.nodes.get(&place) {
-            return Ok(bad.clone());
-        }
-        let mut bad = BTreeSet::new();
-        let read = if level == crate::format::tree::LEAF_LEVEL {
-            self.vault
-                .leaf(at, index)
-                .and_then(|leaf| self.leaf(&leaf, at, &mut bad))
-        } else {
-            self.vault.interior(at, level, index).and_then(|node| {
-                for (child, number) in node.children.iter().zip(0_u64..) {
-                    if let Some(child) = child {
-                        bad.append(&mut self.node(level - 1, index * 64 + number, child)?);
-                    }
-                }
-                Ok(())
-            })
-        };
-        if let Err(error) = read {
-            if !error.is_of_one_object() {
-                return Err(error);
-            }
-            let name = self.vault.names.pack(at.pack);
-            self.note(name.clone(), describe(&error), None);
-            bad.insert(name);
-        }
-        self.nodes.insert(place, bad.clone());
-        Ok(bad)
-    }
-
-    /// The bad packs that a leaf needs; when there is none, whether its chunks are what it says.
-    fn leaf(
-        &mut self,
-        leaf: &Leaf,
-        at: &NodeRef,
-        bad: &mut BTreeSet<ObjectName>,
-    ) -> Result<(), Error> {
-        for frame in &leaf.frames {
-            let name = self.vault.names.pack(frame.pack);
-            let what = match self.packs.get(&frame.pack) {
-                None => "it is missing",
-                Some(state) if state.len != u64::from(frame.pack_len) => "it has the wrong length",
-                Some(PackState {
-                    sound: Some(sound), ..
-                }) if !sound.contains(&frame.spot) => "a frame that a backup needs is damaged",
-                Some(_) => continue,
-            };
-            self.note(name.clone(), what, None);
-            let still_whole = self
-                .packs
-                .get(&frame.pack)
-                .is_some_and(|state| match &state.sound {
-                    Some(sound) => sound.contains(&frame.spot),
-                    None => state.len >= frame.spot.end(),
-                });
-            if !still_whole {
-                bad.insert(name);
-            }
-        }
-        if self.level == CheckLevel::Decrypt && bad.is_empty() {
-            self.positions(leaf, at)?;
-        }
-        Ok(())
-    }
-
-    /// Proves that the chunks that a leaf names hash to its spans.
-    fn positions(&mut self, leaf: &Leaf, at: &NodeRef) -> Result<(), Error> {
-        let hasher = &self.vault.keys.hasher;
-        let mut ids = vec![None; LEAF_CHUNKS];
-        let wrong = || Error::Corrupt {
-            object: self.vault.names.pack(at.pack),
-            what: "a leaf names other chunks than it hashes",
-        };
-        for extent in &leaf.extents {
-            let frame = leaf
-                .frames
-                .get(usize::from(extent.frame))
-                .ok_or_else(wrong)?;
-            let known = self.headers.ids(self.vault, frame)?;
-            for step in 0..extent.count {
-                let id = known
-                    .get(usize::from(extent.slot + step))
-                    .ok_or_else(wrong)?;
-                ids[usize::from(extent.first + step)] = Some(*id);
-            }
-        }
-        let zero = hasher.zero(0);
-        for (span, ids) in leaf.spans.iter().zip(ids.chunks_exact(FANOUT)) {
-            let all_zero = ids.iter().all(Option::is_none);
-            let hash = (!all_zero).then(|| hasher.node(1, ids.iter().map(|id| id.unwrap_or(zero))));
-            if hash != *span {
-                return Err(wrong());
             }
         }
         Ok(())

@@ -143,6 +143,11 @@ impl Error {
             || matches!(self, Self::Target(error) if cut(error))
     }
 
+    /// Whether an object is not what was written, or gone: nothing that a newer version could read.
+    pub(crate) fn is_damage(&self) -> bool {
+        self.is_of_one_object() && !matches!(self, Self::Unsupported { .. })
+    }
+
     /// Whether the object is missing from the target.
     pub(crate) fn is_missing(&self) -> bool {
         matches!(self, Self::Target(error) if error.kind() == ErrorKind::NotFound)

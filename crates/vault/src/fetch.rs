@@ -9,9 +9,9 @@ use stillpoint_model::id::{BackupId, VolumeId};
 use crate::format::hash::ChunkId;
 use crate::format::manifest::{MAX_MANIFEST_LEN, Manifest};
 use crate::format::names::IdBytes;
-use crate::format::object::Class;
+use crate::format::object::{Class, ObjectKey};
 use crate::format::pack::{
-    MAX_FRAME_HEAD, MAX_FRAME_LEN, PackId, Spot, open_frame, open_frame_header,
+    FrameOpener, MAX_FRAME_HEAD, MAX_FRAME_LEN, PackId, Spot, open_frame_header,
 };
 use crate::format::tree::{
     FrameLoc, Interior, LEAF_LEVEL, Leaf, MAX_NODE_LEN, NodeRef, chunks_at, open_interior,
@@ -48,30 +48,48 @@ impl Vault {
         Ok(manifest)
     }
 
-    fn part(&self, pack: PackId, spot: Spot, max: usize) -> Result<Vec<u8>, Error> {
+    /// The key of a pack, which its name gives.
+    fn pack_key(&self, pack: PackId) -> Result<ObjectKey, Error> {
+        self.keys
+            .object(&pack.header(self.keys.vault))
+            .map_err(|what| damaged(&self.names.pack(pack), what))
+    }
+
+    /// Reads and opens a part of a pack; marks the pack when that shows damage.
+    fn open_part<T>(
+        &self,
+        pack: PackId,
+        spot: Spot,
+        max: usize,
+        open: impl FnOnce(&ObjectKey, &mut [u8]) -> Result<T, Malformed>,
+    ) -> Result<T, Error> {
+        let read = || {
+            let (key, mut sealed) = (self.pack_key(pack)?, vec![]);
+            self.part(pack, spot, max, &mut sealed)?;
+            open(&key, &mut sealed).map_err(|what| damaged(&self.names.pack(pack), what))
+        };
+        self.watched(pack, read())
+    }
+
+    fn part(&self, pack: PackId, spot: Spot, max: usize, into: &mut Vec<u8>) -> Result<(), Error> {
         let name = self.names.pack(pack);
         if spot.len as usize > max {
             return Err(damaged(&name, Malformed::Wrong("a part of it is too long")));
         }
-        Ok(self
-            .target
-            .get(&name, ByteRange::new(spot.offset.into(), spot.len.into()))?)
+        let range = ByteRange::new(spot.offset.into(), spot.len.into());
+        Ok(self.target.get_into(&name, range, into)?)
     }
 
     pub(crate) fn leaf(&self, at: &NodeRef, index: u64) -> Result<Leaf, Error> {
-        let mut sealed = self.part(at.pack, at.spot, MAX_NODE_LEN)?;
-        self.keys
-            .object(&at.pack.header(self.keys.vault))
-            .and_then(|key| open_leaf(&key, &self.keys.hasher, at, index, &mut sealed))
-            .map_err(|what| damaged(&self.names.pack(at.pack), what))
+        self.open_part(at.pack, at.spot, MAX_NODE_LEN, |key, sealed| {
+            open_leaf(key, &self.keys.hasher, at, index, sealed)
+        })
     }
 
     pub(crate) fn interior(&self, at: &NodeRef, level: u8, index: u64) -> Result<Interior, Error> {
-        let mut sealed = self.part(at.pack, at.spot, MAX_NODE_LEN)?;
-        self.keys
-            .object(&at.pack.header(self.keys.vault))
-            .and_then(|key| open_interior(&key, &self.keys.hasher, at, level, index, &mut sealed))
-            .map_err(|what| damaged(&self.names.pack(at.pack), what))
+        self.open_part(at.pack, at.spot, MAX_NODE_LEN, |key, sealed| {
+            open_interior(key, &self.keys.hasher, at, level, index, sealed)
+        })
     }
 
     /// The ids of a frame's chunks.
@@ -84,22 +102,9 @@ impl Vault {
             len: head_len,
             ..at.spot
         };
-        let bytes = self.part(at.pack, head, MAX_FRAME_HEAD)?;
-        self.keys
-            .object(&at.pack.header(self.keys.vault))
-            .and_then(|key| open_frame_header(&key, at.spot, &bytes))
-            .map(|header| header.ids)
-            .map_err(|what| damaged(&self.names.pack(at.pack), what))
-    }
-
-    /// A frame's chunks, each proven.
-    pub(crate) fn frame(&self, at: &FrameLoc) -> Result<Vec<u8>, Error> {
-        let mut sealed = self.part(at.pack, at.spot, MAX_FRAME_LEN)?;
-        self.keys
-            .object(&at.pack.header(self.keys.vault))
-            .and_then(|key| open_frame(&key, &self.keys.hasher, at.spot, &mut sealed))
-            .map(|(_, plain)| plain)
-            .map_err(|what| damaged(&self.names.pack(at.pack), what))
+        self.open_part(at.pack, head, MAX_FRAME_HEAD, |key, bytes| {
+            open_frame_header(key, at.spot, bytes).map(|header| header.ids)
+        })
     }
 
     /// Walks a tree by position: `on_leaf` for each leaf that is not all zeros. `on_node` sees
@@ -117,12 +122,12 @@ impl Vault {
         if level == LEAF_LEVEL {
             return match self.leaf(at, index) {
                 Ok(leaf) => visit.leaf(index, at, leaf),
-                Err(error) => visit.unreadable(at, error),
+                Err(error) => visit.unreadable(level, index, error),
             };
         }
         let node = match self.interior(at, level, index) {
             Ok(node) => node,
-            Err(error) => return visit.unreadable(at, error),
+            Err(error) => return visit.unreadable(level, index, error),
         };
         for (child, number) in node.children.iter().zip(0_u64..) {
             if let Some(child) = child {
@@ -144,7 +149,7 @@ pub(crate) trait TreeVisitor {
     fn leaf(&mut self, index: u64, at: &NodeRef, leaf: Leaf) -> Result<(), Error>;
 
     /// A node that could not be read: what to do about it.
-    fn unreadable(&mut self, _at: &NodeRef, error: Error) -> Result<(), Error> {
+    fn unreadable(&mut self, _level: u8, _index: u64, error: Error) -> Result<(), Error> {
         Err(error)
     }
 }
@@ -152,6 +157,39 @@ pub(crate) trait TreeVisitor {
 /// The number of a leaf's first chunk in the volume.
 pub(crate) fn first_chunk_of_leaf(index: u64) -> u64 {
     index * chunks_at(LEAF_LEVEL)
+}
+
+/// Reads frames one after the other, with room that is used again.
+pub(crate) struct FrameReader<'a> {
+    vault: &'a Vault,
+    opener: FrameOpener,
+    sealed: Vec<u8>,
+}
+
+impl<'a> FrameReader<'a> {
+    pub(crate) fn new(vault: &'a Vault) -> Result<Self, Error> {
+        Ok(Self {
+            vault,
+            opener: FrameOpener::new()?,
+            sealed: vec![],
+        })
+    }
+
+    /// Reads a frame's chunks into `plain`, each proven.
+    pub(crate) fn read(&mut self, at: &FrameLoc, plain: &mut Vec<u8>) -> Result<(), Error> {
+        let read = self.read_unwatched(at, plain);
+        self.vault.watched(at.pack, read)
+    }
+
+    fn read_unwatched(&mut self, at: &FrameLoc, plain: &mut Vec<u8>) -> Result<(), Error> {
+        let vault = self.vault;
+        let key = vault.pack_key(at.pack)?;
+        vault.part(at.pack, at.spot, MAX_FRAME_LEN, &mut self.sealed)?;
+        self.opener
+            .open(&key, &vault.keys.hasher, at.spot, &mut self.sealed, plain)
+            .map(drop)
+            .map_err(|what| damaged(&vault.names.pack(at.pack), what))
+    }
 }
 
 /// How many frame headers are kept.

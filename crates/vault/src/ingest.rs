@@ -1,10 +1,10 @@
 //! Storing the content of a volume: from its bytes to packs, an index and a tree.
 //!
 //! ```text
-//!  caller's thread                      workers         packer          uploader
-//!  read ─ zeros? ─ id ─ known? ─ frame ─> compress,  ─> seal into ─> put ─┐
-//!     ^                                   compare       a pack            │
-//!     └──── leaves whose packs are confirmed <────────────────────────────┘
+//!  caller's thread                      workers                     uploader
+//!  read ─ zeros? ─ id ─ known? ─ frame ─> compress, compare,     ─> put ─┐
+//!     ^                                   seal into a pack by turns      │
+//!     └──── leaves whose packs are confirmed <───────────────────────────┘
 //! ```
 //!
 //! Every channel is bounded, so a slow target stops the reading. A leaf waits until every pack it
@@ -12,10 +12,14 @@
 //! range touches are visited; the rest is the parent's.
 
 mod dedup;
+mod heal;
 mod leaf;
 mod pipeline;
 mod ranges;
 mod tree;
+
+use std::collections::HashSet;
+use std::rc::Rc;
 
 use stillpoint_model::ByteCount;
 use stillpoint_model::id::RunId;
@@ -29,7 +33,7 @@ use crate::format::index::{Index, IndexFrame, IndexPack, prefix_of};
 use crate::format::manifest::{Manifest, chunks_of};
 use crate::format::names::IdBytes;
 use crate::format::object::{Class, Header};
-use crate::format::pack::Spot;
+use crate::format::pack::{PackId, Spot};
 use crate::format::tree::{FrameLoc, Interior, LEAF_LEVEL, NodeRef, chunks_at, top_level};
 use crate::volume::VolumeReader;
 use crate::{Error, Vault};
@@ -77,10 +81,14 @@ struct Ingest<'a> {
     run_id: RunId,
     size: ByteCount,
     chunks: u64,
+    /// The level and the root of the parent's tree.
+    parent: Option<(u8, NodeRef)>,
     changed: ChunkRanges,
     data: DataCursor,
     total: Option<ByteCount>,
     headers: HeaderCache,
+    /// Packs that failed verification, and others that may not be shared.
+    unusable: Rc<HashSet<PackId>>,
     dedup: Dedup,
     feed: Feed,
     tree: TreeWriter<'a>,
@@ -107,6 +115,7 @@ impl<'a> Ingest<'a> {
         feed: Feed,
     ) -> Result<Self, Error> {
         let size = source.size();
+        let unusable = Rc::new(vault.packs_not_to_share()?);
         let changed = ChunkRanges::new(spec.changed, size, parent.map(|parent| parent.size));
         Ok(Self {
             vault,
@@ -115,11 +124,13 @@ impl<'a> Ingest<'a> {
             run_id,
             size,
             chunks: chunks_of(size),
+            parent: None,
             total: changed.bytes().or(Some(size)),
             changed,
             data: DataCursor::default(),
             headers: HeaderCache::default(),
-            dedup: Dedup::new(vault)?,
+            dedup: Dedup::new(vault, unusable.clone()),
+            unusable,
             feed,
             tree: TreeWriter::new(vault, run_id),
             index: Index {
@@ -140,11 +151,14 @@ impl<'a> Ingest<'a> {
 
     fn run(&mut self, parent: Option<&Manifest>) -> Result<Ingested, Error> {
         let level = top_level(self.chunks);
-        let old = match parent {
+        self.parent = match parent {
             Some(parent) => self.align_parent(parent, level)?,
             None => None,
         };
-        self.visit(level, 0, old)?;
+        if let Some((top, root)) = self.parent {
+            self.mend(top, &root)?;
+        }
+        self.visit(level, 0, None)?;
         self.send_frame()?;
         self.finish_feed()?;
         let (root, tree_bytes) = self.tree.finish()?;
@@ -161,31 +175,34 @@ impl<'a> Ingest<'a> {
         })
     }
 
-    /// The parent's tree, as a tree of this volume's height.
-    fn align_parent(&mut self, parent: &Manifest, level: u8) -> Result<Option<NodeRef>, Error> {
-        let Some(mut at) = parent.root else {
-            return Ok(None);
-        };
+    /// The parent's tree, cut down to this volume's height if it is higher; its level and root.
+    fn align_parent(
+        &mut self,
+        parent: &Manifest,
+        level: u8,
+    ) -> Result<Option<(u8, NodeRef)>, Error> {
+        let mut at = parent.root;
         let mut from = parent.level();
-        while from > level {
-            let node = self.vault.interior(&at, from, 0)?;
-            match node.children.first().copied().flatten() {
-                Some(first) => at = first,
-                None => return Ok(None),
-            }
+        while let Some(node) = at.filter(|_| from > level) {
+            at = match self.vault.interior(&node, from, 0) {
+                Ok(node) => node.children[0],
+                Err(error) => {
+                    self.distrust(0, self.chunks, error)?;
+                    None
+                }
+            };
             from -= 1;
         }
-        while from < level {
-            let mut node = Interior::empty();
-            node.children[0] = Some(at);
-            from += 1;
-            at = self.tree.store_interior(from, 0, &node)?;
-        }
-        Ok(Some(at))
+        Ok(at.map(|at| (from, at)))
     }
 
+    /// Makes the node of a place from the parent's, `old`. The parent's tree may be lower.
     fn visit(&mut self, level: u8, index: u64, old: Option<NodeRef>) -> Result<(), Error> {
         let (start, end) = (index * chunks_at(level), (index + 1) * chunks_at(level));
+        let old = match self.parent {
+            Some((top, root)) if top == level && index == 0 => Some(root),
+            _ => old,
+        };
         if start >= self.chunks {
             self.tree.child(None);
             return Ok(());
@@ -206,7 +223,7 @@ impl<'a> Ingest<'a> {
         }
         let read = old.map(|at| self.vault.interior(&at, level, index));
         let (old, node) = match read {
-            Some(Ok(node)) => (old, node),
+            Some(Ok(node)) => (self.shareable(old), node),
             Some(Err(error)) => {
                 self.distrust(start, end, error)?;
                 (None, Interior::empty())

@@ -19,14 +19,18 @@
 //! and the key are enough. It never replaces an object, and deletes only what its caller names.
 
 mod backup;
+mod buffers;
 mod catalogue;
 mod check;
 mod error;
 mod fetch;
 mod format;
 mod ingest;
+mod quarantine;
+mod read_back;
 mod reap;
 pub mod rescue;
+mod reserve;
 mod restore;
 pub mod target;
 mod vault;

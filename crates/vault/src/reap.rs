@@ -38,7 +38,7 @@ pub struct Unreferenced {
     /// Runs that are under way or crashed, with the backups they are for.
     pub runs: Vec<(BackupId, RunId)>,
     /// Packs and index objects of runs that are neither under way nor named by a manifest, and
-    /// packs that are no longer used.
+    /// packs that are no longer used, and what was noted about packs and backups that are gone.
     pub objects: Vec<ObjectName>,
     /// Objects whose names belong to no class of this version.
     pub unknown: Vec<ObjectName>,
@@ -64,6 +64,11 @@ impl Vault {
             }
         }
         self.target.abandon(&prefix)?;
+        if reaped.runs > 0
+            && let Err(error) = self.keep_reserve()
+        {
+            tracing::warn!(%error, "the reserve of the target is not there");
+        }
         if !reaped.committed {
             reaped.committed = match self.manifest(volume, backup) {
                 Ok(_) => true,
@@ -84,7 +89,7 @@ impl Vault {
         self.require_collectable()?;
         let name = self.names.manifest(volume, backup);
         let mut voided = match self.put_void(&name, volume, backup, run) {
-            // Without room for a void, an index object makes room. See below.
+            // Without room for a void even in the reserve, an index object makes room. See below.
             Err(error) if error.kind() == ErrorKind::Full => None,
             other => Some(other?),
         };
@@ -101,7 +106,7 @@ impl Vault {
                 return Err(TargetError::new("reap", &name, ErrorKind::Retry).into());
             }
         }
-        self.discard_under(&self.names.packs_of(run))?;
+        self.discard_packs(run)?;
         if voided == Some(true) {
             self.target.delete(&name)?;
         }
@@ -146,12 +151,12 @@ impl Vault {
             at: self.env.now(),
         };
         let object = self.seal(name, &header, note.encode())?;
-        match self.target.put_new(name, &object) {
+        match self.put_with_reserve(name, &object) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == ErrorKind::Conflict => Ok(self
                 .read_void(volume, backup)
                 .is_ok_and(|there| there.run_id == run)),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(error),
         }
     }
 
@@ -166,8 +171,14 @@ impl Vault {
     /// Removes everything of a run that never tried to commit.
     pub(crate) fn discard_run(&self, backup: BackupId, run: RunId) -> Result<(), Error> {
         self.discard_under(&self.names.indexes_of(run))?;
-        self.discard_under(&self.names.packs_of(run))?;
+        self.discard_packs(run)?;
         Ok(self.target.delete(&self.names.run(backup, run))?)
+    }
+
+    /// Removes a run's packs, and what says that they are damaged.
+    fn discard_packs(&self, run: RunId) -> Result<(), Error> {
+        self.discard_under(&self.names.packs_of(run))?;
+        self.discard_under(&self.names.marks_of(run))
     }
 
     /// Removes everything under a prefix of one run, in the order of names.
@@ -197,7 +208,8 @@ impl Vault {
     pub fn unreferenced(&self) -> Result<Unreferenced, Error> {
         let mut used = Used::default();
         let mut committed = HashSet::new();
-        for (volume, backup) in self.list_names(None)?.manifests {
+        let manifests = self.list_names(None)?.manifests;
+        for &(volume, backup) in &manifests {
             let manifest = match self.manifest(volume, backup) {
                 Err(Error::BackupNotFound(_)) => continue,
                 other => other?,
@@ -211,7 +223,12 @@ impl Vault {
         list_each(&*self.target, &self.names.prefix(""), |entry| {
             match self.names.parse(&entry.name) {
                 Some(Named::Run(backup, run)) => found.runs.push((backup, run)),
-                Some(Named::Pack(pack)) if !used.packs.contains(&pack) => {
+                Some(Named::Pack(pack) | Named::Quarantined(pack))
+                    if !used.packs.contains(&pack) =>
+                {
+                    found.objects.push(entry.name);
+                }
+                Some(Named::Proof(volume, backup)) if !manifests.contains(&(volume, backup)) => {
                     found.objects.push(entry.name);
                 }
                 Some(Named::Index(run, _)) if !committed.contains(&run) => {

@@ -3,11 +3,15 @@
 //! ```text
 //!  walker                  workers                        caller's thread
 //!  leaves, by position ─>  fetch, decrypt,          ─>    write, zeros; then flush, read all
-//!                          decompress, prove chunks       of it back and compare
+//!                          decompress, prove chunks       of it back, and compare
 //! ```
+//!
+//! Buffers go round: a frame's plain bytes come back to the workers once they are written.
 //!
 //! Success is said only after the bytes that the sink reads back hash to what the manifest says.
 //! Cancelled or failed, the sink holds a part of the volume; nothing in the vault changed.
+
+mod compare;
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,11 +20,11 @@ use stillpoint_model::id::{BackupId, VolumeId};
 use stillpoint_model::progress::Monitor;
 use stillpoint_model::{ByteCount, ByteRange};
 
-use crate::fetch::{TreeVisitor, first_chunk_of_leaf};
-use crate::format::hash::{Hash, is_zero};
+use crate::buffers::Buffers;
+use crate::fetch::{FrameReader, TreeVisitor, first_chunk_of_leaf};
 use crate::format::manifest::Manifest;
-use crate::format::tree::{FrameLoc, Leaf, NodeRef, chunks_at};
-use crate::format::{CHUNK_LEN, ContentHash, FANOUT};
+use crate::format::tree::{FrameLoc, Leaf, NodeRef};
+use crate::format::{CHUNK_LEN, ContentHash};
 use crate::volume::VolumeWriter;
 use crate::{Error, Vault};
 
@@ -66,16 +70,7 @@ impl Vault {
         let written = self.write_out(&manifest, sink, monitor)?;
         sink.flush()
             .map_err(|source| Error::Sink { offset: 0, source })?;
-        let mut comparison = Comparison {
-            vault: self,
-            sink,
-            size,
-            data: None,
-            buf: vec![],
-            monitor,
-        };
-        let top = comparison.hash(manifest.level(), 0)?;
-        if self.keys.hasher.content(size, manifest.level(), top) != manifest.content_hash {
+        if compare::hash_of(self, sink, manifest.size, monitor)? != manifest.content_hash {
             return Err(Error::Mismatch(backup));
         }
         monitor.progress(ByteCount::new(2 * size), Some(ByteCount::new(2 * size)));
@@ -94,13 +89,15 @@ impl Vault {
     ) -> Result<ByteCount, Error> {
         let size = manifest.size.get();
         let workers = self.tuning.workers.clamp(1, 16);
+        let plain = Buffers::default();
         std::thread::scope(|scope| {
+            let plain = &plain;
             let (jobs, to_fetch) = sync_channel::<Job>(workers);
             let (events, arrived) = sync_channel::<Event>(workers);
             let to_fetch = Arc::new(Mutex::new(to_fetch));
             for _ in 0..workers {
                 let (from, to) = (to_fetch.clone(), events.clone());
-                scope.spawn(move || self.fetch_all(&from, &to));
+                scope.spawn(move || self.fetch_all(&from, plain, &to));
             }
             let zeros = !sink.is_fresh();
             scope.spawn(move || {
@@ -121,6 +118,7 @@ impl Vault {
             });
             let mut drain = Drain {
                 sink,
+                plain,
                 size,
                 written: 0,
                 done: 0,
@@ -131,12 +129,17 @@ impl Vault {
         })
     }
 
-    fn fetch_all(&self, from: &Mutex<Receiver<Job>>, to: &SyncSender<Event>) {
+    fn fetch_all(&self, from: &Mutex<Receiver<Job>>, plain: &Buffers, to: &SyncSender<Event>) {
+        let mut frames = match FrameReader::new(self) {
+            Ok(frames) => frames,
+            Err(error) => return drop(to.send(Event::Failed(error))),
+        };
         loop {
             let next = from.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok(job) = next else { return };
-            let event = match self.frame(&job.frame) {
-                Ok(plain) => Event::Data(job.to, plain),
+            let mut buffer = plain.take();
+            let event = match frames.read(&job.frame, &mut buffer) {
+                Ok(()) => Event::Data(job.to, buffer),
                 Err(error) => Event::Failed(error),
             };
             if to.send(event).is_err() {
@@ -201,6 +204,8 @@ impl TreeVisitor for Planner {
 /// Writes what arrives.
 struct Drain<'a> {
     sink: &'a mut dyn VolumeWriter,
+    /// Where emptied buffers go.
+    plain: &'a Buffers,
     size: u64,
     written: u64,
     done: u64,
@@ -224,6 +229,7 @@ impl Drain<'_> {
                     for (first, slot, count) in to {
                         self.write(&plain, first, slot, count)?;
                     }
+                    self.plain.give(plain);
                     self.written - before
                 }
             };
@@ -252,79 +258,5 @@ impl Drain<'_> {
         self.sink
             .write_at(offset, data)
             .map_err(|source| Error::Sink { offset, source })
-    }
-}
-
-/// Hashes what the sink holds now, as the backup's tree is hashed.
-struct Comparison<'a> {
-    vault: &'a Vault,
-    sink: &'a mut dyn VolumeWriter,
-    size: u64,
-    /// The sink's last answer about where data is.
-    data: Option<ByteRange>,
-    buf: Vec<u8>,
-    monitor: &'a dyn Monitor,
-}
-
-impl Comparison<'_> {
-    fn hash(&mut self, level: u8, index: u64) -> Result<Hash, Error> {
-        let len = chunks_at(level) * CHUNK;
-        let start = index * len;
-        if start >= self.size || !self.has_data(start, len)? {
-            return Ok(self.vault.keys.hasher.zero(level));
-        }
-        if level == 1 {
-            return self.hash_span(start);
-        }
-        let mut children = Vec::with_capacity(FANOUT);
-        for child in 0..FANOUT as u64 {
-            children.push(self.hash(level - 1, index * FANOUT as u64 + child)?);
-        }
-        Ok(self.vault.keys.hasher.node(level, children.into_iter()))
-    }
-
-    fn hash_span(&mut self, start: u64) -> Result<Hash, Error> {
-        let hasher = &self.vault.keys.hasher;
-        let len = (FANOUT as u64 * CHUNK).min(self.size - start);
-        self.buf.clear();
-        self.buf.resize(FANOUT * CHUNK_LEN, 0);
-        let part = &mut self.buf[..usize::try_from(len).unwrap_or(0)];
-        self.sink
-            .read_at(start, part)
-            .map_err(|source| Error::Sink {
-                offset: start,
-                source,
-            })?;
-        let ids = self
-            .buf
-            .chunks_exact(CHUNK_LEN)
-            .map(|chunk| match is_zero(chunk) {
-                true => hasher.zero(0),
-                false => hasher.chunk(chunk),
-            });
-        let hash = hasher.node(1, ids);
-        let done = ByteCount::new(self.size + start + len);
-        self.monitor
-            .progress(done, Some(ByteCount::new(2 * self.size)));
-        if self.monitor.is_cancelled() {
-            Err(Error::Cancelled)
-        } else {
-            Ok(hash)
-        }
-    }
-
-    fn has_data(&mut self, start: u64, len: u64) -> Result<bool, Error> {
-        let known = self.data.filter(|range| range.end() > start);
-        let range = match known {
-            Some(range) => Some(range),
-            None => self.sink.next_data(start).map_err(|source| Error::Sink {
-                offset: start,
-                source,
-            })?,
-        };
-        // None ever follows: remember it as a range that starts at the end of everything.
-        let range = range.unwrap_or(ByteRange::new(u64::MAX - 1, 1));
-        self.data = Some(range);
-        Ok(range.offset < start.saturating_add(len))
     }
 }

@@ -42,6 +42,17 @@ pub trait Target: Send + Sync {
     /// before the range does.
     fn get(&self, name: &ObjectName, range: ByteRange) -> Result<Vec<u8>, TargetError>;
 
+    /// As [`Target::get`], into a buffer that was used before; what was in it goes.
+    fn get_into(
+        &self,
+        name: &ObjectName,
+        range: ByteRange,
+        into: &mut Vec<u8>,
+    ) -> Result<(), TargetError> {
+        *into = self.get(name, range)?;
+        Ok(())
+    }
+
     /// The length of an object.
     fn head(&self, name: &ObjectName) -> Result<ByteCount, TargetError>;
 
@@ -56,6 +67,11 @@ pub trait Target: Send + Sync {
 
     /// Removes an object. Removing what is not there is no error.
     fn delete(&self, name: &ObjectName) -> Result<(), TargetError>;
+
+    /// Whether it can run out of room, so that it needs a reserve.
+    fn can_fill_up(&self) -> bool {
+        false
+    }
 
     /// Drops what interrupted puts under a prefix left behind, where that can happen. The caller
     /// knows that nobody puts anything there.

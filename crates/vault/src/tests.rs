@@ -1,7 +1,11 @@
 //! The engine as a whole, over the memory target and over a directory.
 
 mod faults;
+mod full;
+mod heal;
 mod increments;
+mod kill;
+mod read_back;
 mod rot;
 mod support;
 mod whole;

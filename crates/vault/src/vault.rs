@@ -1,6 +1,7 @@
 //! Making and opening a vault.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
 
 use stillpoint_model::id::{AccountId, VaultId, VolumeId};
 use stillpoint_model::{ByteRange, Env, ErrorKind};
@@ -8,6 +9,7 @@ use stillpoint_model::{ByteRange, Env, ErrorKind};
 use crate::Error;
 use crate::format::names::{IdBytes, Named, Names};
 use crate::format::object::{Class, Header, open_object, seal_object};
+use crate::format::pack::PackId;
 use crate::format::wire::Malformed;
 use crate::format::{AccountKey, KEY_OBJECT_LEN, KeyId, KeyObject, RootKey, VaultKeys};
 use crate::target::{ObjectName, Target, list_each};
@@ -23,9 +25,9 @@ pub struct VaultSpec {
 
 /// How much memory and how many threads a backup or a restore may use, and how hard it presses.
 ///
-/// At the default a backup peaks at about 60 MiB above idle: two packs of 6 MiB (one filling, one
-/// on its way), about ten frames of 1 MiB in flight, the index of 5 MiB, caches, and what the
-/// allocator keeps.
+/// At the default a backup peaks at about 25 MiB above idle: two packs of 4 MiB (one filling, one
+/// on its way), four frames of 1 MiB, two compressors with room for a frame each way, and an index
+/// that grows to 5 MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tuning {
     /// The level of zstd.
@@ -44,7 +46,7 @@ impl Default for Tuning {
         Self {
             zstd_level: 3,
             workers: 2,
-            pack_len: 6 << 20,
+            pack_len: 4 << 20,
             index_entries: 225_000,
         }
     }
@@ -58,6 +60,8 @@ pub struct Vault {
     pub(crate) keys: Arc<VaultKeys>,
     pub(crate) names: Names,
     pub(crate) tuning: Tuning,
+    /// Packs that this process marked as damaged.
+    pub(crate) marked: Arc<Mutex<HashSet<PackId>>>,
     account_id: AccountId,
     /// The generation of the keys object that opened it, and a hash of its bytes.
     opened_with: (u32, [u8; 32]),
@@ -98,7 +102,13 @@ impl Vault {
             .seal(root, account, &secret.0)
             .map_err(|what| damaged(&name, what))?;
         match target.put_new(&name, &bytes) {
-            Ok(()) => Self::open(target, spec.vault_id, root, env),
+            Ok(()) => {
+                let vault = Self::open(target, spec.vault_id, root, env)?;
+                if let Err(error) = vault.keep_reserve() {
+                    tracing::warn!(vault = %spec.vault_id, %error, "no room for a reserve");
+                }
+                Ok(vault)
+            }
             Err(error) if error.kind() == ErrorKind::Conflict => {
                 Err(Error::VaultExists(spec.vault_id))
             }
@@ -132,6 +142,7 @@ impl Vault {
                         keys: Arc::new(keys),
                         names,
                         tuning: Tuning::default(),
+                        marked: Arc::default(),
                         account_id: object.account_id,
                         opened_with: (generation, hash),
                     });

@@ -21,8 +21,13 @@ pub(crate) enum Named {
     Index(RunId, u32),
     Manifest(VolumeId, BackupId),
     Tombstone(VolumeId, BackupId),
-    /// A pack that a later version marked.
-    Marked(PackId),
+    /// That a backup was read back.
+    Proof(VolumeId, BackupId),
+    /// A pack that failed verification.
+    Quarantined(PackId),
+    /// A pack that a later version is about to delete.
+    Condemned(PackId),
+    Reserve,
 }
 
 impl Names {
@@ -70,6 +75,22 @@ impl Names {
         self.made(format_args!("volumes/{volume}/{backup}.tombstone"))
     }
 
+    pub(crate) fn proof(self, volume: VolumeId, backup: BackupId) -> ObjectName {
+        self.made(format_args!("volumes/{volume}/{backup}.proven"))
+    }
+
+    pub(crate) fn mark(self, pack: PackId) -> ObjectName {
+        self.made(format_args!("quarantine/{}/{:08x}", pack.run, pack.seq))
+    }
+
+    pub(crate) fn marks_of(self, run: RunId) -> String {
+        self.prefix(&format!("quarantine/{run}/"))
+    }
+
+    pub(crate) fn reserve(self) -> ObjectName {
+        self.made(format_args!("reserve"))
+    }
+
     pub(crate) fn volume(self, volume: VolumeId) -> String {
         self.prefix(&format!("volumes/{volume}/"))
     }
@@ -77,19 +98,26 @@ impl Names {
     /// What a name says; none when it is no name of this vault's.
     pub(crate) fn parse(self, name: &ObjectName) -> Option<Named> {
         let rest = name.as_str().strip_prefix(&format!("{}/", self.vault))?;
+        if rest == "reserve" {
+            return Some(Named::Reserve);
+        }
         let mut parts = rest.split('/');
         let named = match (parts.next()?, parts.next()?, parts.next()) {
             ("keys", generation, None) => Named::Keys(seq(generation)?),
             ("runs", backup, Some(run)) => Named::Run(backup.parse().ok()?, run.parse().ok()?),
             ("packs", run, Some(number)) => Named::Pack(pack(run, number)?),
-            ("condemned" | "quarantine", run, Some(number)) => Named::Marked(pack(run, number)?),
+            ("condemned", run, Some(number)) => Named::Condemned(pack(run, number)?),
+            ("quarantine", run, Some(number)) => Named::Quarantined(pack(run, number)?),
             ("index", run, Some(number)) => Named::Index(run.parse().ok()?, seq(number)?),
             ("volumes", volume, Some(file)) => {
                 let volume = volume.parse().ok()?;
-                if let Some(backup) = file.strip_suffix(".manifest") {
-                    Named::Manifest(volume, backup.parse().ok()?)
-                } else {
-                    Named::Tombstone(volume, file.strip_suffix(".tombstone")?.parse().ok()?)
+                let (backup, kind) = file.split_once('.')?;
+                let backup = backup.parse().ok()?;
+                match kind {
+                    "manifest" => Named::Manifest(volume, backup),
+                    "tombstone" => Named::Tombstone(volume, backup),
+                    "proven" => Named::Proof(volume, backup),
+                    _ => return None,
                 }
             }
             _ => return None,

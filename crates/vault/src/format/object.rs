@@ -39,6 +39,12 @@ pub(crate) enum Class {
     Tombstone = 7,
     /// What takes a manifest's place while its run is reaped.
     Void = 8,
+    /// Room to give up when the target is full.
+    Reserve = 9,
+    /// A pack that failed verification.
+    Mark = 10,
+    /// A backup that was read back.
+    Proof = 11,
 }
 
 impl Class {
@@ -52,6 +58,9 @@ impl Class {
             6 => Self::Manifest,
             7 => Self::Tombstone,
             8 => Self::Void,
+            9 => Self::Reserve,
+            10 => Self::Mark,
+            11 => Self::Proof,
             _ => return Err(Malformed::Unknown("its class")),
         })
     }
@@ -214,6 +223,24 @@ impl ObjectKey {
         self.key
             .seal_in_place_append_tag(Self::nonce(kind, offset), self.aad(extra), buf)
             .map_err(|_| Malformed::Wrong("it cannot be encrypted"))
+    }
+
+    /// As [`ObjectKey::seal`], for what is at the end of `buf`, from `at` on.
+    pub(crate) fn seal_tail(
+        &self,
+        kind: Segment,
+        extra: &[u8],
+        buf: &mut Vec<u8>,
+        at: usize,
+    ) -> Result<(), Malformed> {
+        let wrong = Malformed::Wrong("it cannot be encrypted");
+        let tail = buf.get_mut(at..).ok_or(wrong)?;
+        let tag = self
+            .key
+            .seal_in_place_separate_tag(Self::nonce(kind, at as u64), self.aad(extra), tail)
+            .map_err(|_| wrong)?;
+        buf.extend_from_slice(tag.as_ref());
+        Ok(())
     }
 
     /// Decrypts `sealed` in place and gives the plain bytes.

@@ -1,7 +1,6 @@
 //! Packs: frames of chunks, one after the other, and a directory of them at the end.
 
 use std::collections::HashSet;
-use std::io;
 
 use stillpoint_model::id::RunId;
 
@@ -10,6 +9,7 @@ use super::names::IdBytes;
 use super::object::{Class, HEADER_LEN, Header, ObjectKey, Segment, TAG_LEN};
 use super::wire::{Malformed, Reader, Writer};
 use super::{CHUNK_LEN, MAX_FRAME_CHUNKS};
+use crate::Error;
 
 /// The largest pack that is read.
 pub(crate) const MAX_PACK_LEN: u64 = 64 << 20;
@@ -100,8 +100,9 @@ pub(crate) struct PackBuilder {
 }
 
 impl PackBuilder {
-    pub(crate) fn new(key: ObjectKey, header: &Header, capacity: usize) -> Self {
-        let mut bytes = Vec::with_capacity(capacity);
+    /// Starts a pack in `bytes`, whose content goes.
+    pub(crate) fn new(key: ObjectKey, header: &Header, mut bytes: Vec<u8>) -> Self {
+        bytes.clear();
         bytes.extend_from_slice(&header.encode());
         Self {
             key,
@@ -115,7 +116,7 @@ impl PackBuilder {
         &mut self,
         ids: &[ChunkId],
         codec: Codec,
-        mut body: Vec<u8>,
+        body: &[u8],
     ) -> Result<Spot, Malformed> {
         let offset = self.bytes.len();
         let mut w = Writer::default();
@@ -135,12 +136,12 @@ impl PackBuilder {
         let head_at = offset + PREFIX_LEN;
         self.key
             .seal(Segment::FrameHeader, head_at as u64, &prefix, &mut head)?;
-        let body_at = head_at + head.len();
-        self.key
-            .seal(Segment::FrameBody, body_at as u64, &prefix, &mut body)?;
         self.bytes.extend_from_slice(&prefix);
         self.bytes.append(&mut head);
-        self.bytes.extend_from_slice(&body);
+        let body_at = self.bytes.len();
+        self.bytes.extend_from_slice(body);
+        self.key
+            .seal_tail(Segment::FrameBody, &prefix, &mut self.bytes, body_at)?;
         let spot = Spot {
             offset: small(offset)?,
             len: small(self.bytes.len() - offset)?,
@@ -272,49 +273,61 @@ pub(crate) fn open_frame_header(
     })
 }
 
-/// Opens a whole frame: decrypts, decompresses, and proves every chunk against its id.
-pub(crate) fn open_frame(
-    key: &ObjectKey,
-    hasher: &Hasher,
-    spot: Spot,
-    frame: &mut [u8],
-) -> Result<(FrameHeader, Vec<u8>), Malformed> {
-    let header = open_frame_header(key, spot, frame)?;
-    let end = header.body_at + header.body_len;
-    let sealed = frame
-        .get_mut(header.body_at..end)
-        .ok_or(Malformed::Wrong("it ends too early"))?;
-    let at = u64::from(spot.offset) + header.body_at as u64;
-    let body = key.open(Segment::FrameBody, at, &header.prefix, sealed)?;
-    let plain_len = header.ids.len() * CHUNK_LEN;
-    let plain = match header.codec {
-        Codec::Raw => body.to_vec(),
-        Codec::Zstd => decompress(body, plain_len)
-            .map_err(|_| Malformed::Wrong("a frame does not decompress"))?,
-    };
-    if plain.len() != plain_len {
-        return Err(Malformed::Wrong("a frame has the wrong length"));
-    }
-    let all = plain.chunks_exact(CHUNK_LEN).zip(&header.ids);
-    if all
-        .into_iter()
-        .any(|(chunk, id)| hasher.chunk(chunk) != *id)
-    {
-        return Err(Malformed::Wrong("a chunk is not what its id says"));
-    }
-    Ok((header, plain))
+/// Opens frames one after the other with one decompressor.
+pub(crate) struct FrameOpener {
+    decompressor: zstd::bulk::Decompressor<'static>,
 }
 
-/// Decompresses to at most `plain_len` bytes.
-fn decompress(body: &[u8], plain_len: usize) -> io::Result<Vec<u8>> {
-    let mut plain = Vec::with_capacity(plain_len);
-    zstd::bulk::Decompressor::new()?.decompress_to_buffer(body, &mut plain)?;
-    Ok(plain)
+impl FrameOpener {
+    pub(crate) fn new() -> Result<Self, Error> {
+        let decompressor = zstd::bulk::Decompressor::new()
+            .map_err(|_| Error::Internal("no memory for a decompressor"))?;
+        Ok(Self { decompressor })
+    }
+
+    /// Opens a whole frame into `plain`: decrypts, decompresses, and proves every chunk against
+    /// its id.
+    pub(crate) fn open(
+        &mut self,
+        key: &ObjectKey,
+        hasher: &Hasher,
+        spot: Spot,
+        frame: &mut [u8],
+        plain: &mut Vec<u8>,
+    ) -> Result<FrameHeader, Malformed> {
+        let header = open_frame_header(key, spot, frame)?;
+        let end = header.body_at + header.body_len;
+        let sealed = frame
+            .get_mut(header.body_at..end)
+            .ok_or(Malformed::Wrong("it ends too early"))?;
+        let at = u64::from(spot.offset) + header.body_at as u64;
+        let body = key.open(Segment::FrameBody, at, &header.prefix, sealed)?;
+        plain.clear();
+        match header.codec {
+            Codec::Raw => plain.extend_from_slice(body),
+            Codec::Zstd => {
+                // It never decompresses beyond the room there is.
+                plain.reserve_exact(MAX_FRAME_CHUNKS * CHUNK_LEN);
+                self.decompressor
+                    .decompress_to_buffer(body, plain)
+                    .map_err(|_| Malformed::Wrong("a frame does not decompress"))?;
+            }
+        }
+        if plain.len() != header.ids.len() * CHUNK_LEN {
+            return Err(Malformed::Wrong("a frame has the wrong length"));
+        }
+        let mut all = plain.chunks_exact(CHUNK_LEN).zip(&header.ids);
+        if all.any(|(chunk, id)| hasher.chunk(chunk) != *id) {
+            return Err(Malformed::Wrong("a chunk is not what its id says"));
+        }
+        Ok(header)
+    }
 }
 
 /// Looks through a whole pack and gives the spots of its sound frames. The error says what else
 /// is wrong with it, if anything.
 pub(crate) fn scan(
+    opener: &mut FrameOpener,
     key: &ObjectKey,
     hasher: &Hasher,
     wanted: &Header,
@@ -335,13 +348,14 @@ pub(crate) fn scan(
         }
     };
     let mut sound = HashSet::with_capacity(spots.len());
+    let mut plain = vec![];
     for spot in spots {
         let range = usize::try_from(spot.offset)
             .ok()
             .zip(usize::try_from(spot.end()).ok());
         let frame = range.and_then(|(start, end)| pack.get_mut(start..end));
         let frame = frame.ok_or(Malformed::Wrong("it ends too early"));
-        match frame.and_then(|frame| open_frame(key, hasher, spot, frame)) {
+        match frame.and_then(|frame| opener.open(key, hasher, spot, frame, &mut plain)) {
             Ok(_) => drop(sound.insert(spot)),
             Err(error) => verdict = verdict.and(Err(error)),
         }

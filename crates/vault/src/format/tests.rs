@@ -10,7 +10,7 @@ use super::index::{Index, IndexFrame, IndexPack};
 use super::manifest::Manifest;
 use super::names::IdBytes;
 use super::object::{Class, HEADER_LEN, Header, open_object, seal_object};
-use super::pack::{Codec, PackBuilder, PackId, Spot, directory, open_frame, scan};
+use super::pack::{Codec, FrameOpener, PackBuilder, PackId, Spot, directory, scan};
 use super::run::Note;
 use super::tree::{
     Extent, FrameLoc, Interior, LEAF_LEVEL, Leaf, NodeRef, encode_interior, encode_leaf,
@@ -47,8 +47,8 @@ fn a_pack(codec: Codec) -> (Vec<u8>, Spot) {
         Codec::Raw => plain,
         Codec::Zstd => zstd::bulk::compress(&plain, 3).unwrap(),
     };
-    let mut builder = PackBuilder::new(keys.object(&header).unwrap(), &header, 0);
-    let spot = builder.push(&ids, codec, body).unwrap();
+    let mut builder = PackBuilder::new(keys.object(&header).unwrap(), &header, vec![]);
+    let spot = builder.push(&ids, codec, &body).unwrap();
     (builder.finish().unwrap(), spot)
 }
 
@@ -222,7 +222,13 @@ fn everything_reads_back() {
         let (mut pack, spot) = a_pack(codec);
         let key = keys.object(&pack_id().header(VAULT)).unwrap();
         assert_eq!(directory(&key, &pack).unwrap(), [(spot, 0)]);
-        let (sound, verdict) = scan(&key, &keys.hasher, &pack_id().header(VAULT), &mut pack);
+        let (sound, verdict) = scan(
+            &mut FrameOpener::new().unwrap(),
+            &key,
+            &keys.hasher,
+            &pack_id().header(VAULT),
+            &mut pack,
+        );
         assert_eq!((sound.len(), verdict), (1, Ok(())));
     }
     let (mut leaf, at) = a_sealed_leaf();
@@ -317,8 +323,15 @@ fn parse_all(bytes: &[u8]) {
         offset: 80,
         len: u32::try_from(bytes.len()).unwrap(),
     };
-    drop(open_frame(&key, &keys.hasher, spot, &mut bytes.to_vec()));
-    drop(scan(&key, &keys.hasher, &header, &mut bytes.to_vec()));
+    let mut opener = FrameOpener::new().unwrap();
+    drop(opener.open(&key, &keys.hasher, spot, &mut bytes.to_vec(), &mut vec![]));
+    drop(scan(
+        &mut FrameOpener::new().unwrap(),
+        &key,
+        &keys.hasher,
+        &header,
+        &mut bytes.to_vec(),
+    ));
     let _ = tree::parse_for_tests(bytes);
 }
 
@@ -374,7 +387,7 @@ proptest! {
             2 => {
                 let header = pack_id().header(VAULT);
                 let key = keys.object(&header).unwrap();
-                scan(&key, &keys.hasher, &header, &mut bytes).1.is_ok()
+                scan(&mut FrameOpener::new().unwrap(), &key, &keys.hasher, &header, &mut bytes).1.is_ok()
             }
             _ => {
                 let (_, at) = a_sealed_leaf();

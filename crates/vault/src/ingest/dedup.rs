@@ -10,6 +10,7 @@
 //! chunks whose id ends in zero bits are kept, one in 4, then one in 16.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use stillpoint_model::id::RunId;
@@ -58,23 +59,14 @@ pub(super) struct Dedup {
     loaded: u64,
     committed: HashMap<RunId, bool>,
     packs: HashMap<PackId, bool>,
-    excluded: HashSet<PackId>,
+    excluded: Rc<HashSet<PackId>>,
     last_hit: Option<(FrameAt, u16)>,
 }
 
 impl Dedup {
-    /// Starts empty. Packs that a later version marked as condemned or quarantined are noted.
-    pub(super) fn new(vault: &Vault) -> Result<Self, Error> {
-        let mut excluded = HashSet::new();
-        for prefix in ["condemned/", "quarantine/"] {
-            list_each(&*vault.target, &vault.names.prefix(prefix), |entry| {
-                if let Some(Named::Marked(pack)) = vault.names.parse(&entry.name) {
-                    excluded.insert(pack);
-                }
-                Ok::<_, Error>(())
-            })?;
-        }
-        Ok(Self {
+    /// Starts empty. Nothing in an excluded pack is ever found.
+    pub(super) fn new(vault: &Vault, excluded: Rc<HashSet<PackId>>) -> Self {
+        Self {
             entries: HashMap::new(),
             max_entries: vault.tuning.index_entries,
             sampling: 0,
@@ -91,7 +83,7 @@ impl Dedup {
             packs: HashMap::new(),
             excluded,
             last_hit: None,
-        })
+        }
     }
 
     /// Where a chunk with this id is, if that is known.
@@ -299,6 +291,9 @@ impl Dedup {
         }
         for pack in index.packs.iter().filter(|pack| pack.seq < FIRST_TREE_SEQ) {
             let id = PackId { run, seq: pack.seq };
+            if self.excluded.contains(&id) {
+                continue;
+            }
             for frame in &pack.frames {
                 let Ok(number) = u32::try_from(self.frames.len()) else {
                     return Ok(());

@@ -1,10 +1,13 @@
 //! One leaf: reading what changed in 64 MiB, and what became of each chunk.
 
+use std::collections::HashSet;
+
 use super::tree::{PendingExtent, PendingLeaf};
 use super::{FrameAt, Ingest};
 use crate::Error;
 use crate::fetch::first_chunk_of_leaf;
 use crate::format::hash::{ChunkId, Hash, is_zero};
+use crate::format::pack::PackId;
 use crate::format::tree::{LEAF_CHUNKS, Leaf, NodeRef};
 use crate::format::{CHUNK_LEN, FANOUT, MAX_FRAME_CHUNKS};
 
@@ -18,15 +21,19 @@ struct Draft {
     frames: Vec<FrameAt>,
     places: Vec<Place>,
     spans: Vec<Option<Hash>>,
+    /// Spans of which some chunks are to be stored anew: the parent's cannot be relied on.
+    mended: Vec<bool>,
     changed: bool,
 }
 
 impl Draft {
-    fn new(old: Option<&Leaf>) -> Self {
+    /// As the parent has it, without what is in packs that cannot be used.
+    fn new(old: Option<&Leaf>, unusable: &HashSet<PackId>) -> Self {
         let mut draft = Self {
             frames: vec![],
             places: vec![None; LEAF_CHUNKS],
             spans: vec![None; FANOUT],
+            mended: vec![false; FANOUT],
             changed: false,
         };
         if let Some(old) = old {
@@ -34,8 +41,13 @@ impl Draft {
             draft.spans.clone_from(&old.spans);
             for extent in &old.extents {
                 for step in 0..extent.count {
-                    let place = (extent.frame, extent.slot + step);
-                    draft.places[usize::from(extent.first + step)] = Some(place);
+                    let chunk = usize::from(extent.first + step);
+                    let usable = match old.frames.get(usize::from(extent.frame)) {
+                        Some(frame) => !unusable.contains(&frame.pack),
+                        None => false,
+                    };
+                    draft.places[chunk] = usable.then_some((extent.frame, extent.slot + step));
+                    draft.mended[chunk / FANOUT] |= !usable;
                 }
             }
         }
@@ -108,8 +120,11 @@ impl Ingest<'_> {
             }
             None => None,
         };
-        let old = old.filter(|_| leaf.is_some());
-        let mut draft = Draft::new(leaf.as_ref());
+        let mut draft = Draft::new(leaf.as_ref(), &self.unusable);
+        let readable = old.filter(|_| leaf.is_some());
+        let old = self.shareable(readable);
+        // A leaf that can be read, in a pack that cannot be used, is stored again as it is.
+        draft.changed |= old != readable;
         drop(leaf);
         for span in 0..FANOUT {
             let start = first + (span * FANOUT) as u64;
@@ -118,6 +133,8 @@ impl Ingest<'_> {
             }
         }
         if draft.changed {
+            // What was mended hashes as before, and must not become the parent's node again.
+            let old = old.filter(|_| !draft.mended.contains(&true));
             self.tree.leaf(draft.finish(index, old));
         } else {
             self.tree.child(old);
@@ -128,13 +145,15 @@ impl Ingest<'_> {
     /// Looks at the changed chunks of one span, and hashes it anew when one differs.
     fn visit_span(&mut self, draft: &mut Draft, span: usize, start: u64) -> Result<(), Error> {
         let base = span * FANOUT;
-        let mut differs = false;
+        let mut differs = draft.mended[span];
+        draft.changed |= differs;
         let mut ids = match self.old_ids(draft, base) {
             Ok(ids) => ids,
             Err(error) => {
                 self.distrust(start, start + FANOUT as u64, error)?;
                 draft.places[base..base + FANOUT].fill(None);
                 draft.spans[span] = None;
+                draft.mended[span] = true;
                 draft.changed = true;
                 differs = true;
                 vec![None; FANOUT]
@@ -224,9 +243,9 @@ impl Ingest<'_> {
         let want = (to * CHUNK).min(self.size.get()).saturating_sub(offset);
         let count = usize::try_from(to - from).unwrap_or(0);
         let mut buf = std::mem::take(&mut self.read_buf);
-        buf.clear();
         buf.resize(count * CHUNK_LEN, 0);
-        let part = &mut buf[..usize::try_from(want).unwrap_or(0)];
+        let (part, rest) = buf.split_at_mut(usize::try_from(want).unwrap_or(0));
+        rest.fill(0);
         self.source
             .read_at(offset, part)
             .map_err(|source| Error::Source { offset, source })?;
@@ -257,7 +276,7 @@ impl Ingest<'_> {
             return Ok(found);
         }
         if self.open_frame.capacity() == 0 {
-            self.open_frame.reserve_exact(MAX_FRAME_CHUNKS * CHUNK_LEN);
+            self.open_frame = self.feed.buffer();
         }
         let place = self.dedup.add_own(id);
         self.open_frame.extend_from_slice(data);

@@ -1,31 +1,29 @@
-//! The threads behind the reading: compress and compare, pack, upload.
+//! The threads behind the reading: compress, compare and pack; upload.
+//!
+//! Buffers go round. At most `workers` + 2 frames and two packs are there at a time.
 
-use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvError, SyncSender, TryRecvError, channel, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::Scope;
 
 use stillpoint_model::id::RunId;
 
 use super::Numbered;
+use crate::buffers::Buffers;
 use crate::format::hash::ChunkId;
-use crate::format::pack::{Codec, FIRST_TREE_SEQ, PackBuilder, PackId};
+use crate::format::pack::{Codec, FIRST_TREE_SEQ, MAX_FRAME_LEN, PackBuilder, PackId};
 use crate::format::{CHUNK_LEN, MAX_FRAME_CHUNKS};
 use crate::vault::damaged;
 use crate::{Error, Vault};
+
+/// What a pack may be longer than it should: its last frame and its directory.
+const PACK_SLACK: usize = MAX_FRAME_LEN + (64 << 10);
 
 /// Chunks to compress together.
 struct Frame {
     number: u64,
     ids: Arc<Vec<ChunkId>>,
     plain: Vec<u8>,
-}
-
-struct Compressed {
-    number: u64,
-    ids: Arc<Vec<ChunkId>>,
-    codec: Codec,
-    body: Vec<u8>,
 }
 
 struct FullPack {
@@ -48,6 +46,8 @@ pub(super) struct Feed {
     frames: Option<SyncSender<Frame>>,
     confirmed: Receiver<Outcome<PackConfirmed>>,
     failed: Option<Error>,
+    /// Buffers of frames, which come back from the workers.
+    plain: Arc<Buffers>,
 }
 
 /// Starts the threads of one run.
@@ -57,36 +57,34 @@ pub(super) fn start<'scope, 'env>(
     run_id: RunId,
 ) -> Feed {
     let workers = vault.tuning.workers.clamp(1, 16);
-    let (frames, to_compress) = sync_channel::<Frame>(workers);
-    let (compressed, to_pack) = sync_channel::<Outcome<Compressed>>(workers);
+    let (frames, to_compress) = sync_channel::<Frame>(1);
     let (full, to_upload) = sync_channel::<Outcome<FullPack>>(0);
     let (events, confirmed) = channel();
     let to_compress = Arc::new(Mutex::new(to_compress));
+    let (plain, packs) = (Arc::new(Buffers::default()), Arc::new(Buffers::default()));
+    let line = Arc::new(Line::new(vault, run_id, workers, packs.clone(), full));
     for _ in 0..workers {
-        let (from, to) = (to_compress.clone(), compressed.clone());
-        scope.spawn(move || compress_all(&from, &to, vault.tuning.zstd_level));
+        let (from, line, plain) = (to_compress.clone(), line.clone(), plain.clone());
+        scope.spawn(move || compress_all(&from, &line, &plain, vault.tuning.zstd_level));
     }
-    scope.spawn(move || {
-        let mut packer = Packer {
-            vault,
-            run_id,
-            seq: 0,
-            open: None,
-            to: full,
-        };
-        if let Err(Some(error)) = packer.pack_all(&to_pack) {
-            drop(packer.to.send(Err(error)));
-        }
-    });
-    scope.spawn(move || upload_all(vault, &to_upload, &events));
+    scope.spawn(move || upload_all(vault, &to_upload, &packs, &events));
     Feed {
         frames: Some(frames),
         confirmed,
         failed: None,
+        plain,
     }
 }
 
 impl Feed {
+    /// An empty buffer for a frame.
+    pub(super) fn buffer(&self) -> Vec<u8> {
+        let mut buffer = self.plain.take();
+        buffer.clear();
+        buffer.reserve_exact(MAX_FRAME_CHUNKS * CHUNK_LEN);
+        buffer
+    }
+
     /// Sends a frame on its way; waits while the pipeline is full.
     pub(super) fn send(
         &mut self,
@@ -138,21 +136,24 @@ impl Feed {
     }
 }
 
-fn compress_all(from: &Mutex<Receiver<Frame>>, to: &SyncSender<Outcome<Compressed>>, level: i32) {
+fn compress_all(from: &Mutex<Receiver<Frame>>, line: &Line<'_>, plain: &Buffers, level: i32) {
+    let _leaving = Leaving(line);
     let mut press = match Press::new(level) {
         Ok(press) => press,
-        Err(_) => return drop(to.send(Err(Error::Compressor))),
+        Err(_) => return line.fail(Error::Compressor),
     };
     loop {
         let next = from.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(frame) = next else { return };
-        if to.send(press.compress(frame)).is_err() {
+        let pressed = press.compress(&frame.plain);
+        if line.take_turn(&frame, pressed).is_err() {
             return;
         }
+        plain.give(frame.plain);
     }
 }
 
-/// A compressor with the room that it works in, so that only what it made is handed on.
+/// A compressor with the room that it works in.
 struct Press {
     compressor: zstd::bulk::Compressor<'static>,
     decompressor: zstd::bulk::Decompressor<'static>,
@@ -172,22 +173,16 @@ impl Press {
         })
     }
 
-    /// Compresses a frame and proves that it decompresses to what it was. What does not shrink by
-    /// one part in 32 is kept as it is: reading it back costs less.
-    fn compress(&mut self, frame: Frame) -> Outcome<Compressed> {
-        let Frame { number, ids, plain } = frame;
+    /// Compresses chunks and proves that they decompress to what they were. What does not shrink
+    /// by one part in 32 is kept as it is: reading it back costs less.
+    fn compress<'a>(&'a mut self, plain: &'a [u8]) -> Outcome<(Codec, &'a [u8])> {
         self.body.clear();
         let fits = self
             .compressor
-            .compress_to_buffer(&plain, &mut self.body)
+            .compress_to_buffer(plain, &mut self.body)
             .is_ok();
         if !fits || self.body.len() > plain.len() - plain.len() / 32 {
-            return Ok(Compressed {
-                number,
-                ids,
-                codec: Codec::Raw,
-                body: plain,
-            });
+            return Ok((Codec::Raw, plain));
         }
         self.again.clear();
         let decoded = self
@@ -196,109 +191,204 @@ impl Press {
         if decoded.is_err() || self.again != plain {
             return Err(Error::Compressor);
         }
-        Ok(Compressed {
-            number,
-            ids,
-            codec: Codec::Zstd,
-            body: self.body.to_vec(),
-        })
+        Ok((Codec::Zstd, &self.body))
+    }
+}
+
+/// Where the workers line up, so that frames get into packs in the order of their numbers and
+/// neighbours stay neighbours. A worker packs what it compressed when its turn comes; there is no
+/// frame in between. The last worker to leave sends the last pack.
+struct Line<'a> {
+    packer: Mutex<Packer<'a>>,
+    turned: Condvar,
+}
+
+/// The pipeline ends: somebody has said why.
+struct Stopped;
+
+impl<'a> Line<'a> {
+    fn new(
+        vault: &'a Vault,
+        run_id: RunId,
+        workers: usize,
+        buffers: Arc<Buffers>,
+        to: SyncSender<Outcome<FullPack>>,
+    ) -> Self {
+        let packer = Packer {
+            vault,
+            run_id,
+            workers,
+            next: 0,
+            seq: 0,
+            open: None,
+            buffers,
+            to: Some(to),
+        };
+        Self {
+            packer: Mutex::new(packer),
+            turned: Condvar::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Packer<'a>> {
+        self.packer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until it is this frame's turn, and packs it.
+    fn take_turn(&self, frame: &Frame, pressed: Outcome<(Codec, &[u8])>) -> Result<(), Stopped> {
+        let others_first =
+            |packer: &mut Packer<'_>| packer.to.is_some() && packer.next != frame.number;
+        let mut packer = self
+            .turned
+            .wait_while(self.lock(), others_first)
+            .unwrap_or_else(PoisonError::into_inner);
+        let packed = pressed
+            .map_err(Some)
+            .and_then(|(codec, body)| packer.push(frame, codec, body));
+        packer.next += 1;
+        let done = packer.settle(packed);
+        drop(packer);
+        self.turned.notify_all();
+        done
+    }
+
+    /// Ends the pipeline with an error.
+    fn fail(&self, error: Error) {
+        drop(self.lock().settle(Err(Some(error))));
+        self.turned.notify_all();
+    }
+
+    /// A worker leaves. One that panicked will never take its turn.
+    fn leave(&self) {
+        let mut packer = self.lock();
+        packer.workers -= 1;
+        if std::thread::panicking() {
+            packer.to = None;
+        } else if packer.workers == 0 {
+            let flushed = packer.flush();
+            drop(packer.settle(flushed));
+            packer.to = None;
+        }
+        drop(packer);
+        self.turned.notify_all();
+    }
+}
+
+struct Leaving<'a, 'b>(&'a Line<'b>);
+
+impl Drop for Leaving<'_, '_> {
+    fn drop(&mut self) {
+        self.0.leave();
     }
 }
 
 struct Packer<'a> {
     vault: &'a Vault,
     run_id: RunId,
+    /// How many have not left yet.
+    workers: usize,
+    /// The number of the frame whose turn it is.
+    next: u64,
     seq: u32,
     open: Option<(PackId, PackBuilder, Vec<Numbered>)>,
-    to: SyncSender<Outcome<FullPack>>,
+    buffers: Arc<Buffers>,
+    /// None when the pipeline ends.
+    to: Option<SyncSender<Outcome<FullPack>>>,
 }
 
 /// None when the other end is gone, which knows why.
 type Stop = Option<Error>;
 
 impl Packer<'_> {
-    /// Packs frames in the order of their numbers, so that neighbours stay neighbours.
-    fn pack_all(&mut self, from: &Receiver<Outcome<Compressed>>) -> Result<(), Stop> {
-        let mut early = BTreeMap::new();
-        let mut next = 0;
-        while let Ok(frame) = from.recv() {
-            let frame = frame.map_err(Some)?;
-            early.insert(frame.number, frame);
-            while let Some(frame) = early.remove(&next) {
-                next += 1;
-                self.push(frame)?;
+    /// Passes an error on, and lets nothing follow it.
+    fn settle(&mut self, packed: Result<(), Stop>) -> Result<(), Stopped> {
+        if let Err(stop) = packed {
+            if let (Some(to), Some(error)) = (self.to.take(), stop) {
+                drop(to.send(Err(error)));
             }
+            self.to = None;
         }
-        self.flush()
+        if self.to.is_some() {
+            Ok(())
+        } else {
+            Err(Stopped)
+        }
     }
 
-    fn push(&mut self, frame: Compressed) -> Result<(), Stop> {
-        let at = |pack| self.vault.names.pack(pack);
+    fn push(&mut self, frame: &Frame, codec: Codec, body: &[u8]) -> Result<(), Stop> {
+        if self.to.is_none() {
+            return Err(None);
+        }
         let (pack, mut builder, mut frames) = match self.open.take() {
             Some(open) => open,
-            None => {
-                let pack = PackId {
-                    run: self.run_id,
-                    seq: self.seq,
-                };
-                if pack.seq >= FIRST_TREE_SEQ {
-                    return Err(Some(Error::Internal("too many packs in one run")));
-                }
-                self.seq += 1;
-                let header = pack.header(self.vault.keys.vault);
-                let key = self.vault.keys.object(&header);
-                let key = key.map_err(|what| Some(damaged(&at(pack), what)))?;
-                let capacity = self.vault.tuning.pack_len + (2 << 20);
-                (pack, PackBuilder::new(key, &header, capacity), vec![])
-            }
+            None => self.new_pack()?,
         };
         let spot = builder
-            .push(&frame.ids, frame.codec, frame.body)
-            .map_err(|what| Some(damaged(&at(pack), what)))?;
+            .push(&frame.ids, codec, body)
+            .map_err(|what| Some(damaged(&self.vault.names.pack(pack), what)))?;
         frames.push((frame.number, spot));
         let full = builder.len() >= self.vault.tuning.pack_len;
         self.open = Some((pack, builder, frames));
         if full { self.flush() } else { Ok(()) }
     }
 
+    fn new_pack(&mut self) -> Result<(PackId, PackBuilder, Vec<Numbered>), Stop> {
+        let pack = PackId {
+            run: self.run_id,
+            seq: self.seq,
+        };
+        if pack.seq >= FIRST_TREE_SEQ {
+            return Err(Some(Error::Internal("too many packs in one run")));
+        }
+        self.seq += 1;
+        let header = pack.header(self.vault.keys.vault);
+        let key = self.vault.keys.object(&header);
+        let key = key.map_err(|what| Some(damaged(&self.vault.names.pack(pack), what)))?;
+        let mut bytes = self.buffers.take();
+        bytes.clear();
+        bytes.reserve_exact(self.vault.tuning.pack_len + PACK_SLACK);
+        Ok((pack, PackBuilder::new(key, &header, bytes), vec![]))
+    }
+
     fn flush(&mut self) -> Result<(), Stop> {
-        let Some((pack, builder, frames)) = self.open.take() else {
+        let (Some(to), Some((pack, builder, frames))) = (&self.to, self.open.take()) else {
             return Ok(());
         };
         let bytes = builder
             .finish()
             .map_err(|what| Some(damaged(&self.vault.names.pack(pack), what)))?;
-        self.to
-            .send(Ok(FullPack {
-                pack,
-                bytes,
-                frames,
-            }))
-            .map_err(|_| None)
+        let full = FullPack {
+            pack,
+            bytes,
+            frames,
+        };
+        to.send(Ok(full)).map_err(|_| None)
     }
 }
 
 fn upload_all(
     vault: &Vault,
     from: &Receiver<Outcome<FullPack>>,
+    buffers: &Buffers,
     events: &mpsc::Sender<Outcome<PackConfirmed>>,
 ) {
     while let Ok(pack) = from.recv() {
-        let outcome = pack.and_then(
-            |FullPack {
-                 pack,
-                 bytes,
-                 frames,
-             }| {
-                vault.target.put_new(&vault.names.pack(pack), &bytes)?;
-                let len = u32::try_from(bytes.len())
-                    .map_err(|_| Error::Internal("a pack is too long"))?;
-                Ok(PackConfirmed { pack, len, frames })
-            },
-        );
+        let outcome = pack.and_then(|full| upload(vault, full, buffers));
         let failed = outcome.is_err();
         if events.send(outcome).is_err() || failed {
             return;
         }
     }
+}
+
+fn upload(vault: &Vault, full: FullPack, buffers: &Buffers) -> Outcome<PackConfirmed> {
+    let FullPack {
+        pack,
+        bytes,
+        frames,
+    } = full;
+    vault.target.put_new(&vault.names.pack(pack), &bytes)?;
+    let len = u32::try_from(bytes.len()).map_err(|_| Error::Internal("a pack is too long"))?;
+    buffers.give(bytes);
+    Ok(PackConfirmed { pack, len, frames })
 }

@@ -18,7 +18,8 @@ pub enum Fault {
     CrashBefore,
     /// The call takes effect, then it and all after it fail: the process died after it.
     CrashAfter,
-    /// The call and all after it that would store something find no space left.
+    /// The call and all after it that would store something find no space left but what deletes
+    /// gave back since.
     FullFrom,
 }
 
@@ -28,6 +29,8 @@ pub struct FaultTarget {
     fault: Option<(u64, Fault)>,
     calls: AtomicU64,
     down: AtomicBool,
+    /// Bytes that deletes gave back on a full target.
+    room: AtomicU64,
 }
 
 impl FaultTarget {
@@ -38,6 +41,7 @@ impl FaultTarget {
             fault: None,
             calls: AtomicU64::new(0),
             down: AtomicBool::new(false),
+            room: AtomicU64::new(0),
         }
     }
 
@@ -54,11 +58,19 @@ impl FaultTarget {
         self.calls.load(Ordering::SeqCst)
     }
 
+    /// Whether deletes gave back room for so many bytes, which are taken then.
+    fn takes(&self, len: u64) -> bool {
+        let take = |room: u64| room.checked_sub(len);
+        self.room
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, take)
+            .is_ok()
+    }
+
     fn call<T>(
         &self,
         action: &'static str,
         name: &str,
-        stores: bool,
+        stores: Option<u64>,
         run: impl FnOnce() -> Result<T, TargetError>,
     ) -> Result<T, TargetError> {
         let now = self.calls.fetch_add(1, Ordering::SeqCst);
@@ -67,9 +79,12 @@ impl FaultTarget {
             return Err(failed());
         }
         match self.fault {
-            Some((nth, Fault::FullFrom)) if now >= nth && stores => {
-                Err(TargetError::new(action, name, ErrorKind::Full))
-            }
+            Some((nth, Fault::FullFrom)) if now >= nth => match stores {
+                Some(len) if !self.takes(len) => {
+                    Err(TargetError::new(action, name, ErrorKind::Full))
+                }
+                _ => run(),
+            },
             Some((nth, fault)) if now == nth => match fault {
                 Fault::FailBefore => Err(failed()),
                 Fault::FailAfter => run().and(Err(failed())),
@@ -90,17 +105,32 @@ impl FaultTarget {
 
 impl Target for FaultTarget {
     fn put_new(&self, name: &ObjectName, bytes: &[u8]) -> Result<(), TargetError> {
-        self.call("put", name.as_str(), true, || {
+        self.call("put", name.as_str(), Some(bytes.len() as u64), || {
             self.inner.put_new(name, bytes)
         })
     }
 
     fn get(&self, name: &ObjectName, range: ByteRange) -> Result<Vec<u8>, TargetError> {
-        self.call("get", name.as_str(), false, || self.inner.get(name, range))
+        self.call("get", name.as_str(), None, || self.inner.get(name, range))
+    }
+
+    fn get_into(
+        &self,
+        name: &ObjectName,
+        range: ByteRange,
+        into: &mut Vec<u8>,
+    ) -> Result<(), TargetError> {
+        self.call("get", name.as_str(), None, || {
+            self.inner.get_into(name, range, into)
+        })
+    }
+
+    fn can_fill_up(&self) -> bool {
+        self.inner.can_fill_up()
     }
 
     fn head(&self, name: &ObjectName) -> Result<ByteCount, TargetError> {
-        self.call("head", name.as_str(), false, || self.inner.head(name))
+        self.call("head", name.as_str(), None, || self.inner.head(name))
     }
 
     fn list(
@@ -109,16 +139,21 @@ impl Target for FaultTarget {
         after: Option<&str>,
         limit: usize,
     ) -> Result<ListPage, TargetError> {
-        self.call("list", prefix, false, || {
+        self.call("list", prefix, None, || {
             self.inner.list(prefix, after, limit)
         })
     }
 
     fn delete(&self, name: &ObjectName) -> Result<(), TargetError> {
-        self.call("delete", name.as_str(), false, || self.inner.delete(name))
+        self.call("delete", name.as_str(), None, || {
+            let len = self.inner.head(name).map_or(0, ByteCount::get);
+            self.inner.delete(name)?;
+            self.room.fetch_add(len, Ordering::SeqCst);
+            Ok(())
+        })
     }
 
     fn abandon(&self, prefix: &str) -> Result<(), TargetError> {
-        self.call("abandon", prefix, false, || self.inner.abandon(prefix))
+        self.call("abandon", prefix, None, || self.inner.abandon(prefix))
     }
 }

@@ -200,6 +200,17 @@ impl Target for LocalTarget {
     }
 
     fn get(&self, name: &ObjectName, range: ByteRange) -> Result<Vec<u8>, TargetError> {
+        let mut bytes = vec![];
+        self.get_into(name, range, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn get_into(
+        &self,
+        name: &ObjectName,
+        range: ByteRange,
+        into: &mut Vec<u8>,
+    ) -> Result<(), TargetError> {
         let failed = |error| TargetError::from_io("get", name, error);
         let file = File::open(self.path(name.as_str())).map_err(failed)?;
         // The length is checked before anything of that size is allocated.
@@ -208,10 +219,12 @@ impl Target for LocalTarget {
         }
         let len = usize::try_from(range.len)
             .map_err(|_| TargetError::new("get", name, ErrorKind::Invalid))?;
-        let mut bytes = vec![0; len];
-        file.read_exact_at(&mut bytes, range.offset)
-            .map_err(failed)?;
-        Ok(bytes)
+        into.resize(len, 0);
+        file.read_exact_at(into, range.offset).map_err(failed)
+    }
+
+    fn can_fill_up(&self) -> bool {
+        true
     }
 
     fn head(&self, name: &ObjectName) -> Result<ByteCount, TargetError> {

@@ -58,6 +58,11 @@ impl Target for MemoryTarget {
             .ok_or_else(|| TargetError::new("get", name, ErrorKind::Corrupt))
     }
 
+    /// As a directory does, so that what keeps a reserve is tried here, too.
+    fn can_fill_up(&self) -> bool {
+        true
+    }
+
     fn head(&self, name: &ObjectName) -> Result<ByteCount, TargetError> {
         self.lock()
             .get(name)

@@ -1,0 +1,70 @@
+//! Not sharing what is known to be damaged.
+//!
+//! A parent may rest on a pack that failed verification. What it has there counts as changed, so
+//! that it is read from the volume and stored anew, and no node that names such a pack, or lies in
+//! one, becomes a node of the new backup. Without any mark none of this costs anything.
+
+use std::collections::HashSet;
+
+use super::Ingest;
+use super::ranges::ChunkRanges;
+use crate::Error;
+use crate::fetch::{TreeVisitor, first_chunk_of_leaf};
+use crate::format::pack::PackId;
+use crate::format::tree::{Leaf, NodeRef, chunks_at};
+
+impl Ingest<'_> {
+    /// Has everything that the parent keeps in unusable packs count as changed.
+    pub(super) fn mend(&mut self, level: u8, root: &NodeRef) -> Result<(), Error> {
+        if self.unusable.is_empty() {
+            return Ok(());
+        }
+        let mut damage = Damage {
+            unusable: &self.unusable,
+            changed: &mut self.changed,
+        };
+        self.vault.walk_tree(level, 0, root, &mut damage)
+    }
+
+    /// A node of the parent, unless it lies in a pack that cannot be used.
+    pub(super) fn shareable(&self, old: Option<NodeRef>) -> Option<NodeRef> {
+        old.filter(|old| !self.unusable.contains(&old.pack))
+    }
+}
+
+struct Damage<'a> {
+    unusable: &'a HashSet<PackId>,
+    changed: &'a mut ChunkRanges,
+}
+
+impl TreeVisitor for Damage<'_> {
+    fn enter(&mut self, level: u8, index: u64, at: &NodeRef) -> Result<bool, Error> {
+        if self.unusable.contains(&at.pack) {
+            // One chunk brings the visit here; it finds out whether the node can be read.
+            let first = index * chunks_at(level);
+            self.changed.insert(first, first + 1);
+        }
+        Ok(true)
+    }
+
+    fn leaf(&mut self, index: u64, _at: &NodeRef, leaf: Leaf) -> Result<(), Error> {
+        let base = first_chunk_of_leaf(index);
+        for extent in &leaf.extents {
+            let frame = leaf.frames.get(usize::from(extent.frame));
+            if frame.is_none_or(|frame| self.unusable.contains(&frame.pack)) {
+                let first = base + u64::from(extent.first);
+                self.changed.insert(first, first + u64::from(extent.count));
+            }
+        }
+        Ok(())
+    }
+
+    fn unreadable(&mut self, level: u8, index: u64, error: Error) -> Result<(), Error> {
+        if !error.is_of_one_object() {
+            return Err(error);
+        }
+        let first = index * chunks_at(level);
+        self.changed.insert(first, first + chunks_at(level));
+        Ok(())
+    }
+}
