@@ -13,6 +13,9 @@
 //!   held could put it there;
 //! - every chunk is proven on every read, and a restore succeeds only after what it wrote was
 //!   read back and compared with the whole volume's hash;
+//! - a chunk in a pack that failed verification is never shared again: the next backup of a volume
+//!   that still has it stores it anew;
+//! - deleting and reaping work on a target without a byte left;
 //! - memory is bounded by [`Tuning`], not by the size of a volume.
 //!
 //! **Invariant:** it knows nothing of accounts, HTTP or SQL, and needs none of them: the target
