@@ -4,6 +4,8 @@
 //! Pointers: `/field` into the JSON body (RFC 6901), `?name` for a query parameter, `Name:` for
 //! a header.
 
+use std::collections::BTreeMap;
+
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header::{CONTENT_TYPE, IF_MATCH};
@@ -13,7 +15,7 @@ use axum::response::IntoResponse;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_path_to_error::{Path as FieldPath, Segment};
-use stillpoint_control::item::ItemUpdate;
+use stillpoint_control::item::{ItemCreate, ItemUpdate};
 use stillpoint_control::{Change, ListQuery, Reference};
 use stillpoint_model::name::Name;
 use stillpoint_model::refusal::{ProblemCode, Refusal, WayOut};
@@ -170,7 +172,7 @@ pub(crate) struct DeleteQuery {
     dry_run: bool,
     /// The name of what is to be deleted, typed, where the plan asks for that.
     #[serde(default)]
-    pub(crate) confirm: Option<String>,
+    confirm: Option<String>,
 }
 
 /// The query of a list without filters.
@@ -213,6 +215,19 @@ impl ItemListQuery {
         let volume = optional_reference(self.volume.as_deref(), "volume", "?volume")?;
         Ok((page, volume))
     }
+}
+
+/// What a request says of a new snapshot or backup.
+pub(crate) fn item_create(
+    name: Option<&str>,
+    description: Option<String>,
+    labels: Option<BTreeMap<String, String>>,
+) -> Result<ItemCreate> {
+    Ok(ItemCreate {
+        name: optional_name(name, "/name")?,
+        description: description.unwrap_or_default(),
+        labels: labels.unwrap_or_default(),
+    })
 }
 
 /// What a request edits on a snapshot or a backup.
@@ -296,42 +311,51 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
     }
 }
 
-/// The headers that put conditions on a change.
-#[derive(Debug)]
-pub(crate) struct Conditions {
-    idempotency_key: Option<String>,
-    if_match: Option<i64>,
-}
+/// How a change is to be made: what its query and its headers say.
+pub(crate) struct ChangeOf(pub(crate) Change);
 
-impl Conditions {
-    /// With what the query of a change says.
-    pub(crate) fn change(self, query: &ChangeQuery) -> Change {
-        Change {
-            dry_run: query.dry_run,
-            idempotency_key: self.idempotency_key,
-            override_cooldown: query.override_cooldown,
-            if_match: self.if_match,
-        }
-    }
-
-    /// With what the query of a delete says.
-    pub(crate) fn delete(self, query: &DeleteQuery) -> Change {
-        self.change(&ChangeQuery {
-            dry_run: query.dry_run,
-            override_cooldown: false,
-        })
-    }
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for Conditions {
+impl<S: Send + Sync> FromRequestParts<S> for ChangeOf {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        let QueryOf(query) = QueryOf::<ChangeQuery>::from_request_parts(parts, state).await?;
+        Ok(Self(Change {
+            dry_run: query.dry_run,
+            override_cooldown: query.override_cooldown,
+            ..conditions(&parts.headers)?
+        }))
+    }
+}
+
+/// How something is to be deleted, and its name, typed.
+pub(crate) struct DeleteOf {
+    pub(crate) change: Change,
+    pub(crate) confirm: Option<String>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for DeleteOf {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        let QueryOf(query) = QueryOf::<DeleteQuery>::from_request_parts(parts, state).await?;
+        let change = Change {
+            dry_run: query.dry_run,
+            ..conditions(&parts.headers)?
+        };
         Ok(Self {
-            idempotency_key: idempotency_key(&parts.headers)?,
-            if_match: if_match(&parts.headers)?,
+            change,
+            confirm: query.confirm,
         })
     }
+}
+
+/// The conditions that the headers put on a change.
+fn conditions(headers: &HeaderMap) -> Result<Change> {
+    Ok(Change {
+        idempotency_key: idempotency_key(headers)?,
+        if_match: if_match(headers)?,
+        ..Change::default()
+    })
 }
 
 /// The value of a header that must not stand twice.

@@ -134,7 +134,7 @@ fn add_problem_response(operation: &mut Operation) {
         .insert("default".to_owned(), RefOr::T(response));
 }
 
-/// The headers that [`crate::input::Conditions`] reads: a key on every POST but the sign-in, which
+/// The headers that [`crate::input`] reads: a key on every POST but the sign-in, which
 /// is what needs no credential; a version on everything else that takes `dry_run`.
 fn add_conditions(operation: &mut Operation, is_post: bool) {
     let takes_key = is_post && operation.security.is_none();

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use stillpoint_control::backup::{self, BackupView};
-use stillpoint_control::item::{ItemCreate, ItemQuery};
+use stillpoint_control::item::ItemQuery;
 use stillpoint_wire::Page;
 use stillpoint_wire::backup::{Backup, BackupCreate, BackupVerify};
 use stillpoint_wire::item::{ItemContext, ItemPatch};
@@ -16,8 +16,8 @@ use utoipa_axum::routes;
 use crate::credential::Caller;
 use crate::error::Result;
 use crate::input::{
-    ChangeQuery, Conditions, DeleteQuery, ItemListQuery, JsonBody, NoQuery, QueryOf,
-    confirm_in_query, item_update, optional_name, optional_reference, reference, reference_at,
+    ChangeOf, ChangeQuery, DeleteOf, DeleteQuery, ItemListQuery, JsonBody, NoQuery, QueryOf,
+    confirm_in_query, item_create, item_update, optional_reference, reference, reference_at,
 };
 use crate::reply;
 use crate::state::App;
@@ -83,17 +83,11 @@ async fn backup_show(
 async fn backup_create(
     State(app): State<App>,
     Caller(actor): Caller,
-    QueryOf(query): QueryOf<ChangeQuery>,
-    conditions: Conditions,
+    ChangeOf(change): ChangeOf,
     JsonBody(body): JsonBody<BackupCreate>,
 ) -> Result<Response> {
-    let change = conditions.change(&query);
     let volume = reference_at(&body.volume, "volume", "/volume")?;
-    let item = ItemCreate {
-        name: optional_name(body.name.as_deref(), "/name")?,
-        description: body.description.unwrap_or_default(),
-        labels: body.labels.unwrap_or_default(),
-    };
+    let item = item_create(body.name.as_deref(), body.description, body.labels)?;
     let snapshot = optional_reference(body.snapshot.as_deref(), "snapshot", "/snapshot")?;
     let request = backup::BackupCreate { item, snapshot };
     let answer = backup::create(app.cx(), &actor, &volume, request, &change).await?;
@@ -111,12 +105,10 @@ async fn backup_update(
     State(app): State<App>,
     Caller(actor): Caller,
     Path(id): Path<String>,
-    QueryOf(query): QueryOf<ChangeQuery>,
-    conditions: Conditions,
+    ChangeOf(change): ChangeOf,
     JsonBody(body): JsonBody<ItemPatch>,
 ) -> Result<impl IntoResponse> {
     let reference = reference(&id, "backup")?;
-    let change = conditions.change(&query);
     let update = item_update(body)?;
     Ok(tagged(
         backup::update(app.cx(), &actor, &reference, update, &change).await?,
@@ -134,13 +126,10 @@ async fn backup_delete(
     State(app): State<App>,
     Caller(actor): Caller,
     Path(id): Path<String>,
-    QueryOf(query): QueryOf<DeleteQuery>,
-    conditions: Conditions,
+    DeleteOf { change, confirm }: DeleteOf,
 ) -> Result<Response> {
     let reference = reference(&id, "backup")?;
-    let change = conditions.delete(&query);
-    let confirm = query.confirm.as_deref();
-    let answer = backup::delete(app.cx(), &actor, &reference, confirm, &change)
+    let answer = backup::delete(app.cx(), &actor, &reference, confirm.as_deref(), &change)
         .await
         .map_err(confirm_in_query)?;
     Ok(reply::answer(answer))
@@ -158,12 +147,10 @@ async fn backup_verify(
     State(app): State<App>,
     Caller(actor): Caller,
     Path(id): Path<String>,
-    QueryOf(query): QueryOf<ChangeQuery>,
-    conditions: Conditions,
+    ChangeOf(change): ChangeOf,
     JsonBody(body): JsonBody<BackupVerify>,
 ) -> Result<Response> {
     let reference = reference(&id, "backup")?;
-    let change = conditions.change(&query);
     let answer = backup::verify(app.cx(), &actor, &reference, body.deep, &change).await?;
     Ok(reply::answer(answer))
 }

@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 use crate::credential::Caller;
 use crate::error::{ApiError, Result};
 use crate::input::{
-    ChangeQuery, Conditions, JsonBody, QueryOf, optional_name, optional_reference, reference_at,
+    ChangeOf, ChangeQuery, JsonBody, optional_name, optional_reference, reference_at,
 };
 use crate::reply;
 use crate::state::App;
@@ -32,11 +32,9 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 async fn restore_create(
     State(app): State<App>,
     Caller(actor): Caller,
-    QueryOf(query): QueryOf<ChangeQuery>,
-    conditions: Conditions,
+    ChangeOf(change): ChangeOf,
     JsonBody(body): JsonBody<RestoreCreate>,
 ) -> Result<Response> {
-    let change = conditions.change(&query);
     let kind = body.source.kind;
     let what = match kind {
         ItemKind::Snapshot => "snapshot",

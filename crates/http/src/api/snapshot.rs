@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use stillpoint_control::item::{ItemCreate, ItemQuery};
+use stillpoint_control::item::ItemQuery;
 use stillpoint_control::snapshot::{self, SnapshotView};
 use stillpoint_wire::Page;
 use stillpoint_wire::item::{ItemContext, ItemPatch};
@@ -16,8 +16,8 @@ use utoipa_axum::routes;
 use crate::credential::Caller;
 use crate::error::Result;
 use crate::input::{
-    ChangeQuery, Conditions, DeleteQuery, ItemListQuery, JsonBody, NoQuery, QueryOf,
-    confirm_in_query, item_update, optional_name, reference, reference_at,
+    ChangeOf, ChangeQuery, DeleteOf, DeleteQuery, ItemListQuery, JsonBody, NoQuery, QueryOf,
+    confirm_in_query, item_create, item_update, reference, reference_at,
 };
 use crate::reply;
 use crate::state::App;
@@ -82,17 +82,11 @@ async fn snapshot_show(
 async fn snapshot_create(
     State(app): State<App>,
     Caller(actor): Caller,
-    QueryOf(query): QueryOf<ChangeQuery>,
-    conditions: Conditions,
+    ChangeOf(change): ChangeOf,
     JsonBody(body): JsonBody<SnapshotCreate>,
 ) -> Result<Response> {
-    let change = conditions.change(&query);
     let volume = reference_at(&body.volume, "volume", "/volume")?;
-    let item = ItemCreate {
-        name: optional_name(body.name.as_deref(), "/name")?,
-        description: body.description.unwrap_or_default(),
-        labels: body.labels.unwrap_or_default(),
-    };
+    let item = item_create(body.name.as_deref(), body.description, body.labels)?;
     let answer = snapshot::create(app.cx(), &actor, &volume, item, &change).await?;
     Ok(reply::answer(answer))
 }
@@ -108,12 +102,10 @@ async fn snapshot_update(
     State(app): State<App>,
     Caller(actor): Caller,
     Path(id): Path<String>,
-    QueryOf(query): QueryOf<ChangeQuery>,
-    conditions: Conditions,
+    ChangeOf(change): ChangeOf,
     JsonBody(body): JsonBody<ItemPatch>,
 ) -> Result<impl IntoResponse> {
     let reference = reference(&id, "snapshot")?;
-    let change = conditions.change(&query);
     let update = item_update(body)?;
     Ok(tagged(
         snapshot::update(app.cx(), &actor, &reference, update, &change).await?,
@@ -131,13 +123,10 @@ async fn snapshot_delete(
     State(app): State<App>,
     Caller(actor): Caller,
     Path(id): Path<String>,
-    QueryOf(query): QueryOf<DeleteQuery>,
-    conditions: Conditions,
+    DeleteOf { change, confirm }: DeleteOf,
 ) -> Result<Response> {
     let reference = reference(&id, "snapshot")?;
-    let change = conditions.delete(&query);
-    let confirm = query.confirm.as_deref();
-    let answer = snapshot::delete(app.cx(), &actor, &reference, confirm, &change)
+    let answer = snapshot::delete(app.cx(), &actor, &reference, confirm.as_deref(), &change)
         .await
         .map_err(confirm_in_query)?;
     Ok(reply::answer(answer))

@@ -17,8 +17,8 @@ use utoipa_axum::routes;
 use crate::credential::Caller;
 use crate::error::{ApiError, Result};
 use crate::input::{
-    ChangeQuery, Conditions, DeleteQuery, JsonBody, NoQuery, PageQuery, QueryOf, confirm_in_query,
-    name, optional_name, optional_reference, reference,
+    ChangeOf, ChangeQuery, DeleteOf, DeleteQuery, JsonBody, NoQuery, PageQuery, QueryOf,
+    confirm_in_query, name, optional_name, optional_reference, reference,
 };
 use crate::reply;
 use crate::state::App;
@@ -93,11 +93,9 @@ async fn volume_show(
 async fn volume_create(
     State(app): State<App>,
     Caller(actor): Caller,
-    QueryOf(query): QueryOf<ChangeQuery>,
-    conditions: Conditions,
+    ChangeOf(change): ChangeOf,
     JsonBody(body): JsonBody<VolumeCreate>,
 ) -> Result<Response> {
-    let change = conditions.change(&query);
     let name = name(&body.name, "/name")?;
     let role = body.role.map_or(VolumeRole::Data, Into::into);
     let pool = optional_reference(body.pool.as_deref(), "pool", "/pool")?;
@@ -143,12 +141,10 @@ async fn volume_update(
     State(app): State<App>,
     Caller(actor): Caller,
     Path(id): Path<String>,
-    QueryOf(query): QueryOf<ChangeQuery>,
-    conditions: Conditions,
+    ChangeOf(change): ChangeOf,
     JsonBody(body): JsonBody<VolumePatch>,
 ) -> Result<impl IntoResponse> {
     let reference = reference(&id, "volume")?;
-    let change = conditions.change(&query);
     let Some(name) = optional_name(body.name.as_deref(), "/name")? else {
         return Err(ApiError::invalid("", "Nothing to change was given."));
     };
@@ -168,13 +164,10 @@ async fn volume_delete(
     State(app): State<App>,
     Caller(actor): Caller,
     Path(id): Path<String>,
-    QueryOf(query): QueryOf<DeleteQuery>,
-    conditions: Conditions,
+    DeleteOf { change, confirm }: DeleteOf,
 ) -> Result<Response> {
     let reference = reference(&id, "volume")?;
-    let change = conditions.delete(&query);
-    let confirm = query.confirm.as_deref();
-    let answer = volume::delete(app.cx(), &actor, &reference, confirm, &change)
+    let answer = volume::delete(app.cx(), &actor, &reference, confirm.as_deref(), &change)
         .await
         .map_err(confirm_in_query)?;
     Ok(reply::answer(answer))
@@ -192,12 +185,10 @@ async fn volume_resize(
     State(app): State<App>,
     Caller(actor): Caller,
     Path(id): Path<String>,
-    QueryOf(query): QueryOf<ChangeQuery>,
-    conditions: Conditions,
+    ChangeOf(change): ChangeOf,
     JsonBody(body): JsonBody<VolumeResize>,
 ) -> Result<Response> {
     let reference = reference(&id, "volume")?;
-    let change = conditions.change(&query);
     let answer = volume::resize(app.cx(), &actor, &reference, body.size_bytes, &change).await?;
     Ok(reply::answer(answer))
 }
@@ -214,12 +205,10 @@ async fn volume_clone(
     State(app): State<App>,
     Caller(actor): Caller,
     Path(id): Path<String>,
-    QueryOf(query): QueryOf<ChangeQuery>,
-    conditions: Conditions,
+    ChangeOf(change): ChangeOf,
     JsonBody(body): JsonBody<VolumeClone>,
 ) -> Result<Response> {
     let reference = reference(&id, "volume")?;
-    let change = conditions.change(&query);
     let name = optional_name(body.name.as_deref(), "/name")?;
     let answer = volume::clone(app.cx(), &actor, &reference, name, &change).await?;
     Ok(reply::answer(answer))
@@ -234,12 +223,10 @@ async fn volume_attach(
     State(app): State<App>,
     Caller(actor): Caller,
     Path(id): Path<String>,
-    QueryOf(query): QueryOf<ChangeQuery>,
-    conditions: Conditions,
+    ChangeOf(change): ChangeOf,
     JsonBody(body): JsonBody<Attachment>,
 ) -> Result<impl IntoResponse> {
     let reference = reference(&id, "volume")?;
-    let change = conditions.change(&query);
     let instance = name(&body.instance, "/instance")?;
     let attachment = Some(ModelAttachment {
         instance,
@@ -257,11 +244,9 @@ async fn volume_detach(
     State(app): State<App>,
     Caller(actor): Caller,
     Path(id): Path<String>,
-    QueryOf(query): QueryOf<ChangeQuery>,
-    conditions: Conditions,
+    ChangeOf(change): ChangeOf,
 ) -> Result<impl IntoResponse> {
     let reference = reference(&id, "volume")?;
-    let change = conditions.change(&query);
     let view = volume::set_attachment(app.cx(), &actor, &reference, None, &change).await?;
     Ok(tagged(view))
 }
