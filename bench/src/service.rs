@@ -94,7 +94,7 @@ fn requests(server: &mut Server) {
         ("show a volume", format!("/v1/volumes/{volume}")),
         ("list 50 snapshots", "/v1/snapshots".to_owned()),
         (
-            "list 50 of a volume",
+            "list those of a volume",
             format!("/v1/snapshots?volume={volume}"),
         ),
         ("list 50 volumes", "/v1/volumes".to_owned()),

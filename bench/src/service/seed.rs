@@ -19,7 +19,8 @@ use stillpoint_store::{Db, Error, Options, account, place, plan, snapshot, volum
 
 /// Snapshots in the full database.
 pub const ITEMS: usize = 100_000;
-const VOLUMES: usize = 200;
+/// Five snapshots of each, as many as the plan allows.
+const VOLUMES: usize = 20_000;
 /// Rows of one transaction.
 const AT_ONCE: usize = 1000;
 
