@@ -1,8 +1,9 @@
 //! Who acts: passwords, sessions and tokens.
 //!
 //! Passwords are hashed with argon2id, two at a time at most, off the async threads, and an
-//! unknown login costs what a wrong password costs. Sessions and tokens are 32 random bytes that
-//! only their owner has; the database knows their BLAKE3 hash. A cache answers for a few seconds
+//! unknown login costs what a wrong password costs. Sessions and tokens are 32 bytes that only
+//! their owner keeps, random or derived from a random key of this process; the database knows
+//! their BLAKE3 hash. A cache answers for a few seconds
 //! who a secret stands for; whatever ends a credential empties it.
 
 use std::collections::HashMap;
