@@ -26,7 +26,9 @@ impl SimEnv {
             monotonic: Duration::ZERO,
             random: ChaCha8Rng::seed_from_u64(seed),
         };
-        Self { state: Mutex::new(state) }
+        Self {
+            state: Mutex::new(state),
+        }
     }
 
     /// Lets time pass on both clocks.

@@ -13,9 +13,15 @@ pub struct SystemEnv {
 
 impl SystemEnv {
     /// The environment of this process.
-    #[expect(clippy::disallowed_methods, reason = "this is the replacement the ban names")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the replacement the ban names"
+    )]
     pub fn new() -> Self {
-        Self { origin: Instant::now(), random: SystemRandom::new() }
+        Self {
+            origin: Instant::now(),
+            random: SystemRandom::new(),
+        }
     }
 }
 
@@ -26,9 +32,14 @@ impl Default for SystemEnv {
 }
 
 impl Env for SystemEnv {
-    #[expect(clippy::disallowed_methods, reason = "this is the replacement the ban names")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the replacement the ban names"
+    )]
     fn now(&self) -> Timestamp {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since_epoch = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         Timestamp::EPOCH.saturating_add(since_epoch)
     }
 
@@ -36,8 +47,13 @@ impl Env for SystemEnv {
         self.origin.elapsed()
     }
 
-    #[expect(clippy::expect_used, reason = "without randomness no key is safe: stop the process")]
+    #[expect(
+        clippy::expect_used,
+        reason = "without randomness no key is safe: stop the process"
+    )]
     fn fill_random(&self, buf: &mut [u8]) {
-        self.random.fill(buf).expect("the operating system gives random bytes");
+        self.random
+            .fill(buf)
+            .expect("the operating system gives random bytes");
     }
 }
