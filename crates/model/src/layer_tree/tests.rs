@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use uuid::Uuid;
 
+use crate::id::BackupId;
+
 use super::*;
 use crate::task::CloneSource;
 
