@@ -236,26 +236,6 @@ async fn admit(
     now: Timestamp,
 ) -> stillpoint_store::Result<()> {
     let kind = wanted.request.kind();
-    let op = Operation {
-        id,
-        account_id: ids.account,
-        project_id: ids.project,
-        user_id: ids.user,
-        kind,
-        state: OperationState::Queued,
-        volume_id: wanted.volume,
-        volume_name: None,
-        snapshot_id: wanted.snapshot,
-        backup_id: wanted.backup,
-        progress: Progress::start(Phase::Validation),
-        fence: 1,
-        failure: None,
-        created_at: now,
-        started_at: None,
-        progressed_at: now,
-        finished_at: None,
-        version: 1,
-    };
     match kind {
         OperationKind::VolumeCreate
         | OperationKind::VolumeImport
@@ -305,12 +285,36 @@ async fn admit(
         }
         volume::volume_update(tx, &row).await?;
     }
+    let op = operation_row(ids, id, &wanted, now);
     let order = Order {
         pool_id: wanted.pool,
         terms,
         request: wanted.request,
     };
     operation::operation_insert(tx, &Run::accepted(op, order)).await
+}
+
+fn operation_row(ids: Ids, id: OperationId, wanted: &Wanted, now: Timestamp) -> Operation {
+    Operation {
+        id,
+        account_id: ids.account,
+        project_id: ids.project,
+        user_id: ids.user,
+        kind: wanted.request.kind(),
+        state: OperationState::Queued,
+        volume_id: wanted.volume,
+        volume_name: None,
+        snapshot_id: wanted.snapshot,
+        backup_id: wanted.backup,
+        progress: Progress::start(Phase::Validation),
+        fence: 1,
+        failure: None,
+        created_at: now,
+        started_at: None,
+        progressed_at: now,
+        finished_at: None,
+        version: 1,
+    }
 }
 
 fn volume_row(ids: Ids, id: VolumeId, pool: PoolId, by: OperationId, now: Timestamp) -> Volume {

@@ -453,6 +453,7 @@ impl Cell<'_> {
         panic!("it was never ended");
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm per trouble")]
     async fn strike(&mut self, task: &Assignment) {
         match self.trouble {
             Trouble::None | Trouble::CancelBefore => self.plainly(task).await,
@@ -789,6 +790,7 @@ async fn check_volume(lab: &Lab, start: &Start, wanted: &Wanted, succeeded: bool
 }
 
 /// What the operation was to make.
+#[expect(clippy::too_many_lines, reason = "one arm per kind")]
 async fn check_made(lab: &Lab, wanted: &Wanted, succeeded: bool, cell: &str) {
     let volume = wanted.volume.expect("a volume");
     let expected = match wanted.request {

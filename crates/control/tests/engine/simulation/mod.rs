@@ -106,7 +106,7 @@ impl Sim {
         usize::try_from(self.ground.env.below(bound)).expect("below the bound")
     }
 
-    fn note(&mut self, what: String) {
+    fn note(&mut self, what: &str) {
         self.trace.push(format!("{} {what}", self.ground.env.now()));
     }
 
@@ -140,7 +140,7 @@ impl Sim {
                         self.scale.operations,
                     )
                     .await;
-                self.note(said);
+                self.note(&said);
             }
             90..93 => self.deliver().await,
             93..98 => self.let_time_pass(),
@@ -151,7 +151,7 @@ impl Sim {
     async fn step(&mut self) {
         let which = self.below(self.engines.len());
         let stepped = self.engines[which].step().await.expect("a step");
-        self.note(format!("engine {which} {stepped:?}"));
+        self.note(&format!("engine {which} {stepped:?}"));
     }
 
     async fn act(&mut self) {
@@ -164,7 +164,7 @@ impl Sim {
             chances: self.chances,
         };
         let did = self.nodes[which].act(&mut link).await;
-        self.note(format!("node {which} {did}"));
+        self.note(&format!("node {which} {did}"));
     }
 
     async fn deliver(&mut self) {
@@ -178,7 +178,7 @@ impl Sim {
             self.late.swap_remove(which)
         };
         message.deliver(&self.board).await;
-        self.note("a late message".into());
+        self.note("a late message");
     }
 
     fn let_time_pass(&mut self) {
@@ -228,7 +228,7 @@ impl Sim {
                 "the clock jumps".to_owned()
             }
         };
-        self.note(what);
+        self.note(&what);
     }
 
     /// The faults stop.
@@ -238,7 +238,7 @@ impl Sim {
             node.paused = 0;
             node.cut_off = 0;
         }
-        self.note("calm".into());
+        self.note("calm");
     }
 
     /// Everything ends within hours, without a person.
