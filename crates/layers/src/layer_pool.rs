@@ -103,7 +103,7 @@ impl<D: Driver> LayerPool<D> {
         Ok(VolumeInfo {
             tip,
             size,
-            used: state.tree.used(tip),
+            used: state.tree.used(tip).min(size),
         })
     }
 
@@ -111,13 +111,14 @@ impl<D: Driver> LayerPool<D> {
     fn sealed(&self, state: &mut State, layer: LayerId, tip: LayerId) -> Result<Sealed, Error> {
         self.shared.measure(state, layer)?;
         let sealed = *state.tree.layer(layer).ok_or(Error::LayerMissing(layer))?;
-        let used = state.tree.used(layer);
+        // What layers occupy includes their tables and what later layers hide: an upper bound.
+        let used = state.tree.used(layer).min(sealed.size);
         Ok(Sealed {
             layer,
             tip,
             size: sealed.size,
             used,
-            changed: sealed.allocated,
+            changed: sealed.allocated.min(sealed.size),
         })
     }
 

@@ -183,6 +183,9 @@ impl Driver for Qcow2Driver {
     }
 
     fn seal_layer(&self, layer: LayerId) -> Result<(), Error> {
+        // What a process wrote and never synced before it ended is part of the point in time.
+        let file = self.open_file(layer, false)?;
+        disk::sync_data(&file).map_err(|e| layer_io(layer, e))?;
         set_mode(&self.layer_path(layer), SEALED).map_err(|e| layer_io(layer, e))
     }
 
