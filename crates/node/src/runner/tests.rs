@@ -210,9 +210,10 @@ async fn an_answer_is_repeated_until_it_is_heard() {
 async fn a_task_for_a_pool_that_is_not_here_fails_with_a_reason() {
     let mut stage = Stage::new();
     stage.assign_volume();
-    let mut tasks = stage.script.tasks.lock().expect("not poisoned");
-    tasks[0].pool_id = PoolId::generate(&*stage.env);
-    drop(tasks);
+    {
+        let mut tasks = stage.script.tasks.lock().expect("not poisoned");
+        tasks[0].pool_id = PoolId::generate(&*stage.env);
+    }
     let node = stage.start();
     assert_eq!(stage.heard.recv().await, Some(Heard::Reported));
     let Some(Heard::Finished(Err(failure))) = stage.heard.recv().await else {
