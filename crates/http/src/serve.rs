@@ -1,12 +1,18 @@
 //! Accepting connections.
 //!
-//! Bounded in every direction a stranger can push: connections at once, bytes of headers, and
-//! the time that headers may take, and the time a peer may take nothing. When the server stops, requests that are being answered get a
-//! few seconds to finish.
+//! Bounded in every direction a stranger can push: connections at once, bytes of headers, the
+//! time that headers may take, and the time a peer may take nothing. When the server stops,
+//! requests that are being answered get a few seconds to finish.
+//!
+//! A connection ends in two steps ("lingering close"): the server says that it has said
+//! everything, and goes on reading for a moment. Closing at once while a refused body still
+//! arrives would make the peer's machine throw away the answer that says why.
 
 mod impatient;
+mod linger;
 
-use std::pin::pin;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +25,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use self::impatient::Impatient;
+use self::linger::linger;
 
 /// Connections at once.
 const MAX_CONNECTIONS: usize = 4096;
@@ -31,6 +38,9 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long a peer may take nothing of an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a connection that is over goes on taking what its peer still sends.
+const LINGER: Duration = Duration::from_secs(10);
 
 /// How long requests may go on after the server was told to stop.
 const GRACE: Duration = Duration::from_secs(5);
@@ -91,26 +101,25 @@ async fn connection(
         tracing::debug!(%error, "a connection was gone before it was served");
         return;
     }
-    let stream = Impatient::new(stream, PATIENCE);
-    let mut connection = pin!(
-        http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_TIMEOUT)
-            .max_buf_size(MAX_HEADER_BYTES)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
-    );
+    let stream = TokioIo::new(Impatient::new(stream, PATIENCE));
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(MAX_HEADER_BYTES)
+        .serve_connection(stream, TowerToHyperService::new(router));
     let ended = tokio::select! {
-        outcome = connection.as_mut() => Some(outcome),
+        outcome = poll_fn(|cx| connection.poll_without_shutdown(cx)) => Some(outcome),
         () = closed(&mut closing) => None,
     };
     let outcome = match ended {
         Some(outcome) => outcome,
         None => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+            Pin::new(&mut connection).graceful_shutdown();
+            poll_fn(|cx| connection.poll_without_shutdown(cx)).await
         }
     };
     if let Err(error) = outcome {
         tracing::debug!(%error, "a connection ended early");
     }
+    linger(connection.into_parts().io.into_inner(), LINGER).await;
 }

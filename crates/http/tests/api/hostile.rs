@@ -187,3 +187,28 @@ async fn requests_that_break_the_protocol_are_refused() {
     assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
     assert!(answer.contains("\"code\":\"not_found\""), "{answer}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_still_sending_gets_to_read_why_it_was_refused() {
+    let server = Server::start().await;
+    let address = server.url.strip_prefix("http://").unwrap();
+    let token = &server.tenant.token;
+    let body = vec![b' '; 3 << 20];
+    let head = format!(
+        "POST /v1/volumes HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let (first, rest) = body.split_at(5 << 18);
+    stream.write_all(first).await.unwrap();
+    // The answer is there; its reader is not done with sending.
+    stream.readable().await.unwrap();
+    stream.write_all(rest).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    assert!(answer.contains("\"code\":\"too_large\""), "{answer}");
+}
