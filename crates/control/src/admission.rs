@@ -403,17 +403,18 @@ async fn record_events(tx: &mut Tx, operation: &Operation) -> Result<()> {
         ),
         (EventKind::Operation, Some(operation.id.as_uuid())),
     ];
-    for (kind, id) in changed {
-        let Some(resource_id) = id else { continue };
-        let event = NewEvent {
-            account_id: operation.account_id,
-            kind,
-            resource_id,
-            volume_id: operation.volume_id,
-            operation_id: Some(operation.id),
-            at: operation.created_at,
-        };
-        event_insert(tx, &event).await?;
-    }
-    Ok(())
+    let events: Vec<_> = changed
+        .into_iter()
+        .filter_map(|(kind, id)| {
+            Some(NewEvent {
+                account_id: operation.account_id,
+                kind,
+                resource_id: id?,
+                volume_id: operation.volume_id,
+                operation_id: Some(operation.id),
+                at: operation.created_at,
+            })
+        })
+        .collect();
+    Ok(event_insert(tx, &events).await?)
 }

@@ -5,7 +5,9 @@ use stillpoint_model::account::Actor;
 use stillpoint_model::guard::{Action, Allowed};
 use stillpoint_model::id::VolumeId;
 use stillpoint_model::name::Name;
-use stillpoint_model::naming::{check_confirmation, check_volume_size, generated, name_taken};
+use stillpoint_model::naming::{
+    check_confirmation, check_volume_size, first_free, generated, name_taken,
+};
 use stillpoint_model::operation::Operation;
 use stillpoint_model::place::Pool;
 use stillpoint_model::plan::{Caps, Confirmations, PlanVersion};
@@ -18,12 +20,13 @@ use stillpoint_store::Conn;
 use stillpoint_store::upload::{upload_by_id, upload_update_operation};
 use stillpoint_store::volume::{
     CountedVolume, volume_by_name, volume_insert, volume_item_counts, volume_list,
+    volume_names_like,
 };
 use uuid::Uuid;
 
 use crate::admission::{Accepted, Ask, Desk, Draft};
-use crate::error::{Error, Result};
-use crate::item::name::GENERATED_TRIES;
+use crate::error::Result;
+use crate::item::name::no_generated;
 use crate::reference::{own_volume, pool_for};
 use crate::view::Surroundings;
 use crate::{Answer, Change, Context, Cursor, ListQuery, Page, Permission, Reference};
@@ -209,15 +212,9 @@ impl Desk<'_> {
                 Err(name_taken("volume", &name).into())
             };
         }
-        for nth in 1..=GENERATED_TRIES {
-            let Some(name) = generated(prefix, self.now, nth) else {
-                break;
-            };
-            if volume_by_name(self.tx, project_id, &name).await?.is_none() {
-                return Ok(name);
-            }
-        }
-        Err(Error::Inconsistent("no generated name is free".to_owned()))
+        let first = generated(prefix, self.now).ok_or_else(no_generated)?;
+        let taken = volume_names_like(self.tx, project_id, &first).await?;
+        first_free(first, &taken).ok_or_else(no_generated)
     }
 
     /// Writes the row of a volume that is to be made, locked by its operation, and accepts.

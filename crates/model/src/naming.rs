@@ -3,7 +3,7 @@
 //! [`crate::name::Name`] is what any name is; here is what a plan makes of it, and the limits of
 //! descriptions, labels, sizes and typed confirmations.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::name::Name;
 use crate::plan::{Confirmation, Naming};
@@ -44,17 +44,25 @@ pub fn name_taken(what: &str, name: &Name) -> Refusal {
         .or(WayOut::ChooseAnotherName)
 }
 
-/// A generated name: `snapshot-2026-11-21-093000`, and `-2` and so on from the second on.
-pub fn generated(prefix: &str, now: Timestamp, nth: u32) -> Option<Name> {
+/// A generated name: `snapshot-2026-11-21-093000`.
+pub fn generated(prefix: &str, now: Timestamp) -> Option<Name> {
     let text = now.to_string();
     let (date, time) = text.split_once('T')?;
     let clock: String = time.chars().take(8).filter(char::is_ascii_digit).collect();
-    let suffix = if nth > 1 {
-        format!("-{nth}")
-    } else {
-        String::new()
-    };
-    format!("{prefix}-{date}-{clock}{suffix}").parse().ok()
+    format!("{prefix}-{date}-{clock}").parse().ok()
+}
+
+/// A generated name, or with `-2` and so on behind it the first that is not among `taken`.
+pub fn first_free(generated: Name, taken: &BTreeSet<String>) -> Option<Name> {
+    if !taken.contains(generated.as_str()) {
+        return Some(generated);
+    }
+    // Of this many candidates one is free.
+    (2..=taken.len() + 1)
+        .map(|nth| format!("{generated}-{nth}"))
+        .find(|name| !taken.contains(name))?
+        .parse()
+        .ok()
 }
 
 /// Whether an item may be described and labelled so.
@@ -134,14 +142,16 @@ mod tests {
     #[test]
     fn a_generated_name_tells_the_time_and_counts_up() {
         let now: Timestamp = "2026-11-21T09:30:00.123456Z".parse().unwrap();
-        assert_eq!(
-            generated("snapshot", now, 1),
-            Some(name("snapshot-2026-11-21-093000"))
-        );
-        assert_eq!(
-            generated("snapshot", now, 2),
-            Some(name("snapshot-2026-11-21-093000-2"))
-        );
+        let first = generated("snapshot", now).unwrap();
+        assert_eq!(first, name("snapshot-2026-11-21-093000"));
+        let mut taken = BTreeSet::new();
+        let expected = ["", "-2", "-4", "-5"].map(|end| format!("{first}{end}"));
+        taken.insert(format!("{first}-3"));
+        for next in expected {
+            let free = first_free(first.clone(), &taken).unwrap();
+            assert_eq!(free.as_str(), next);
+            taken.insert(next);
+        }
     }
 
     #[test]

@@ -51,13 +51,17 @@ pub async fn audit_insert(tx: &mut Tx, record: &AuditRecord) -> Result<()> {
     )
     .execute(&mut **tx)
     .await?;
+    tx.tail.audit = Some((record.sequence, record.hash.clone()));
     Ok(())
 }
 
-/// The place and the hash of the newest record.
-pub async fn audit_last(conn: &mut Conn) -> Result<Option<(i64, String)>> {
+/// The place and the hash of the newest record. Known to the writer after its first record.
+pub async fn audit_last(tx: &mut Tx) -> Result<Option<(i64, String)>> {
+    if let Some(last) = &tx.tail.audit {
+        return Ok(Some(last.clone()));
+    }
     sql!("SELECT sequence, hash FROM audit ORDER BY sequence DESC LIMIT 1")
-        .fetch_optional(conn)
+        .fetch_optional(&mut **tx)
         .await?
         .map(|row| {
             let mut columns = Columns::of("audit", &row);

@@ -1,5 +1,7 @@
 //! Backups. What snapshots are asked alike is in `item`.
 
+use std::collections::BTreeSet;
+
 use sqlx::any::AnyRow;
 use stillpoint_model::backup::Backup;
 use stillpoint_model::id::{AccountId, BackupId, ProjectId, TargetId, VolumeId};
@@ -131,7 +133,8 @@ pub async fn backup_update(tx: &mut Tx, backup: &Backup) -> Result<()> {
 
 item_queries! {
     "backups": Backup, BackupId, backup;
-    backup_delete, backup_by_id, backup_by_name, backup_name_exists, backup_list, backup_list_of_volume
+    backup_delete, backup_by_id, backup_by_name, backup_name_exists, backup_names_like, backup_list,
+    backup_list_of_volume
 }
 
 /// The volume's latest available backup in a target: what the next one is an increment to.

@@ -125,7 +125,10 @@ impl Db {
         tokio::spawn(write_all(
             Tx {
                 conn,
-                last_event: newest,
+                tail: Tail {
+                    event: newest,
+                    audit: None,
+                },
             },
             queue,
             publish,
@@ -218,8 +221,17 @@ impl DerefMut for Reader {
 /// The writing transaction, as a job sees it.
 pub struct Tx {
     conn: AnyConnection,
-    /// The last event that was inserted.
-    pub(crate) last_event: i64,
+    pub(crate) tail: Tail,
+}
+
+/// Where the tables that only grow end, as the writing transaction sees them. Nobody else writes,
+/// so the writer need not ask.
+#[derive(Clone)]
+pub(crate) struct Tail {
+    /// The sequence of the last event.
+    pub(crate) event: i64,
+    /// Place and hash of the last record of the audit, once one was written.
+    pub(crate) audit: Option<(i64, String)>,
 }
 
 impl Deref for Tx {
@@ -292,20 +304,20 @@ async fn write_all(
     publish: watch::Sender<i64>,
 ) {
     while let Some(first) = queue.recv().await {
-        let before = tx.last_event;
+        let before = tx.tail.clone();
         let mut batch = Vec::new();
         let outcome = write_batch(&mut tx, first, &mut queue, &mut batch).await;
         let failure = match outcome {
             Ok(()) => None,
             Err(error) => {
                 tracing::error!(%error, jobs = batch.len(), "a transaction failed");
-                tx.last_event = before;
+                tx.tail = before.clone();
                 drop(sqlx::raw_sql("ROLLBACK").execute(&mut tx.conn).await);
                 Some(error.to_string())
             }
         };
-        if tx.last_event != before {
-            publish.send_replace(tx.last_event);
+        if tx.tail.event != before.event {
+            publish.send_replace(tx.tail.event);
         }
         for job in batch {
             job.answer(failure.as_deref());
@@ -314,7 +326,9 @@ async fn write_all(
     drop(tx.conn.close().await);
 }
 
-/// One transaction: the first job and those that come while it is at it.
+/// One transaction: the first job and those that come while it is at it. The savepoint of a job
+/// is released together with what follows it, since each statement is a way to another thread
+/// and back.
 async fn write_batch(
     tx: &mut Tx,
     first: Box<dyn Job>,
@@ -322,18 +336,16 @@ async fn write_batch(
     batch: &mut Vec<Box<dyn Job>>,
 ) -> Result<()> {
     let mut next = Some(first);
-    let mut begun = false;
-    while let Some(mut job) = next {
+    let mut begin = "BEGIN IMMEDIATE; SAVEPOINT job";
+    while let Some(job) = next {
         if !job.is_abandoned() {
-            if !begun {
-                batch.push(job);
-                sqlx::query("BEGIN IMMEDIATE").execute(&mut tx.conn).await?;
-                begun = true;
-                job = batch.pop().ok_or(Error::WriterGone)?;
-            }
-            let done = write_one(tx, &mut job).await;
+            // It is in the batch before anything can fail, so that it is answered whatever happens.
             batch.push(job);
-            done?;
+            sqlx::raw_sql(begin).execute(&mut tx.conn).await?;
+            begin = "RELEASE job; SAVEPOINT job";
+            if let Some(job) = batch.last_mut() {
+                write_one(tx, job).await?;
+            }
         }
         next = if batch.len() < BATCH {
             queue.try_recv().ok()
@@ -341,20 +353,20 @@ async fn write_batch(
             None
         };
     }
-    if begun {
-        sqlx::query("COMMIT").execute(&mut tx.conn).await?;
+    if !batch.is_empty() {
+        let end = "RELEASE job; COMMIT";
+        sqlx::raw_sql(end).execute(&mut tx.conn).await?;
     }
     Ok(())
 }
 
+/// One job. What it wrote is taken back when it does not want to keep it.
 async fn write_one(tx: &mut Tx, job: &mut Box<dyn Job>) -> Result<()> {
-    let before = tx.last_event;
-    sqlx::query("SAVEPOINT job").execute(&mut tx.conn).await?;
+    let before = tx.tail.clone();
     if !job.run(tx).await {
-        tx.last_event = before;
+        tx.tail = before;
         sqlx::query("ROLLBACK TO job").execute(&mut tx.conn).await?;
     }
-    sqlx::query("RELEASE job").execute(&mut tx.conn).await?;
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use stillpoint_model::event::{Event, EventKind};
 use stillpoint_model::id::{AccountId, OperationId, VolumeId};
 
 use crate::error::Result;
-use crate::row::{Columns, sql};
+use crate::row::{Columns, Value, sql};
 use crate::{Conn, Tx};
 
 /// An event that is about to be recorded.
@@ -25,21 +25,53 @@ pub struct NewEvent {
     pub at: Timestamp,
 }
 
-/// Records an event; the live stream hears of it after the commit.
-pub async fn event_insert(tx: &mut Tx, event: &NewEvent) -> Result<()> {
-    let row = sql!(
-        "INSERT INTO events (account_id, kind, resource_id, volume_id, operation_id, at) \
-         VALUES ($1, $2, $3, $4, $5, $6) RETURNING sequence",
-        event.account_id,
-        event.kind.as_str(),
-        event.resource_id,
-        event.volume_id,
-        event.operation_id,
-        event.at,
-    )
-    .fetch_one(&mut **tx)
-    .await?;
-    tx.last_event = Columns::of("event", &row).integer()?;
+macro_rules! insert {
+    ($($rows:literal),+) => {
+        concat!(
+            "INSERT INTO events (account_id, kind, resource_id, volume_id, operation_id, at) \
+             VALUES ",
+            $($rows,)+
+            " RETURNING sequence"
+        )
+    };
+}
+
+/// One statement for each number of events that happen together: one operation changes at most
+/// itself, a volume, a snapshot and a backup.
+const INSERTS: [&str; 4] = [
+    insert!("($1, $2, $3, $4, $5, $6)"),
+    insert!("($1, $2, $3, $4, $5, $6)", ", ($7, $8, $9, $10, $11, $12)"),
+    insert!(
+        "($1, $2, $3, $4, $5, $6)",
+        ", ($7, $8, $9, $10, $11, $12)",
+        ", ($13, $14, $15, $16, $17, $18)"
+    ),
+    insert!(
+        "($1, $2, $3, $4, $5, $6)",
+        ", ($7, $8, $9, $10, $11, $12)",
+        ", ($13, $14, $15, $16, $17, $18)",
+        ", ($19, $20, $21, $22, $23, $24)"
+    ),
+];
+
+/// Records events in this order; the live stream hears of them after the commit.
+pub async fn event_insert(tx: &mut Tx, events: &[NewEvent]) -> Result<()> {
+    for together in events.chunks(INSERTS.len()) {
+        let mut insert = sqlx::query::<sqlx::Any>(INSERTS[together.len() - 1]);
+        for event in together {
+            insert = insert
+                .bind(event.account_id.value())
+                .bind(event.kind.as_str())
+                .bind(event.resource_id.value())
+                .bind(event.volume_id.value())
+                .bind(event.operation_id.value())
+                .bind(event.at.value());
+        }
+        for row in insert.fetch_all(&mut **tx).await? {
+            let sequence = Columns::of("event", &row).integer()?;
+            tx.tail.event = tx.tail.event.max(sequence);
+        }
+    }
     Ok(())
 }
 

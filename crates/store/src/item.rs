@@ -8,7 +8,7 @@
 macro_rules! item_queries {
     (
         $table:literal: $Item:ty, $Id:ty, $row:path;
-        $delete:ident, $by_id:ident, $by_name:ident, $name_exists:ident, $list:ident,
+        $delete:ident, $by_id:ident, $by_name:ident, $name_exists:ident, $names_like:ident, $list:ident,
         $list_of_volume:ident
     ) => {
         /// Removes an item's row.
@@ -71,6 +71,29 @@ macro_rules! item_queries {
             .fetch_optional(conn)
             .await?;
             Ok(found.is_some())
+        }
+
+        /// The account's names that are this one, or this one with a hyphen and more behind it.
+        pub async fn $names_like(
+            conn: &mut Conn,
+            account_id: AccountId,
+            name: &Name,
+        ) -> Result<BTreeSet<String>> {
+            // The full stop is what comes after the hyphen.
+            sql!(
+                concat!(
+                    "SELECT name FROM ",
+                    $table,
+                    " WHERE account_id = $1 AND name >= $2 AND name < $2 || '.'"
+                ),
+                account_id,
+                name,
+            )
+            .fetch_all(conn)
+            .await?
+            .iter()
+            .map(|row| Columns::of($table, row).text())
+            .collect()
         }
 
         /// A page of a project's items, newest first.

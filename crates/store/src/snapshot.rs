@@ -1,5 +1,7 @@
 //! Snapshots. What backups are asked alike is in `item`.
 
+use std::collections::BTreeSet;
+
 use sqlx::any::AnyRow;
 use stillpoint_model::Timestamp;
 use stillpoint_model::id::{AccountId, ProjectId, SnapshotId, VolumeId};
@@ -128,7 +130,8 @@ pub async fn snapshot_update(tx: &mut Tx, snapshot: &Snapshot) -> Result<()> {
 
 item_queries! {
     "snapshots": Snapshot, SnapshotId, snapshot;
-    snapshot_delete, snapshot_by_id, snapshot_by_name, snapshot_name_exists, snapshot_list, snapshot_list_of_volume
+    snapshot_delete, snapshot_by_id, snapshot_by_name, snapshot_name_exists, snapshot_names_like, snapshot_list,
+    snapshot_list_of_volume
 }
 
 /// Snapshots that were to go by themselves before `now`, the earliest first.

@@ -1,5 +1,7 @@
 //! Volumes.
 
+use std::collections::BTreeSet;
+
 use sqlx::any::AnyRow;
 use stillpoint_model::id::{AccountId, BackupId, PlanId, ProjectId, SnapshotId, VolumeId};
 use stillpoint_model::item::RestorePointId;
@@ -185,6 +187,25 @@ pub async fn volume_by_name(
     .as_ref()
     .map(volume)
     .transpose()
+}
+
+/// The project's names of volumes that are this one, or this one with a hyphen and more behind it.
+pub async fn volume_names_like(
+    conn: &mut Conn,
+    project_id: ProjectId,
+    name: &Name,
+) -> Result<BTreeSet<String>> {
+    // The full stop is what comes after the hyphen.
+    sql!(
+        "SELECT name FROM volumes WHERE project_id = $1 AND name >= $2 AND name < $2 || '.'",
+        project_id,
+        name,
+    )
+    .fetch_all(conn)
+    .await?
+    .iter()
+    .map(|row| Columns::of("volume", row).text())
+    .collect()
 }
 
 /// A volume, and how many snapshots and backups of it count toward its caps.

@@ -162,7 +162,7 @@ async fn changed(
         operation_id: Some(operation.id),
         at: scene.now,
     };
-    Ok(event::event_insert(tx, &new).await?)
+    Ok(event::event_insert(tx, &[new]).await?)
 }
 
 /// Tells whoever watches that an operation moved on.
@@ -179,5 +179,5 @@ pub(crate) async fn operation_changed(
         operation_id: Some(operation.id),
         at: now,
     };
-    Ok(event::event_insert(tx, &new).await?)
+    Ok(event::event_insert(tx, &[new]).await?)
 }

@@ -94,7 +94,7 @@ async fn save<T: Item>(tx: &mut Tx, item: &mut T, now: Timestamp) -> Result<()> 
         operation_id: None,
         at: now,
     };
-    Ok(event_insert(tx, &event).await?)
+    Ok(event_insert(tx, &[event]).await?)
 }
 
 /// Deletes an item; every other one stays. `confirm` is its name, typed, where the plan asks for

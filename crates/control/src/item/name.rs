@@ -4,16 +4,13 @@ use stillpoint_model::Timestamp;
 use stillpoint_model::id::{AccountId, VolumeId};
 use stillpoint_model::item::ItemKind;
 use stillpoint_model::name::Name;
-use stillpoint_model::naming::{check_item_name, generated, name_taken};
+use stillpoint_model::naming::{check_item_name, first_free, generated, name_taken};
 use stillpoint_model::plan::{Naming, Plan, UniqueWithin};
 use stillpoint_store::Conn;
-use stillpoint_store::backup::backup_name_exists;
-use stillpoint_store::snapshot::snapshot_name_exists;
+use stillpoint_store::backup::{backup_name_exists, backup_names_like};
+use stillpoint_store::snapshot::{snapshot_name_exists, snapshot_names_like};
 
 use crate::error::{Error, Result};
-
-/// How many names of one second are tried.
-pub(crate) const GENERATED_TRIES: u32 = 10_000;
 
 /// Where a name must be free.
 #[derive(Clone, Copy)]
@@ -76,14 +73,17 @@ impl<'a> NameScope<'a> {
             return Ok(name);
         }
         check_item_name(self.naming, None)?;
-        for nth in 1..=GENERATED_TRIES {
-            let Some(name) = generated(self.kind.as_str(), now, nth) else {
-                break;
-            };
-            if !self.is_taken(conn, &name, UniqueWithin::Account).await? {
-                return Ok(name);
-            }
-        }
-        Err(Error::Inconsistent("no generated name is free".to_owned()))
+        let first = generated(self.kind.as_str(), now).ok_or_else(no_generated)?;
+        let account_id = self.account_id;
+        let taken = match self.kind {
+            ItemKind::Snapshot => snapshot_names_like(conn, account_id, &first).await?,
+            ItemKind::Backup => backup_names_like(conn, account_id, &first).await?,
+        };
+        first_free(first, &taken).ok_or_else(no_generated)
     }
+}
+
+/// What a generated name that is none comes to: our prefixes are names.
+pub(crate) fn no_generated() -> Error {
+    Error::Inconsistent("no name could be generated".to_owned())
 }

@@ -146,5 +146,5 @@ async fn save(tx: &mut Tx, volume: &mut Volume, now: Timestamp) -> Result<()> {
         operation_id: None,
         at: now,
     };
-    Ok(event_insert(tx, &event).await?)
+    Ok(event_insert(tx, &[event]).await?)
 }
