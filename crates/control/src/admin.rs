@@ -37,6 +37,24 @@ pub struct NodeView {
     pub online: bool,
 }
 
+/// A pool, and what goes with it.
+#[derive(Clone, Debug)]
+pub struct PoolView {
+    /// The pool.
+    pub pool: Pool,
+    /// The name of its node.
+    pub node_name: Name,
+}
+
+/// A backup target, and what goes with it.
+#[derive(Clone, Debug)]
+pub struct TargetView {
+    /// The target.
+    pub target: Target,
+    /// The name of its region.
+    pub region_name: Name,
+}
+
 /// Which part of the audit, newest first.
 #[derive(Clone, Copy, Debug)]
 pub struct AuditQuery {
@@ -64,15 +82,35 @@ pub async fn nodes(cx: &Context, actor: &Actor) -> Result<Vec<NodeView>> {
 }
 
 /// The pools.
-pub async fn pools(cx: &Context, actor: &Actor) -> Result<Vec<Pool>> {
+pub async fn pools(cx: &Context, actor: &Actor) -> Result<Vec<PoolView>> {
     check_administrator(actor)?;
-    Ok(pool_list(&mut *cx.db().read().await?).await?)
+    let pools = pool_list(&mut *cx.db().read().await?).await?;
+    let places = cx.places();
+    pools
+        .into_iter()
+        .map(|pool| {
+            Ok(PoolView {
+                node_name: places.node(pool.node_id)?.name.clone(),
+                pool,
+            })
+        })
+        .collect()
 }
 
 /// The backup targets.
-pub async fn targets(cx: &Context, actor: &Actor) -> Result<Vec<Target>> {
+pub async fn targets(cx: &Context, actor: &Actor) -> Result<Vec<TargetView>> {
     check_administrator(actor)?;
-    Ok(target_list(&mut *cx.db().read().await?).await?)
+    let targets = target_list(&mut *cx.db().read().await?).await?;
+    let places = cx.places();
+    targets
+        .into_iter()
+        .map(|target| {
+            Ok(TargetView {
+                region_name: places.region(target.region_id)?.name.clone(),
+                target,
+            })
+        })
+        .collect()
 }
 
 /// The accounts, newest first.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use stillpoint_model::id::{NodeId, PlanId, PoolId, TargetId};
+use stillpoint_model::id::{NodeId, PlanId, PoolId, RegionId, TargetId};
 use stillpoint_model::place::{Node, Pool, Region, Target};
 use stillpoint_model::plan::{Plan, PlanVersion};
 use stillpoint_model::{ByteCount, Env, Timestamp};
@@ -230,16 +230,19 @@ impl Places {
         found.ok_or_else(|| Error::Inconsistent(format!("pool {id} does not exist")))
     }
 
-    fn node(&self, id: NodeId) -> Result<&Node> {
+    pub(crate) fn node(&self, id: NodeId) -> Result<&Node> {
         let found = self.nodes.iter().find(|n| n.id == id);
         found.ok_or_else(|| Error::Inconsistent(format!("node {id} does not exist")))
     }
 
+    pub(crate) fn region(&self, id: RegionId) -> Result<&Region> {
+        let found = self.regions.iter().find(|r| r.id == id);
+        found.ok_or_else(|| Error::Inconsistent(format!("region {id} does not exist")))
+    }
+
     /// The region of a node.
     pub(crate) fn region_of_node(&self, node: &Node) -> Result<&Region> {
-        let found = self.regions.iter().find(|r| r.id == node.region_id);
-        found
-            .ok_or_else(|| Error::Inconsistent(format!("region {} does not exist", node.region_id)))
+        self.region(node.region_id)
     }
 
     /// The region of a pool.

@@ -57,7 +57,7 @@ async fn pool_list(
         admin::pools(app.cx(), &actor)
             .await?
             .into_iter()
-            .map(Pool::from),
+            .map(|view| Pool::from(view.pool)),
     ))
 }
 
@@ -73,7 +73,7 @@ async fn target_list(
         admin::targets(app.cx(), &actor)
             .await?
             .into_iter()
-            .map(Target::from),
+            .map(|view| Target::from(view.target)),
     ))
 }
 

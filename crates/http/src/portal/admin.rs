@@ -5,10 +5,9 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use maud::{Markup, html};
-use stillpoint_control::admin::{self, NodeView};
+use stillpoint_control::admin::{self, NodeView, PoolView, TargetView};
 use stillpoint_model::Timestamp;
 use stillpoint_model::event::EventKind;
-use stillpoint_model::place::{Pool, Target};
 
 use super::error::Failure;
 use super::icon::Icon;
@@ -97,7 +96,7 @@ async fn pools(State(app): State<App>, viewer: Viewer) -> Result<Response, Failu
     ))
 }
 
-fn pool_table(pools: &[Pool]) -> Markup {
+fn pool_table(pools: &[PoolView]) -> Markup {
     if pools.is_empty() {
         return ui::empty(
             Icon::Pool,
@@ -113,12 +112,12 @@ fn pool_table(pools: &[Pool]) -> Markup {
         ("Node", ""),
     ];
     let rows = html! {
-        @for pool in pools {
+        @for PoolView { pool, node_name } in pools {
             tr role="row" {
                 (ui::cell("Name", "", &html! { span.name { (pool.name) } span.sub { (pool.id) } }))
                 (ui::cell("Driver", "", &html! { (pool.driver) }))
                 (ui::cell("Captures running volumes", "", &html! { (if pool.live_capture { "Yes" } else { "No" }) }))
-                (ui::cell("Node", "", &html! { code { (pool.node_id) } }))
+                (ui::cell("Node", "", &html! { (node_name) }))
             }
         }
     };
@@ -139,18 +138,18 @@ async fn targets(State(app): State<App>, viewer: Viewer) -> Result<Response, Fai
     ))
 }
 
-fn target_table(targets: &[Target]) -> Markup {
+fn target_table(targets: &[TargetView]) -> Markup {
     if targets.is_empty() {
         let teach = "Name one in the server's configuration and start it again.";
         return ui::empty(Icon::Target, "No backup targets", teach, &html! {});
     }
     let headings = [("Name", ""), ("Driver", ""), ("Region", "")];
     let rows = html! {
-        @for target in targets {
+        @for TargetView { target, region_name } in targets {
             tr role="row" {
                 (ui::cell("Name", "", &html! { span.name { (target.name) } span.sub { (target.id) } }))
                 (ui::cell("Driver", "", &html! { (target.driver) }))
-                (ui::cell("Region", "", &html! { code { (target.region_id) } }))
+                (ui::cell("Region", "", &html! { (region_name) }))
             }
         }
     };
