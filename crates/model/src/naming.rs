@@ -52,6 +52,14 @@ pub fn generated(prefix: &str, now: Timestamp) -> Option<Name> {
     format!("{prefix}-{date}-{clock}").parse().ok()
 }
 
+/// The name of what a volume held before it was put back: `before restore 2026-11-21 09:30:00`.
+pub fn safety_name(now: Timestamp) -> Option<Name> {
+    let text = now.to_string();
+    let (date, time) = text.split_once('T')?;
+    let clock = time.get(..8)?;
+    format!("before restore {date} {clock}").parse().ok()
+}
+
 /// A generated name, or with `-2` and so on behind it the first that is not among `taken`.
 pub fn first_free(generated: Name, taken: &BTreeSet<String>) -> Option<Name> {
     if !taken.contains(generated.as_str()) {

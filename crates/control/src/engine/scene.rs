@@ -5,15 +5,19 @@ use stillpoint_model::Timestamp;
 use stillpoint_model::backup::Backup;
 use stillpoint_model::event::EventKind;
 use stillpoint_model::id::{OperationId, SnapshotId};
+use stillpoint_model::instance::Instance;
+use stillpoint_model::name::Name;
+use stillpoint_model::naming::first_free;
 use stillpoint_model::operation::Operation;
 use stillpoint_model::saga::{Request, Run};
 use stillpoint_model::snapshot::Snapshot;
 use stillpoint_model::volume::Volume;
 use stillpoint_store::event::NewEvent;
-use stillpoint_store::{Conn, Tx, backup, event, operation, snapshot, task, volume};
+use stillpoint_store::{Conn, Tx, backup, event, instance, operation, snapshot, task, volume};
 
 use super::advance::Moves;
 use crate::error::Result;
+use crate::item::name::no_generated;
 use crate::saga::Scene;
 
 /// The snapshot that keeps what a roll back replaces.
@@ -36,6 +40,8 @@ pub async fn load_scene(conn: &mut Conn, id: OperationId, now: Timestamp) -> Res
         snapshot: None,
         backup: None,
         safety: None,
+        instance: None,
+        volumes: Vec::new(),
     };
     if let Some(id) = scene.run.operation.volume_id {
         scene.volume = volume::volume_by_id(conn, id).await?;
@@ -45,6 +51,12 @@ pub async fn load_scene(conn: &mut Conn, id: OperationId, now: Timestamp) -> Res
     }
     if let Some(id) = scene.run.operation.backup_id {
         scene.backup = backup::backup_by_id(conn, id).await?;
+    }
+    if let Some(id) = scene.run.operation.instance_id {
+        scene.instance = instance::instance_by_id(conn, id).await?;
+    }
+    for id in scene.run.order.request.other_volumes() {
+        scene.volumes.extend(volume::volume_by_id(conn, id).await?);
     }
     if let Some(id) = safety_of(&scene.run) {
         scene.safety = snapshot::snapshot_by_id(conn, id).await?;
@@ -74,26 +86,13 @@ pub async fn save_move(tx: &mut Tx, before: &Scene, after: &Scene, moves: &Moves
 
 /// Saves the rows that changed, but not the run.
 pub(crate) async fn save_scene(tx: &mut Tx, before: &Scene, after: &Scene) -> Result<()> {
-    if before.volume != after.volume {
-        match (&before.volume, &after.volume) {
-            (_, Some(row)) => {
-                let row = Volume {
-                    version: row.version + 1,
-                    ..row.clone()
-                };
-                volume::volume_update(tx, &row).await?;
-            }
-            (Some(row), None) => volume::volume_delete(tx, row.id).await?,
-            (None, None) => {}
-        }
-        changed(
-            tx,
-            after,
-            EventKind::Volume,
-            after.run.operation.volume_id.map(|i| i.as_uuid()),
-        )
-        .await?;
+    save_volume(tx, after, before.volume.as_ref(), after.volume.as_ref()).await?;
+    for row in &before.volumes {
+        let kept = after.volumes.iter().find(|kept| kept.id == row.id);
+        save_volume(tx, after, Some(row), kept).await?;
     }
+    // Its volumes have let go of an instance that is deleted.
+    save_instance(tx, after, before.instance.as_ref()).await?;
     save_snapshot(tx, after, before.snapshot.as_ref(), after.snapshot.as_ref()).await?;
     save_snapshot(tx, after, before.safety.as_ref(), after.safety.as_ref()).await?;
     if before.backup != after.backup {
@@ -119,6 +118,50 @@ pub(crate) async fn save_scene(tx: &mut Tx, before: &Scene, after: &Scene) -> Re
     Ok(())
 }
 
+async fn save_volume(
+    tx: &mut Tx,
+    scene: &Scene,
+    before: Option<&Volume>,
+    after: Option<&Volume>,
+) -> Result<()> {
+    if before == after {
+        return Ok(());
+    }
+    match (before, after) {
+        (_, Some(row)) => {
+            let row = Volume {
+                version: row.version + 1,
+                ..row.clone()
+            };
+            volume::volume_update(tx, &row).await?;
+        }
+        (Some(row), None) => volume::volume_delete(tx, row.id).await?,
+        (None, None) => {}
+    }
+    let id = after.or(before).map(|row| row.id.as_uuid());
+    changed(tx, scene, EventKind::Volume, id).await
+}
+
+async fn save_instance(tx: &mut Tx, scene: &Scene, before: Option<&Instance>) -> Result<()> {
+    let after = scene.instance.as_ref();
+    if before == after {
+        return Ok(());
+    }
+    match (before, after) {
+        (_, Some(row)) => {
+            let row = Instance {
+                version: row.version + 1,
+                ..row.clone()
+            };
+            instance::instance_update(tx, &row).await?;
+        }
+        (Some(row), None) => instance::instance_delete(tx, row.id).await?,
+        (None, None) => {}
+    }
+    let id = after.or(before).map(|row| row.id.as_uuid());
+    changed(tx, scene, EventKind::Instance, id).await
+}
+
 async fn save_snapshot(
     tx: &mut Tx,
     scene: &Scene,
@@ -129,7 +172,13 @@ async fn save_snapshot(
         return Ok(());
     }
     match (before, after) {
-        (None, Some(row)) => snapshot::snapshot_insert(tx, row).await?,
+        (None, Some(row)) => {
+            let row = Snapshot {
+                name: free_name(tx, row).await?,
+                ..row.clone()
+            };
+            snapshot::snapshot_insert(tx, &row).await?;
+        }
         (Some(_), Some(row)) => {
             let row = Snapshot {
                 version: row.version + 1,
@@ -142,6 +191,13 @@ async fn save_snapshot(
     }
     let id = after.or(before).map(|row| row.id.as_uuid());
     changed(tx, scene, EventKind::Snapshot, id).await
+}
+
+/// The generated name of a snapshot that a saga lists, made free in its account, so that it works
+/// as a reference. Sagas see no other rows; this transaction does.
+async fn free_name(tx: &mut Tx, row: &Snapshot) -> Result<Name> {
+    let taken = snapshot::snapshot_names_like(tx, row.account_id, &row.name).await?;
+    first_free(row.name.clone(), &taken).ok_or_else(no_generated)
 }
 
 async fn changed(

@@ -16,8 +16,8 @@
 //! volume), the operation ends as failed, says that the outcome is not known, and the safety
 //! snapshot stays listed until the upkeep has asked.
 
-use stillpoint_model::item::{ItemSizes, ItemState, Trigger};
-use stillpoint_model::name::Name;
+use stillpoint_model::item::{Consistency, ItemSizes, ItemState, Trigger};
+use stillpoint_model::naming::safety_name;
 use stillpoint_model::operation::{OperationKind, Phase};
 use stillpoint_model::saga::{Request, RestoreSource, Setback};
 use stillpoint_model::snapshot::Snapshot;
@@ -52,8 +52,12 @@ fn begin(scene: &mut Scene) {
     };
     let Some(volume) = &scene.volume else { return };
     let operation = &scene.run.operation;
-    let seconds = scene.now.to_string();
-    let name = format!("before restore {}", seconds.get(..19).unwrap_or_default());
+    // The volume is held: what its row says now is what putting back will keep.
+    let sizes = ItemSizes {
+        provisioned: volume.size,
+        used: volume.used,
+        ..ItemSizes::default()
+    };
     scene.safety = Some(Snapshot {
         id: safety_id,
         account_id: operation.account_id,
@@ -61,14 +65,15 @@ fn begin(scene: &mut Scene) {
         pool_id: volume.pool_id,
         volume_id: volume.id,
         volume_name: volume.name.clone(),
-        name: name.parse::<Name>().unwrap_or_else(|_| volume.name.clone()),
+        name: safety_name(scene.now).unwrap_or_else(|| volume.name.clone()),
         description: "What the volume held before it was restored.".to_owned(),
         labels: std::collections::BTreeMap::new(),
         state: ItemState::Creating,
-        consistency: None,
+        // A volume is only put back while nothing runs on it.
+        consistency: Some(Consistency::Stopped),
         trigger: Trigger::Safety,
-        sizes: ItemSizes::default(),
-        layer: None,
+        sizes,
+        layer: volume.tip,
         duration_ms: None,
         protected: false,
         failure: None,
@@ -160,6 +165,10 @@ fn finish(scene: &mut Scene) {
         record_volume(volume, &outcome);
     }
     keep_safety(scene);
+    let duration_ms = scene.duration_ms();
+    if let Some(safety) = &mut scene.safety {
+        safety.duration_ms = duration_ms;
+    }
 }
 
 /// Lists the safety snapshot as available, for as long as the plan keeps it.

@@ -15,3 +15,4 @@ mod lab;
 mod once;
 mod pages;
 mod races;
+mod safety;
