@@ -46,7 +46,9 @@ pub fn tidy(pool: &dyn Pool, watch: &Watch) -> TaskResult {
         };
         match pool.merge(&candidate, watch) {
             Ok(MergeOutcome::Done) => merged += 1,
-            Ok(MergeOutcome::GaveWay) => {
+            // Something outside, such as a machine that reads the layer, has it open. That is no
+            // fault: the merge comes back with the next upkeep.
+            Ok(MergeOutcome::GaveWay) | Err(Error::LayerInUse(_)) => {
                 gave_way.insert(layer_of(&candidate));
             }
             Err(Error::Cancelled) => {
@@ -66,5 +68,57 @@ const fn layer_of(candidate: &MergeCandidate) -> LayerId {
     match *candidate {
         MergeCandidate::Remove { layer } => layer,
         MergeCandidate::Merge { parent, .. } => parent,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::process::{Command, Stdio};
+    use std::sync::Arc;
+
+    use stillpoint_env::SimEnv;
+    use stillpoint_layers::LayerPool;
+    use stillpoint_layers::qcow2::Qcow2Driver;
+    use stillpoint_model::ByteCount;
+    use stillpoint_model::id::{PoolId, SnapshotId, VolumeId};
+    use stillpoint_model::operation::Phase;
+
+    use super::*;
+
+    fn tidied(pool: &dyn Pool) -> TaskResult {
+        tidy(pool, &Watch::new(Phase::CleanUp))
+    }
+
+    #[test]
+    fn a_layer_that_is_open_elsewhere_waits_for_another_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let env = Arc::new(SimEnv::new(1));
+        let driver =
+            Qcow2Driver::open(&folder.path().join("pool"), PoolId::generate(&*env)).unwrap();
+        let pool = LayerPool::open(driver, env.clone()).unwrap();
+        let (volume, snapshot) = (VolumeId::generate(&*env), SnapshotId::generate(&*env));
+        pool.create_volume(volume, ByteCount::from_mib(1)).unwrap();
+        pool.snapshot(volume, snapshot).unwrap();
+        let mut machine = Command::new("qemu-io")
+            .arg(format!("json:{}", pool.block_graph(volume).unwrap()))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // Its prompt says that it has the layers open.
+        let mut prompt = [0; 8];
+        let mut said = machine.stdout.take().unwrap();
+        said.read_exact(&mut prompt).unwrap();
+        pool.delete_snapshot(snapshot).unwrap();
+        let outcome = |merged, unfinished| TaskOutcome::Tidied {
+            merged,
+            removed: 0,
+            unfinished,
+        };
+        assert_eq!(tidied(&pool), Ok(outcome(0, true)));
+        machine.stdin.take().unwrap().write_all(b"quit\n").unwrap();
+        assert!(machine.wait().unwrap().success());
+        assert_eq!(tidied(&pool), Ok(outcome(1, false)));
     }
 }
