@@ -212,6 +212,8 @@ fn walk(bench: &Bench, seed: u64) -> (Vec<Act>, Option<Act>) {
             "--nocapture",
         ])
         .env(ORDER, order)
+        // What it makes for itself goes with the parent's folder; it cannot clean up.
+        .env("TMPDIR", bench.folder.path())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
