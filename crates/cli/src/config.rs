@@ -26,17 +26,27 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
 
 /// Reads what `path` holds; `path` is only named.
 pub fn parse<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T> {
-    toml::from_str(text).map_err(|error| explain(&error, text, path))
+    toml::from_str(text).map_err(|error| explain(&error, key_of::<T>(text), text, path))
 }
 
-fn explain(error: &toml::de::Error, text: &str, path: &Path) -> Failure {
+/// The key whose value is wrong, with those of the tables around it. The parser names it only
+/// when it reads a table, where there are no lines any more.
+fn key_of<T: DeserializeOwned>(text: &str) -> Option<String> {
+    let table: toml::Table = toml::from_str(text).ok()?;
+    let error = T::deserialize(table).err()?.to_string();
+    let place = error.lines().find_map(|line| line.strip_prefix("in `"))?;
+    place.strip_suffix('`').map(str::to_owned)
+}
+
+fn explain(error: &toml::de::Error, at: Option<String>, text: &str, path: &Path) -> Failure {
     let place = match error.span() {
         Some(span) => format!("{}, line {}", path.display(), line_of(text, span.start)),
         None => path.display().to_string(),
     };
     let Some((key, allowed)) = unknown_key(error.message()) else {
         let problem = error.message().replace('\n', "; ");
-        return Failure::new(Exit::Usage, "config", format!("{place}: {problem}"));
+        let at = at.map_or_else(String::new, |key| format!("key `{key}`: "));
+        return Failure::new(Exit::Usage, "config", format!("{place}: {at}{problem}"));
     };
     let failure = Failure::new(
         Exit::Usage,
@@ -85,6 +95,14 @@ mod tests {
     struct Sample {
         listen: Option<String>,
         data: Option<String>,
+        nested: Option<Nested>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only read by serde")]
+    struct Nested {
+        depth: u32,
     }
 
     fn explain(text: &str) -> String {
@@ -100,13 +118,14 @@ mod tests {
         ");
         insta::assert_snapshot!(explain("zzz = 1"), @r"
         error[config]: s.toml, line 1: unknown key `zzz`
-        hint: the keys here are: listen, data
+        hint: the keys here are: listen, data, nested
         ");
     }
 
     #[test]
-    fn a_wrong_type_and_broken_syntax_name_their_line() {
-        insta::assert_snapshot!(explain("\nlisten = 8420"), @"error[config]: s.toml, line 2: invalid type: integer `8420`, expected a string");
+    fn a_wrong_type_names_line_and_key_and_broken_syntax_its_line() {
+        insta::assert_snapshot!(explain("\nlisten = 8420"), @"error[config]: s.toml, line 2: key `listen`: invalid type: integer `8420`, expected a string");
+        insta::assert_snapshot!(explain("data = \"x\"\n[nested]\n\ndepth = \"deep\""), @r#"error[config]: s.toml, line 4: key `nested.depth`: invalid type: string "deep", expected u32"#);
         insta::assert_snapshot!(explain("data = \"x"), @r#"
         error[config]: s.toml, line 1: invalid basic string, expected `"`
         "#);
