@@ -1,5 +1,7 @@
 //! The server that a command talks to, and what it makes of the server's answers.
 
+use std::sync::Arc;
+
 use clap::Args;
 use stillpoint_client::{Client, Credential, Error, ListQuery, every_page};
 use stillpoint_env::SystemEnv;
@@ -80,7 +82,9 @@ impl RemoteArgs {
                 .hint("or set STILLPOINT_TOKEN"));
         };
         let credential = Credential::Token(token.clone());
-        let client = Client::new(&credentials.server, &credential).map_err(explain)?;
+        let client = Client::new(&credentials.server, &credential)
+            .map_err(explain)?
+            .with_keys(Arc::new(SystemEnv::new()));
         Ok(Remote {
             client,
             format: self.output,
@@ -167,9 +171,7 @@ pub fn refused(problem: &Problem) -> Failure {
         });
     }
     for resolution in &problem.resolutions {
-        if let Some(hint) = hint(resolution, &problem.detail) {
-            failure = failure.hint(hint);
-        }
+        failure = failure.hint(hint(resolution));
     }
     if let Some(noun) = missing_noun(problem) {
         failure = failure.hint(format!("see what there is: stillpoint {noun} list"));
@@ -190,13 +192,13 @@ fn missing_noun(problem: &Problem) -> Option<&str> {
     (problem.code == ProblemCode::NotFound && LISTED.contains(&noun)).then_some(noun)
 }
 
-/// A way out as a command to type, or in words; nothing when the problem's text says it already.
-fn hint(resolution: &Resolution, detail: &str) -> Option<String> {
+/// A way out as a command to type, or in words. Each is said, also one that the problem's sentence
+/// hints at: who looks for what to do reads the hints, and half a list of ways misleads.
+fn hint(resolution: &Resolution) -> String {
     let label = &resolution.label;
     match command(resolution) {
-        Some(command) => Some(format!("{label}: {command}")),
-        None if detail.contains(label.as_str()) => None,
-        None => Some(label.clone()),
+        Some(command) => format!("{label}: {command}"),
+        None => label.clone(),
     }
 }
 
@@ -278,10 +280,28 @@ mod tests {
     }
 
     #[test]
-    fn what_the_text_says_is_not_said_twice() {
+    fn every_way_out_of_an_attached_volume_is_told() {
+        let volume = VolumeId::generate(&SimEnv::new(1));
+        let text = "Stop the instance or detach the volume first.";
+        let refusal = Refusal::new(ProblemCode::AttachedRunning, text)
+            .or(WayOut::StopInstance(volume))
+            .or(WayOut::DetachVolume(volume));
+        assert_eq!(
+            printed(&refusal),
+            format!(
+                "error[attached_running]: {text}\nhint: Stop the instance\nhint: Detach the volume"
+            )
+        );
+    }
+
+    #[test]
+    fn a_cooldown_has_a_hint() {
         let text = "Volume is in cooldown. Try again in 12 seconds.";
         let refusal = Refusal::new(ProblemCode::Cooldown, text).after(Duration::from_secs(12));
-        assert_eq!(printed(&refusal), format!("error[cooldown]: {text}"));
+        assert_eq!(
+            printed(&refusal),
+            format!("error[cooldown]: {text}\nhint: Try again in 12 seconds")
+        );
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! Sending requests and reading answers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT, AUTHORIZATION, COOKIE, HeaderMap, HeaderValue, IF_MATCH};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use stillpoint_model::Env;
+use stillpoint_model::id::RequestId;
 use stillpoint_wire::operation::Operation;
 use stillpoint_wire::permission::Preview;
 use stillpoint_wire::{Page, Problem, header};
@@ -14,6 +17,11 @@ use crate::error::{Error, Result};
 
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long an idle connection is kept for the next request. Well below the 30 s after which the
+/// server closes it: a request that is sent at the very moment of the closing is lost without an
+/// answer, and nobody could say whether it was done.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long an ordinary answer may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -40,6 +48,7 @@ pub struct Client {
     http: reqwest::Client,
     base: Url,
     headers: HeaderMap,
+    env: Option<Arc<dyn Env>>,
 }
 
 /// What goes with a request that changes something.
@@ -115,6 +124,7 @@ impl Client {
         let http = reqwest::Client::builder()
             .user_agent(concat!("stillpoint/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
+            .pool_idle_timeout(IDLE_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(|source| Error::Unreachable {
@@ -125,7 +135,18 @@ impl Client {
             http,
             base,
             headers: credential.headers()?,
+            env: None,
         })
+    }
+
+    /// Gives each POST that changes something an idempotency key of its own, made with `env`,
+    /// where its caller named none: whatever repeats the request on its way, it is done once.
+    #[must_use]
+    pub fn with_keys(self, env: Arc<dyn Env>) -> Self {
+        Self {
+            env: Some(env),
+            ..self
+        }
     }
 
     /// The same server with another credential.
@@ -172,6 +193,15 @@ impl Client {
 
     pub(crate) fn request(&self, method: Method, url: Url) -> RequestBuilder {
         self.http.request(method, url).headers(self.headers.clone())
+    }
+
+    /// The key of a POST: the given one, else a new one when this client makes them.
+    pub(crate) fn key(&self, given: Option<&str>) -> Option<String> {
+        let fresh = || {
+            let env = self.env.as_deref()?;
+            Some(RequestId::generate(env).to_string())
+        };
+        given.map(str::to_owned).or_else(fresh)
     }
 
     pub(crate) fn unreachable(&self, source: reqwest::Error) -> Error {
@@ -286,6 +316,12 @@ impl Client {
         body: Option<&(impl Serialize + Sync)>,
         change: &Change,
     ) -> Result<Response> {
+        let given = change.idempotency_key.as_deref();
+        let key = if method == Method::POST && !change.dry_run {
+            self.key(given)
+        } else {
+            given.map(str::to_owned)
+        };
         let mut request = self.request(method, self.url(segments)).query(query);
         if change.dry_run {
             request = request.query(&[("dry_run", "true")]);
@@ -293,7 +329,7 @@ impl Client {
         if change.override_cooldown {
             request = request.query(&[("override_cooldown", "true")]);
         }
-        if let Some(key) = &change.idempotency_key {
+        if let Some(key) = key {
             request = request.header(header::IDEMPOTENCY_KEY, key);
         }
         if let Some(version) = change.if_match {

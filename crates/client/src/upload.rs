@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use reqwest::{Body, Method};
+use stillpoint_wire::header::IDEMPOTENCY_KEY;
 use stillpoint_wire::upload::Upload;
 use tokio::fs::File;
 use tokio::io::AsyncReadExt;
@@ -46,6 +47,9 @@ impl Client {
             .request(Method::POST, self.url(&["uploads"]))
             .header(CONTENT_TYPE, "application/octet-stream")
             .body(Body::wrap_stream(bytes));
+        if let Some(key) = self.key(None) {
+            request = request.header(IDEMPOTENCY_KEY, key);
+        }
         if let Some(len) = len {
             request = request.header(CONTENT_LENGTH, len);
         }

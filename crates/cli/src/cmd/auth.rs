@@ -1,6 +1,7 @@
 //! `stillpoint auth`.
 
 use std::io::Read as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anstream::eprintln;
@@ -91,7 +92,9 @@ impl Command {
 
 async fn login(args: &RemoteArgs, login: Option<String>, password_stdin: bool) -> Result<()> {
     let server = args.credentials()?.server;
-    let client = Client::new(&server, &Credential::None).map_err(explain)?;
+    let client = Client::new(&server, &Credential::None)
+        .map_err(explain)?
+        .with_keys(Arc::new(SystemEnv::new()));
     let login = match login {
         Some(login) => login,
         None => prompt::line("Login", "--login")?,

@@ -1,5 +1,6 @@
 //! Changes: confirming, waiting, and not waiting.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 
@@ -118,6 +119,41 @@ fn a_dry_run_says_what_would_happen() {
     let stub = Stub::start().on("POST /v1/snapshots", 200, &preview);
     insta::assert_snapshot!(run_at(&stub, &["snapshot", "create", "db", "--dry-run"]).shown());
     assert_eq!(stub.lines(), ["POST /v1/snapshots?dry_run=true"]);
+}
+
+#[test]
+fn every_post_has_a_key_of_its_own() {
+    let steer = |verb: &str| format!("POST /v1/operations/{OPERATION_ID}/{verb}");
+    let stub = Stub::start()
+        .on("POST /v1/snapshots", 202, &operation("queued"))
+        .on("POST /v1/tokens", 500, &problem("internal", 500, "No."))
+        .on("POST /v1/uploads", 500, &problem("internal", 500, "No."))
+        .on(&steer("cancel"), 200, &operation("cancelling"))
+        .on(&steer("release"), 200, &operation("failed"))
+        .on(&steer("retry"), 200, &operation("queued"));
+    let image = tempfile::NamedTempFile::new().expect("an image");
+    let image = image.path().to_str().expect("a path");
+    for args in [
+        &["snapshot", "create", "db", "--no-wait"][..],
+        &["auth", "token", "create", "laptop"],
+        &["volume", "import", "db", "--file", image, "--format", "raw"],
+        &["operation", "cancel", OPERATION_ID],
+        &["operation", "release", OPERATION_ID, "--reason", "stuck"],
+        &["operation", "retry", OPERATION_ID, "--reason", "again"],
+    ] {
+        run_at(&stub, args);
+    }
+    let posts: Vec<_> = stub
+        .asked()
+        .into_iter()
+        .filter(|asked| asked.line.starts_with("POST"))
+        .collect();
+    assert_eq!(posts.len(), 6, "{:?}", stub.lines());
+    let keys: BTreeSet<_> = posts
+        .iter()
+        .filter_map(|asked| asked.headers.get("idempotency-key"))
+        .collect();
+    assert_eq!(keys.len(), posts.len(), "{keys:?}");
 }
 
 #[test]
