@@ -16,19 +16,21 @@ mod local;
 mod memory;
 mod name;
 mod probe;
+mod s3;
 
 #[cfg(test)]
 mod conformance;
 
 use std::{fmt, io};
 
-use stillpoint_model::{ByteCount, ByteRange, ErrorKind};
+use stillpoint_model::{ByteCount, ByteRange, ErrorKind, Timestamp};
 
 pub use fault::{Fault, FaultTarget};
 pub use local::LocalTarget;
 pub use memory::MemoryTarget;
 pub use name::{InvalidName, ObjectName};
-pub use probe::probe;
+pub use probe::{Fitness, probe};
+pub use s3::{CredentialSource, CredentialsError, InvalidBucket, S3Settings, S3Target};
 
 use crate::error::kind_of_io;
 
@@ -78,6 +80,39 @@ pub trait Target: Send + Sync {
     fn abandon(&self, _prefix: &str) -> Result<(), TargetError> {
         Ok(())
     }
+
+    /// Whether objects can be locked here, so that nobody deletes them before their time.
+    fn object_lock(&self) -> Result<ObjectLock, TargetError> {
+        Ok(ObjectLock::Absent)
+    }
+
+    /// Locks an object until a time; never shortens a lock. `Unsupported` where there are none.
+    /// Until then [`Target::delete`] is refused with `Conflict`.
+    fn lock_until(&self, name: &ObjectName, _until: Timestamp) -> Result<(), TargetError> {
+        Err(TargetError::new("lock", name, ErrorKind::Unsupported))
+    }
+
+    /// Until when an object is locked, if it is or was.
+    fn locked_until(&self, _name: &ObjectName) -> Result<Option<Timestamp>, TargetError> {
+        Ok(None)
+    }
+
+    /// Puts, under a name that is free, an object whose bytes are not those that were announced,
+    /// and says whether that is refused. None where nothing lies between that could alter them.
+    fn refuses_altered_bodies(&self, _name: &ObjectName) -> Result<Option<bool>, TargetError> {
+        Ok(None)
+    }
+}
+
+/// Whether a target can keep its objects from being deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ObjectLock {
+    /// It can.
+    Available,
+    /// It cannot.
+    Absent,
+    /// It does not say: the credentials may not ask.
+    Unknown,
 }
 
 /// One object of a listing.
@@ -131,6 +166,21 @@ impl TargetError {
             name: name.to_string(),
             kind: kind_of_io(&source),
             source: Some(source),
+        }
+    }
+
+    /// An error with a cause that says more than the system's kind of it.
+    pub fn with_cause(
+        action: &'static str,
+        name: &(impl fmt::Display + ?Sized),
+        kind: ErrorKind,
+        cause: io::Error,
+    ) -> Self {
+        Self {
+            action,
+            name: name.to_string(),
+            kind,
+            source: Some(cause),
         }
     }
 

@@ -7,5 +7,5 @@ mod increments;
 mod kill;
 mod read_back;
 mod rot;
-mod support;
+pub(crate) mod support;
 mod whole;

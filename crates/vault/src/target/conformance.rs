@@ -118,7 +118,8 @@ fn puts_while_neighbours_go(target: &Arc<dyn Target>) {
     assert_eq!(target.list("", None, 10).unwrap(), ListPage::default());
 }
 
-fn conforms(target: &Arc<dyn Target>) {
+/// Asks everything that a target must answer.
+pub(crate) fn conforms(target: &Arc<dyn Target>) {
     passes_the_probe(&**target);
     never_replaces(&**target);
     reads_exactly_what_was_asked(&**target);

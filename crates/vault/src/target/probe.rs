@@ -1,103 +1,237 @@
 //! Finds out whether a target keeps the promises of [`Target`] before anything is entrusted to it.
+//!
+//! Documentation is not asked, the target is: servers that answer 200 to a conditional create and
+//! ignore the condition are common, and a vault on one would lose data without a word.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Barrier;
 
 use stillpoint_model::id::VaultId;
 use stillpoint_model::{ByteRange, Env, ErrorKind};
 
-use super::{ObjectName, Target};
+use super::{ListEntry, ObjectLock, ObjectName, Target, TargetError};
 use crate::Error;
 
 /// How many threads race for one name.
-const RACERS: usize = 8;
+const RACERS: usize = 16;
+/// How many objects the listings are tried on, and in pages of how many.
+const LISTED: usize = 5;
+const PAGE: usize = 2;
+/// How long the racers' objects are: more than a server keeps in one packet.
+const OBJECT_LEN: usize = 64 << 10;
+
+/// What a target is like, beyond what every one must do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fitness {
+    /// Whether its objects can be locked.
+    pub object_lock: ObjectLock,
+    /// Whether it turns down a body that was altered on its way; none where nothing lies between.
+    /// A vault does not need it, because every backup is read back before it counts.
+    pub refuses_altered_bodies: Option<bool>,
+}
 
 /// Tries a target under the prefix `probe/` and cleans up after itself.
 ///
-/// `UnfitTarget` says what it cannot do. A look-alike that ignores the condition of a
-/// conditional create is found here, not after it has replaced an object.
-pub fn probe(target: &dyn Target, env: &dyn Env) -> Result<(), Error> {
-    let prefix = format!("probe/{}/", VaultId::generate(env));
-    let name = ObjectName::made(format!("{prefix}race"));
-    let verdict = attempt(target, &prefix, &name);
-    let cleaned = target.delete(&name);
-    verdict?;
-    cleaned?;
-    match target.head(&name) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error.into()),
-        Ok(_) => Err(Error::UnfitTarget("a deleted object is still there")),
-    }
-}
-
-fn attempt(target: &dyn Target, prefix: &str, name: &ObjectName) -> Result<(), Error> {
-    let winner = race(target, name)?;
-    let bytes = contents(winner);
-    let len = bytes.len() as u64;
-    if target.get(name, ByteRange::new(0, len))? != bytes {
-        return Err(Error::UnfitTarget(
-            "an object does not read back as it was written",
-        ));
-    }
-    if target.get(name, ByteRange::new(1, 3))? != bytes[1..4] {
-        return Err(Error::UnfitTarget("a part of an object does not read back"));
-    }
-    let again = target.put_new(name, &contents(RACERS));
-    match again {
-        Err(error) if error.kind() == ErrorKind::Conflict => {}
-        Err(error) => return Err(error.into()),
-        Ok(()) => return Err(Error::UnfitTarget("a second create replaced the first")),
-    }
-    let page = target.list(prefix, None, 10)?;
-    let [entry] = page.entries.as_slice() else {
-        return Err(Error::UnfitTarget(
-            "a listing does not show what was just written",
-        ));
+/// `UnfitTarget` says what it cannot do, in words for an operator.
+pub fn probe(target: &dyn Target, env: &dyn Env) -> Result<Fitness, Error> {
+    let ground = Ground {
+        target,
+        prefix: format!("probe/{}/", VaultId::generate(env)),
     };
-    if entry.name != *name || entry.len.get() != len {
-        return Err(Error::UnfitTarget(
-            "a listing shows the wrong name or length",
-        ));
-    }
-    Ok(())
+    let verdict = ground.attempt();
+    let cleaned = ground.clean();
+    let fitness = verdict?;
+    cleaned?;
+    Ok(fitness)
 }
 
-/// Exactly one of several simultaneous creates may win; gives its number.
-fn race(target: &dyn Target, name: &ObjectName) -> Result<usize, Error> {
-    let wins = AtomicUsize::new(0);
-    let results: Vec<_> = std::thread::scope(|scope| {
-        let racers: Vec<_> = (0..RACERS)
-            .map(|racer| {
-                let wins = &wins;
+/// Where the trials are made.
+struct Ground<'a> {
+    target: &'a dyn Target,
+    prefix: String,
+}
+
+impl Ground<'_> {
+    fn name(&self, last: &str) -> ObjectName {
+        ObjectName::made(format!("{}{last}", self.prefix))
+    }
+
+    fn attempt(&self) -> Result<Fitness, Error> {
+        let name = self.name("first");
+        self.target.put_new(&name, &contents(0))?;
+        self.reads_back(&name, &contents(0))?;
+        let name = self.name("race");
+        let winner = self.race(&name)?;
+        self.reads_back(&name, &contents(winner))?;
+        self.never_replaces(&name, &contents(winner))?;
+        self.lists()?;
+        self.deletes(&name)?;
+        let altered = self.name("altered");
+        Ok(Fitness {
+            object_lock: self.target.object_lock()?,
+            refuses_altered_bodies: self.target.refuses_altered_bodies(&altered)?,
+        })
+    }
+
+    /// Exactly one of several simultaneous creates may win; gives its number.
+    fn race(&self, name: &ObjectName) -> Result<usize, Error> {
+        let start = Barrier::new(RACERS);
+        let results: Vec<_> = std::thread::scope(|scope| {
+            let run = |racer| {
+                let start = &start;
                 scope.spawn(move || {
-                    let result = target.put_new(name, &contents(racer));
-                    if result.is_ok() {
-                        wins.store(racer, Ordering::SeqCst);
-                    }
-                    result
+                    let bytes = contents(racer);
+                    start.wait();
+                    self.target.put_new(name, &bytes)
                 })
-            })
-            .collect();
-        racers
-            .into_iter()
-            .map(std::thread::ScopedJoinHandle::join)
-            .collect()
-    });
-    let mut won = 0;
-    for result in results {
-        match result {
-            Ok(Ok(())) => won += 1,
-            Ok(Err(error)) if error.kind() == ErrorKind::Conflict => {}
-            Ok(Err(error)) => return Err(error.into()),
-            Err(_) => return Err(Error::Internal("a thread of the probe died")),
+            };
+            let racers: Vec<_> = (0..RACERS).map(run).collect();
+            racers.into_iter().map(|racer| racer.join()).collect()
+        });
+        let mut winners = vec![];
+        for (racer, result) in results.into_iter().enumerate() {
+            match result {
+                Ok(Ok(())) => winners.push(racer),
+                Ok(Err(error)) if error.kind() == ErrorKind::Conflict => {}
+                Ok(Err(error)) => return Err(error.into()),
+                Err(_) => return Err(Error::Internal("a thread of the probe died")),
+            }
+        }
+        match winners[..] {
+            [winner] => Ok(winner),
+            [] => Err(Error::UnfitTarget(
+                "when several create one object at once, none of them succeeds",
+            )),
+            _ => Err(Error::UnfitTarget(
+                "when several create one object at once, more than one is told that it did: the \
+                 server ignores the condition of a create (If-None-Match) or checks it too late, \
+                 so that backups could overwrite each other",
+            )),
         }
     }
-    match won {
-        1 => Ok(wins.load(Ordering::SeqCst)),
-        0 => Err(Error::UnfitTarget("of several creates none succeeded")),
-        _ => Err(Error::UnfitTarget("several creates of one name succeeded")),
+
+    /// What the winner put is there at once, whole and in part.
+    fn reads_back(&self, name: &ObjectName, bytes: &[u8]) -> Result<(), Error> {
+        let len = bytes.len() as u64;
+        let read = |range: ByteRange| match self.target.get(name, range) {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if is_no_answer(&error) => Ok(None),
+            Err(error) => Err(Error::from(error)),
+        };
+        if read(ByteRange::new(1, 3))?.as_deref() != Some(&bytes[1..4]) {
+            return Err(Error::UnfitTarget(
+                "a part of an object does not read back: the server ignores ranges or misreads them",
+            ));
+        }
+        if read(ByteRange::new(0, len))?.as_deref() != Some(bytes) {
+            return Err(Error::UnfitTarget(
+                "an object does not read back as it was written a moment ago",
+            ));
+        }
+        match self.target.head(name)?.get() == len {
+            true => Ok(()),
+            false => Err(Error::UnfitTarget("it tells the wrong length of an object")),
+        }
+    }
+
+    /// A create of what is there is refused, and what is there stays.
+    fn never_replaces(&self, name: &ObjectName, bytes: &[u8]) -> Result<(), Error> {
+        match self.target.put_new(name, &contents(RACERS)) {
+            Err(error) if error.kind() == ErrorKind::Conflict => {}
+            Err(error) => return Err(error.into()),
+            Ok(()) => {
+                return Err(Error::UnfitTarget(
+                    "a second create replaced the first: the server ignores the condition of a \
+                     create (If-None-Match)",
+                ));
+            }
+        }
+        let there = self.target.get(name, ByteRange::new(0, bytes.len() as u64));
+        match there? == bytes {
+            true => Ok(()),
+            false => Err(Error::UnfitTarget(
+                "a create that was refused replaced the object all the same",
+            )),
+        }
+    }
+
+    /// Listings name what was just written, and all of it, in order and in pages.
+    fn lists(&self) -> Result<(), Error> {
+        let prefix = format!("{}list/", self.prefix);
+        let names: Vec<_> = (0..LISTED)
+            .map(|number| ObjectName::made(format!("{prefix}{number}")))
+            .collect();
+        for (len, name) in names.iter().enumerate() {
+            self.target.put_new(name, &vec![b'x'; len])?;
+        }
+        let wanted: Vec<_> = (0..).zip(names).map(|(len, name)| (name, len)).collect();
+        for page in [LISTED * PAGE, PAGE] {
+            match self.listing(&prefix, page) {
+                Ok(found) if found == wanted => {}
+                Err(Error::Target(error)) if is_no_answer(&error) => return Err(unlisted()),
+                Ok(_) => return Err(unlisted()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn listing(&self, prefix: &str, page: usize) -> Result<Vec<(ObjectName, u64)>, Error> {
+        let mut found: Vec<(ObjectName, u64)> = vec![];
+        loop {
+            let after = found.last().map(|(name, _)| name.to_string());
+            let listed = self.target.list(prefix, after.as_deref(), page)?;
+            let entry = |entry: ListEntry| (entry.name, entry.len.get());
+            let more = listed.more && !listed.entries.is_empty();
+            found.extend(listed.entries.into_iter().map(entry));
+            if !more {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// What was deleted is gone at once, and its name is free again.
+    fn deletes(&self, name: &ObjectName) -> Result<(), Error> {
+        self.target.delete(name)?;
+        match self.target.head(name) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error.into()),
+            Ok(_) => return Err(Error::UnfitTarget("a deleted object is still there")),
+        }
+        let page = self.target.list(&self.prefix, None, LISTED * PAGE)?;
+        match page.entries.iter().any(|entry| entry.name == *name) {
+            true => Err(Error::UnfitTarget("a deleted object is still listed")),
+            false => Ok(()),
+        }
+    }
+
+    /// Removes what the trials left, whether a listing names it or not.
+    fn clean(&self) -> Result<(), TargetError> {
+        let single = ["first", "race", "altered"].map(|last| self.name(last));
+        let listed = (0..LISTED).map(|number| self.name(&format!("list/{number}")));
+        for name in single.into_iter().chain(listed) {
+            self.target.delete(&name)?;
+        }
+        Ok(())
     }
 }
 
+/// Whether an error says something about what a target can do, and not about this moment.
+fn is_no_answer(error: &TargetError) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Unsupported | ErrorKind::Corrupt | ErrorKind::NotFound
+    )
+}
+
+fn unlisted() -> Error {
+    Error::UnfitTarget(
+        "a listing does not show what was just written, or not all of it in the order of names",
+    )
+}
+
+/// An object that says whose it is.
 fn contents(racer: usize) -> Vec<u8> {
-    format!("probe of racer {racer}").into_bytes()
+    let mut bytes = format!("probe of racer {racer} ").into_bytes();
+    bytes.resize(OBJECT_LEN, b'.');
+    bytes
 }

@@ -1,0 +1,29 @@
+//! Locks where there are none. Where there are, Ceph's gateway shows them in `tests/s3.rs`.
+
+use super::*;
+
+#[test]
+fn a_server_without_object_lock_says_so() {
+    let bench = Bench::new();
+    assert_eq!(bench.target.object_lock().unwrap(), ObjectLock::Absent);
+    bench.target.put_new(&name("a"), b"1").unwrap();
+    assert_eq!(bench.target.locked_until(&name("a")).unwrap(), None);
+}
+
+#[test]
+fn credentials_that_may_not_ask_leave_it_open() {
+    let bench = Bench::new();
+    bench
+        .server
+        .on_next(1, |_| Fault::Refuse(403, "AccessDenied"));
+    assert_eq!(bench.target.object_lock().unwrap(), ObjectLock::Unknown);
+}
+
+#[test]
+fn a_refused_delete_is_an_error() {
+    let bench = Bench::new();
+    bench.target.put_new(&name("a"), b"1").unwrap();
+    bench.server.always(|_| Fault::Locked);
+    let error = bench.target.delete(&name("a")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Internal);
+}
