@@ -21,20 +21,28 @@ mod samples;
 mod service;
 mod snapshots;
 mod table;
+mod vault;
 mod volumes;
 mod xfs;
 
 /// A benchmark: its name on the command line and what runs it.
 type Benchmark = (&'static str, fn());
 
-const BENCHMARKS: [Benchmark; 3] = [
+const BENCHMARKS: [Benchmark; 4] = [
     ("snapshots", snapshots::run),
     ("increments", increments::run),
     ("service", service::run),
+    ("vault", vault::run),
 ];
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
+    // What the benchmark of backups starts.
+    match wanted.split_first() {
+        Some((flag, rest)) if flag == "--measure" => return vault::wrap(rest),
+        Some((flag, rest)) if flag == "--vault" => return vault::child(rest),
+        _ => {}
+    }
     let known = |name: &String| BENCHMARKS.iter().any(|(known, _)| known == name);
     if let Some(unknown) = wanted.iter().find(|name| !known(name)) {
         let names = BENCHMARKS.map(|(name, _)| name).join(", ");

@@ -10,6 +10,7 @@
 //! [`Vault::reap_backup`] removes exactly those, or, when the manifest got there, keeps the backup.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use stillpoint_model::id::{BackupId, RunId, VolumeId};
 use stillpoint_model::progress::Monitor;
@@ -69,6 +70,7 @@ pub struct PreparedBackup {
     backup_id: BackupId,
     manifest: Manifest,
     sealed: Vec<u8>,
+    waited: Duration,
 }
 
 impl Vault {
@@ -155,6 +157,7 @@ impl Vault {
             backup_id: spec.backup_id,
             manifest,
             sealed,
+            waited: found.waited,
         })
     }
 }
@@ -185,6 +188,11 @@ impl PreparedBackup {
     /// The run that stored it.
     pub fn run_id(&self) -> RunId {
         self.manifest.run_id
+    }
+
+    /// How long nothing could be done but wait for the target.
+    pub fn waited_for_target(&self) -> Duration {
+        self.waited
     }
 
     /// What it came to.

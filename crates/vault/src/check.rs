@@ -126,11 +126,29 @@ impl Vault {
     }
 }
 
-/// What a scan of a pack found.
+/// What is known of a pack.
 struct PackState {
     len: u64,
-    /// The frames that are sound, once the pack was scanned.
-    sound: Option<HashSet<Spot>>,
+    scan: Scan,
+}
+
+/// What a scan of a pack found.
+enum Scan {
+    /// It was not read.
+    NotYet,
+    /// Every frame is what it says.
+    Sound,
+    /// Something is wrong with it; these frames are sound.
+    Damaged(HashSet<Spot>),
+}
+
+impl PackState {
+    fn new(len: u64) -> Self {
+        Self {
+            len,
+            scan: Scan::NotYet,
+        }
+    }
 }
 
 struct Check<'a> {
@@ -177,13 +195,7 @@ impl<'a> Check<'a> {
             self.objects += 1;
             match vault.names.parse(&entry.name) {
                 Some(Named::Pack(pack)) => {
-                    self.packs.insert(
-                        pack,
-                        PackState {
-                            len: entry.len.get(),
-                            sound: None,
-                        },
-                    );
+                    self.packs.insert(pack, PackState::new(entry.len.get()));
                 }
                 Some(Named::Manifest(volume, backup)) => {
                     self.manifests.insert((volume, backup));
@@ -205,13 +217,7 @@ impl<'a> Check<'a> {
         for pack in named.packs {
             match self.vault.target.head(&self.vault.names.pack(pack)) {
                 Ok(len) => {
-                    self.packs.insert(
-                        pack,
-                        PackState {
-                            len: len.get(),
-                            sound: None,
-                        },
-                    );
+                    self.packs.insert(pack, PackState::new(len.get()));
                 }
                 Err(error) if error.kind() == stillpoint_model::ErrorKind::NotFound => {}
                 Err(error) => return Err(error.into()),

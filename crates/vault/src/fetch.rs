@@ -6,13 +6,13 @@ use std::sync::Arc;
 use stillpoint_model::ByteRange;
 use stillpoint_model::id::{BackupId, VolumeId};
 
+use crate::buffers::Aligned;
+use crate::format::CHUNK_LEN;
 use crate::format::hash::ChunkId;
 use crate::format::manifest::{MAX_MANIFEST_LEN, Manifest};
 use crate::format::names::IdBytes;
 use crate::format::object::{Class, ObjectKey};
-use crate::format::pack::{
-    FrameOpener, MAX_FRAME_HEAD, MAX_FRAME_LEN, PackId, Spot, open_frame_header,
-};
+use crate::format::pack::{FrameOpener, MAX_FRAME_HEAD, PackId, Spot, open_frame_header};
 use crate::format::tree::{
     FrameLoc, Interior, LEAF_LEVEL, Leaf, MAX_NODE_LEN, NodeRef, chunks_at, open_interior,
     open_leaf,
@@ -163,7 +163,10 @@ pub(crate) fn first_chunk_of_leaf(index: u64) -> u64 {
 pub(crate) struct FrameReader<'a> {
     vault: &'a Vault,
     opener: FrameOpener,
+    /// A part of a pack, and where it starts there.
     sealed: Vec<u8>,
+    from: u32,
+    key: Option<(PackId, ObjectKey)>,
 }
 
 impl<'a> FrameReader<'a> {
@@ -172,22 +175,50 @@ impl<'a> FrameReader<'a> {
             vault,
             opener: FrameOpener::new()?,
             sealed: vec![],
+            from: 0,
+            key: None,
         })
     }
 
-    /// Reads a frame's chunks into `plain`, each proven.
-    pub(crate) fn read(&mut self, at: &FrameLoc, plain: &mut Vec<u8>) -> Result<(), Error> {
-        let read = self.read_unwatched(at, plain);
-        self.vault.watched(at.pack, read)
+    /// Fetches the part of a pack from one frame to another, both included.
+    pub(crate) fn fetch(&mut self, first: &FrameLoc, last: &FrameLoc) -> Result<(), Error> {
+        let (vault, pack) = (self.vault, first.pack);
+        if self.key.as_ref().is_none_or(|(known, _)| *known != pack) {
+            self.key = Some((pack, vault.pack_key(pack)?));
+        }
+        let (start, end) = (u64::from(first.spot.offset), last.spot.end());
+        let range = ByteRange::new(start, end.saturating_sub(start));
+        self.from = first.spot.offset;
+        let got = vault
+            .target
+            .get_into(&vault.names.pack(pack), range, &mut self.sealed);
+        vault.watched(pack, got.map_err(Error::from))
     }
 
-    fn read_unwatched(&mut self, at: &FrameLoc, plain: &mut Vec<u8>) -> Result<(), Error> {
+    /// Opens a frame of the part that was fetched; gives its chunks, each proven. Once each.
+    pub(crate) fn open<'b>(
+        &mut self,
+        at: &FrameLoc,
+        plain: &'b mut Aligned,
+    ) -> Result<&'b [u8], Error> {
+        let opened = self.open_unwatched(at, plain);
+        let len = self.vault.watched(at.pack, opened)?;
+        Ok(plain.room(len))
+    }
+
+    fn open_unwatched(&mut self, at: &FrameLoc, plain: &mut Aligned) -> Result<usize, Error> {
         let vault = self.vault;
-        let key = vault.pack_key(at.pack)?;
-        vault.part(at.pack, at.spot, MAX_FRAME_LEN, &mut self.sealed)?;
+        let missing = Error::Internal("a frame was opened that was not fetched");
+        let Some((_, key)) = self.key.as_ref().filter(|(pack, _)| *pack == at.pack) else {
+            return Err(missing);
+        };
+        let start = at.spot.offset.checked_sub(self.from).map(|at| at as usize);
+        let frame = start
+            .and_then(|start| self.sealed.get_mut(start..start + at.spot.len as usize))
+            .ok_or(missing)?;
         self.opener
-            .open(&key, &vault.keys.hasher, at.spot, &mut self.sealed, plain)
-            .map(drop)
+            .open(key, &vault.keys.hasher, at.spot, frame, plain)
+            .map(|header| header.ids.len() * CHUNK_LEN)
             .map_err(|what| damaged(&vault.names.pack(at.pack), what))
     }
 }

@@ -1,7 +1,7 @@
 //! Storing the content of a volume: from its bytes to packs, an index and a tree.
 //!
 //! ```text
-//!  caller's thread                      workers                     uploader
+//!  caller's thread                      workers                     uploaders
 //!  read ─ zeros? ─ id ─ known? ─ frame ─> compress, compare,     ─> put ─┐
 //!     ^                                   seal into a pack by turns      │
 //!     └──── leaves whose packs are confirmed <───────────────────────────┘
@@ -20,6 +20,7 @@ mod tree;
 
 use std::collections::HashSet;
 use std::rc::Rc;
+use std::time::Duration;
 
 use stillpoint_model::ByteCount;
 use stillpoint_model::id::RunId;
@@ -52,6 +53,8 @@ pub(crate) struct Ingested {
     pub changed: ByteCount,
     pub stored: ByteCount,
     pub bytes_read: ByteCount,
+    /// How long nothing could be done but wait for the target.
+    pub waited: Duration,
 }
 
 /// Stores a volume's content under a run whose record is in place.
@@ -90,7 +93,7 @@ struct Ingest<'a> {
     /// Packs that failed verification, and others that may not be shared.
     unusable: Rc<HashSet<PackId>>,
     dedup: Dedup,
-    feed: Feed,
+    feed: Feed<'a>,
     tree: TreeWriter<'a>,
     index: Index,
     index_chunks: usize,
@@ -112,7 +115,7 @@ impl<'a> Ingest<'a> {
         parent: Option<&Manifest>,
         source: &'a dyn VolumeReader,
         monitor: &'a dyn Monitor,
-        feed: Feed,
+        feed: Feed<'a>,
     ) -> Result<Self, Error> {
         let size = source.size();
         let unusable = Rc::new(vault.packs_not_to_share()?);
@@ -172,6 +175,7 @@ impl<'a> Ingest<'a> {
             changed: clip(self.chunks_changed),
             stored: self.stored,
             bytes_read: ByteCount::new(self.bytes_read),
+            waited: self.feed.waited(),
         })
     }
 

@@ -2,20 +2,16 @@
 //!
 //! What `stillpoint vault list|check|restore` calls. No server, no database, no network.
 
-use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use stillpoint_model::Env;
 use stillpoint_model::id::{BackupId, VaultId};
 use stillpoint_model::progress::Monitor;
-use stillpoint_model::{ByteCount, ByteRange, Env};
 
-use crate::format::MAX_FRAME_CHUNKS;
+pub use crate::raw_file::RawFile;
 use crate::target::{LocalTarget, Target};
-use crate::volume::{VolumeWriter, next_extent};
-use crate::{BackupInfo, CHUNK_LEN, Error, RestoreReport, RootKey, Vault};
+use crate::{BackupInfo, Error, RestoreReport, RootKey, Vault};
 
 /// The vaults in a target.
 pub fn vault_ids(target: &dyn Target) -> Result<Vec<VaultId>, Error> {
@@ -76,71 +72,12 @@ pub fn restore_to_file(
     monitor: &dyn Monitor,
 ) -> Result<RestoreReport, Error> {
     let failed = |source| Error::Sink { offset: 0, source };
-    let mut file = RawFile::create(path, info.provisioned).map_err(failed)?;
-    let restored = vault.restore(info.volume_id, info.backup_id, &mut file, monitor);
+    let file = RawFile::create(path, info.provisioned).map_err(failed)?;
+    let restored = vault.restore(info.volume_id, info.backup_id, &file, monitor);
     if restored.is_err()
         && let Err(error) = std::fs::remove_file(path)
     {
         tracing::warn!(path = %path.display(), %error, "a partly restored file is left");
     }
     restored
-}
-
-/// A new raw file as the sink of a restore.
-#[derive(Debug)]
-pub struct RawFile {
-    file: File,
-}
-
-impl RawFile {
-    /// Makes a file of `size` that reads as zeros. `AlreadyExists` when it is there.
-    pub fn create(path: &Path, size: ByteCount) -> io::Result<Self> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(path)?;
-        file.set_len(size.get())?;
-        let dir = match path.parent() {
-            Some(dir) if !dir.as_os_str().is_empty() => dir,
-            _ => Path::new("."),
-        };
-        File::open(dir)?.sync_all()?;
-        Ok(Self { file })
-    }
-}
-
-impl VolumeWriter for RawFile {
-    fn write_at(&mut self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(data, offset)
-    }
-
-    fn write_zeros(&mut self, range: ByteRange) -> io::Result<()> {
-        let zeros = vec![0; MAX_FRAME_CHUNKS * CHUNK_LEN];
-        let mut at = range.offset;
-        while at < range.end() {
-            let len = usize::try_from(range.end() - at)
-                .unwrap_or(usize::MAX)
-                .min(zeros.len());
-            self.file.write_all_at(&zeros[..len], at)?;
-            at += len as u64;
-        }
-        Ok(())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.sync_all()
-    }
-
-    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        self.file.read_exact_at(buf, offset)
-    }
-
-    fn is_fresh(&self) -> bool {
-        true
-    }
-
-    fn next_data(&mut self, offset: u64) -> io::Result<Option<ByteRange>> {
-        next_extent(&self.file, offset)
-    }
 }

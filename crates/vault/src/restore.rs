@@ -1,26 +1,28 @@
 //! Bringing a backup back.
 //!
 //! ```text
-//!  walker                  workers                        caller's thread
-//!  leaves, by position ─>  fetch, decrypt,          ─>    write, zeros; then flush, read all
-//!                          decompress, prove chunks       of it back, and compare
+//!  caller's thread            workers
+//!  leaves, by position;  ─>   fetch frames that lie together, decrypt, decompress,
+//!  zeros in between           prove each chunk, write it where it belongs
+//!                        then flush, read all of it back, and compare
 //! ```
 //!
-//! Buffers go round: a frame's plain bytes come back to the workers once they are written.
+//! Nothing waits for its turn: frames are written in the order in which they arrive. What a worker
+//! needs it makes once, so memory is bounded by the number of workers.
 //!
 //! Success is said only after the bytes that the sink reads back hash to what the manifest says.
 //! Cancelled or failed, the sink holds a part of the volume; nothing in the vault changed.
 
 mod compare;
 
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use stillpoint_model::id::{BackupId, VolumeId};
 use stillpoint_model::progress::Monitor;
 use stillpoint_model::{ByteCount, ByteRange};
 
-use crate::buffers::Buffers;
+use crate::buffers::Aligned;
+use crate::crew::{Jobs, work_on};
 use crate::fetch::{FrameReader, TreeVisitor, first_chunk_of_leaf};
 use crate::format::manifest::Manifest;
 use crate::format::tree::{FrameLoc, Leaf, NodeRef};
@@ -29,6 +31,10 @@ use crate::volume::VolumeWriter;
 use crate::{Error, Vault};
 
 const CHUNK: u64 = CHUNK_LEN as u64;
+/// Frames of one pack are fetched together up to this length,
+const TOGETHER: u64 = 2 << 20;
+/// when no more than this lies between two of them.
+const GAP: u64 = 64 << 10;
 
 /// What a restore came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,16 +48,13 @@ pub struct RestoreReport {
 }
 
 /// A frame, and where in the volume its chunks go: first chunk, slot, count.
-struct Job {
+struct Part {
     frame: FrameLoc,
     to: Vec<(u64, u16, u16)>,
 }
 
-enum Event {
-    Data(Vec<(u64, u16, u16)>, Vec<u8>),
-    Zeros(ByteRange),
-    Failed(Error),
-}
+/// Frames of one pack that lie together, by offset.
+type Job = Vec<Part>;
 
 impl Vault {
     /// Writes a backup to a sink of at least its size, and compares what was written.
@@ -62,7 +65,7 @@ impl Vault {
         &self,
         volume: VolumeId,
         backup: BackupId,
-        sink: &mut dyn VolumeWriter,
+        sink: &dyn VolumeWriter,
         monitor: &dyn Monitor,
     ) -> Result<RestoreReport, Error> {
         let manifest = self.manifest(volume, backup)?;
@@ -84,104 +87,62 @@ impl Vault {
     fn write_out(
         &self,
         manifest: &Manifest,
-        sink: &mut dyn VolumeWriter,
+        sink: &dyn VolumeWriter,
         monitor: &dyn Monitor,
     ) -> Result<ByteCount, Error> {
-        let size = manifest.size.get();
-        let workers = self.tuning.workers.clamp(1, 16);
-        let plain = Buffers::default();
-        std::thread::scope(|scope| {
-            let plain = &plain;
-            let (jobs, to_fetch) = sync_channel::<Job>(workers);
-            let (events, arrived) = sync_channel::<Event>(workers);
-            let to_fetch = Arc::new(Mutex::new(to_fetch));
-            for _ in 0..workers {
-                let (from, to) = (to_fetch.clone(), events.clone());
-                scope.spawn(move || self.fetch_all(&from, plain, &to));
-            }
-            let zeros = !sink.is_fresh();
-            scope.spawn(move || {
-                let mut planner = Planner {
-                    size,
-                    next: 0,
-                    jobs,
-                    zeros,
-                    events,
-                };
-                let walked = match &manifest.root {
-                    Some(root) => self.walk_tree(manifest.level(), 0, root, &mut planner),
-                    None => Ok(()),
-                };
-                if let Err(error) = walked.and_then(|()| planner.zeros_until(size)) {
-                    drop(planner.events.send(Event::Failed(error)));
-                }
-            });
-            let mut drain = Drain {
-                sink,
-                plain,
-                size,
-                written: 0,
-                done: 0,
-                monitor,
-            };
-            drain.run(&arrived)?;
-            Ok(ByteCount::new(drain.written))
-        })
-    }
-
-    fn fetch_all(&self, from: &Mutex<Receiver<Job>>, plain: &Buffers, to: &SyncSender<Event>) {
-        let mut frames = match FrameReader::new(self) {
-            Ok(frames) => frames,
-            Err(error) => return drop(to.send(Event::Failed(error))),
+        let drain = Drain {
+            sink,
+            size: manifest.size.get(),
+            written: AtomicU64::new(0),
+            done: AtomicU64::new(0),
+            monitor,
         };
-        loop {
-            let next = from.lock().unwrap_or_else(PoisonError::into_inner).recv();
-            let Ok(job) = next else { return };
-            let mut buffer = plain.take();
-            let event = match frames.read(&job.frame, &mut buffer) {
-                Ok(()) => Event::Data(job.to, buffer),
-                Err(error) => Event::Failed(error),
+        let make = || {
+            let (mut frames, mut plain) = (FrameReader::new(self)?, Aligned::default());
+            let drain = &drain;
+            Ok(move |job: Job| drain.write_all(&mut frames, &mut plain, &job))
+        };
+        work_on(self.tuning.workers(), make, |jobs| {
+            let mut planner = Planner {
+                next: 0,
+                jobs,
+                drain: &drain,
             };
-            if to.send(event).is_err() {
-                return;
+            if let Some(root) = &manifest.root {
+                self.walk_tree(manifest.level(), 0, root, &mut planner)?;
             }
-        }
+            planner.zeros_until(drain.size)
+        })?;
+        Ok(ByteCount::new(drain.written.into_inner()))
     }
 }
 
-/// Turns leaves into jobs and gaps into zeros.
-struct Planner {
-    size: u64,
+/// Turns leaves into jobs, and gaps into zeros.
+struct Planner<'a> {
     next: u64,
-    jobs: SyncSender<Job>,
-    zeros: bool,
-    events: SyncSender<Event>,
+    jobs: &'a Jobs<Job>,
+    drain: &'a Drain<'a>,
 }
 
-/// The other end is gone, and has the error that made it go.
-const GONE: Error = Error::Cancelled;
-
-impl Planner {
+impl Planner<'_> {
     /// Everything from where the last extent ended until `end` is zeros.
     fn zeros_until(&mut self, end: u64) -> Result<(), Error> {
-        let (start, end) = (self.next, end.min(self.size));
+        let (start, end) = (self.next, end.min(self.drain.size));
         self.next = start.max(end);
-        if !self.zeros || start >= end {
+        if start >= end || self.drain.sink.is_fresh() {
             return Ok(());
         }
-        self.events
-            .send(Event::Zeros(ByteRange::new(start, end - start)))
-            .map_err(|_| GONE)
+        self.drain.zeros(ByteRange::new(start, end - start))
     }
 }
 
-impl TreeVisitor for Planner {
+impl TreeVisitor for Planner<'_> {
     fn leaf(&mut self, index: u64, _at: &NodeRef, leaf: Leaf) -> Result<(), Error> {
         let base = first_chunk_of_leaf(index);
-        let mut jobs: Vec<Job> = leaf
+        let mut parts: Vec<Part> = leaf
             .frames
             .iter()
-            .map(|frame| Job {
+            .map(|frame| Part {
                 frame: *frame,
                 to: vec![],
             })
@@ -190,61 +151,76 @@ impl TreeVisitor for Planner {
             let first = base + u64::from(extent.first);
             self.zeros_until(first * CHUNK)?;
             self.next = (first + u64::from(extent.count)) * CHUNK;
-            if let Some(job) = jobs.get_mut(usize::from(extent.frame)) {
-                job.to.push((first, extent.slot, extent.count));
+            if let Some(part) = parts.get_mut(usize::from(extent.frame)) {
+                part.to.push((first, extent.slot, extent.count));
             }
         }
-        for job in jobs.into_iter().filter(|job| !job.to.is_empty()) {
-            self.jobs.send(job).map_err(|_| GONE)?;
+        parts.retain(|part| !part.to.is_empty());
+        parts.sort_by_key(|part| (part.frame.pack, part.frame.spot.offset));
+        for job in together(parts) {
+            self.jobs.send(job)?;
         }
         Ok(())
     }
 }
 
-/// Writes what arrives.
+/// Cuts sorted frames where they do not lie together.
+fn together(parts: Vec<Part>) -> Vec<Job> {
+    let mut jobs: Vec<Job> = vec![];
+    for part in parts {
+        match jobs.last_mut() {
+            Some(job) if belongs(job, &part) => job.push(part),
+            _ => jobs.push(vec![part]),
+        }
+    }
+    jobs
+}
+
+fn belongs(job: &[Part], part: &Part) -> bool {
+    let (Some(first), Some(last)) = (job.first(), job.last()) else {
+        return false;
+    };
+    let offset = u64::from(part.frame.spot.offset);
+    last.frame.pack == part.frame.pack
+        && last.frame.pack_len == part.frame.pack_len
+        && offset >= last.frame.spot.end()
+        && offset - last.frame.spot.end() <= GAP
+        && part.frame.spot.end() - u64::from(first.frame.spot.offset) <= TOGETHER
+}
+
+/// Where everything goes, from all workers.
 struct Drain<'a> {
-    sink: &'a mut dyn VolumeWriter,
-    /// Where emptied buffers go.
-    plain: &'a Buffers,
+    sink: &'a dyn VolumeWriter,
     size: u64,
-    written: u64,
-    done: u64,
+    written: AtomicU64,
+    done: AtomicU64,
     monitor: &'a dyn Monitor,
 }
 
 impl Drain<'_> {
-    fn run(&mut self, arrived: &Receiver<Event>) -> Result<(), Error> {
-        while let Ok(event) = arrived.recv() {
-            let done = match event {
-                Event::Failed(error) => return Err(error),
-                Event::Zeros(range) => {
-                    self.sink.write_zeros(range).map_err(|source| Error::Sink {
-                        offset: range.offset,
-                        source,
-                    })?;
-                    range.len
-                }
-                Event::Data(to, plain) => {
-                    let before = self.written;
-                    for (first, slot, count) in to {
-                        self.write(&plain, first, slot, count)?;
-                    }
-                    self.plain.give(plain);
-                    self.written - before
-                }
-            };
-            self.done += done;
-            let total = ByteCount::new(2 * self.size);
-            self.monitor
-                .progress(ByteCount::new(self.done), Some(total));
-            if self.monitor.is_cancelled() {
-                return Err(Error::Cancelled);
+    fn write_all(
+        &self,
+        frames: &mut FrameReader<'_>,
+        plain: &mut Aligned,
+        job: &[Part],
+    ) -> Result<(), Error> {
+        let (Some(first), Some(last)) = (job.first(), job.last()) else {
+            return Ok(());
+        };
+        frames.fetch(&first.frame, &last.frame)?;
+        for part in job {
+            let chunks = frames.open(&part.frame, plain)?;
+            let mut written = 0;
+            for (first, slot, count) in &part.to {
+                written += self.write(chunks, *first, *slot, *count)?;
             }
+            self.written.fetch_add(written, Ordering::Relaxed);
+            self.advance(written)?;
         }
         Ok(())
     }
 
-    fn write(&mut self, plain: &[u8], first: u64, slot: u16, count: u16) -> Result<(), Error> {
+    fn write(&self, plain: &[u8], first: u64, slot: u16, count: u16) -> Result<u64, Error> {
         let offset = first * CHUNK;
         let start = usize::from(slot) * CHUNK_LEN;
         let len = usize::from(count) * CHUNK_LEN;
@@ -254,9 +230,27 @@ impl Drain<'_> {
             .get(start..start + len)
             .ok_or(Error::Internal("a frame has fewer chunks than a leaf says"))?;
         let data = &data[..len.min(room)];
-        self.written += data.len() as u64;
         self.sink
             .write_at(offset, data)
-            .map_err(|source| Error::Sink { offset, source })
+            .map_err(|source| Error::Sink { offset, source })?;
+        Ok(data.len() as u64)
+    }
+
+    fn zeros(&self, range: ByteRange) -> Result<(), Error> {
+        self.sink.write_zeros(range).map_err(|source| Error::Sink {
+            offset: range.offset,
+            source,
+        })?;
+        self.advance(range.len)
+    }
+
+    fn advance(&self, bytes: u64) -> Result<(), Error> {
+        let done = self.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let total = ByteCount::new(2 * self.size);
+        self.monitor.progress(ByteCount::new(done), Some(total));
+        if self.monitor.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        Ok(())
     }
 }

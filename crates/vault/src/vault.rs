@@ -25,15 +25,18 @@ pub struct VaultSpec {
 
 /// How much memory and how many threads a backup or a restore may use, and how hard it presses.
 ///
-/// At the default a backup peaks at about 25 MiB above idle: two packs of 4 MiB (one filling, one
-/// on its way), four frames of 1 MiB, two compressors with room for a frame each way, and an index
+/// At the default a backup peaks at about 40 MiB above idle: packs of 4 MiB (one filling, the
+/// others on their way), frames of 1 MiB, compressors with room for a frame each way, and an index
 /// that grows to 5 MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tuning {
     /// The level of zstd.
     pub zstd_level: i32,
-    /// Threads that compress, or that fetch and decompress.
+    /// Threads that compress, or that fetch, decompress and write. One more than there are cores
+    /// keeps all of them busy while one thread waits.
     pub workers: usize,
+    /// Packs that are on their way to the target at the same time.
+    pub uploads: usize,
     /// A pack is full at this length, in bytes.
     pub pack_len: usize,
     /// The most entries of the index in memory, 16 bytes each. Beyond, the index is sampled and
@@ -45,10 +48,18 @@ impl Default for Tuning {
     fn default() -> Self {
         Self {
             zstd_level: 3,
-            workers: 2,
+            workers: 3,
+            uploads: 2,
             pack_len: 4 << 20,
             index_entries: 225_000,
         }
+    }
+}
+
+impl Tuning {
+    /// How many threads do the work.
+    pub(crate) fn workers(&self) -> usize {
+        self.workers.clamp(1, 16)
     }
 }
 

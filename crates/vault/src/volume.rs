@@ -22,19 +22,20 @@ pub trait VolumeReader {
     }
 }
 
-/// A volume that a restore writes. It has at least the backup's size.
-pub trait VolumeWriter {
+/// A volume that a restore writes. It has at least the backup's size. Called from several threads;
+/// what they write does not overlap.
+pub trait VolumeWriter: Sync {
     /// Writes `data` at `offset`.
-    fn write_at(&mut self, offset: u64, data: &[u8]) -> io::Result<()>;
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()>;
 
     /// Makes a range read as zeros, by writing or by discarding.
-    fn write_zeros(&mut self, range: ByteRange) -> io::Result<()>;
+    fn write_zeros(&self, range: ByteRange) -> io::Result<()>;
 
     /// Makes everything written durable.
-    fn flush(&mut self) -> io::Result<()>;
+    fn flush(&self) -> io::Result<()>;
 
-    /// Reads back what is there now.
-    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> io::Result<()>;
+    /// Reads back what is there now, after the flush.
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()>;
 
     /// Whether the volume was made for this restore and reads as zeros where nothing was written.
     fn is_fresh(&self) -> bool {
@@ -43,7 +44,7 @@ pub trait VolumeWriter {
 
     /// As [`VolumeReader::next_data`], of what is there now, without an end at the size: none
     /// says that only zeros follow.
-    fn next_data(&mut self, offset: u64) -> io::Result<Option<ByteRange>> {
+    fn next_data(&self, offset: u64) -> io::Result<Option<ByteRange>> {
         Ok(Some(ByteRange::new(offset, u64::MAX - offset)))
     }
 }

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::{Mutex, PoisonError, RwLock};
 
 use stillpoint_layers::{BLOCK_SIZE, LayerReader, Pool, RestoreWriter};
 use stillpoint_model::error::with_causes;
@@ -338,13 +339,13 @@ fn restore(
     let writer = pool
         .begin_restore(volume, info.provisioned)
         .map_err(|error| of_pool(&error))?;
-    let mut sink = Sink {
+    let sink = Sink {
         pool,
         volume,
         size: info.provisioned,
-        state: SinkState::Writing(writer),
+        state: RwLock::new(SinkState::Writing(Mutex::new(writer))),
     };
-    let restored = vault.restore(backup.volume_id, backup.backup_id, &mut sink, watch);
+    let restored = vault.restore(backup.volume_id, backup.backup_id, &sink, watch);
     let compared = match restored {
         Ok(_) => sink.finish().map_err(|error| of_pool(&error)),
         Err(error) => Err(of_vault(&error)),
@@ -391,36 +392,45 @@ fn next_data(reader: &dyn LayerReader, mut offset: u64) -> io::Result<Option<Byt
     Ok(None)
 }
 
-/// A volume in the making as the vault writes it, and then reads it back.
+/// A volume in the making as the vault writes it, one write at a time, and then reads it back,
+/// from several threads at once.
 struct Sink<'a> {
     pool: &'a dyn Pool,
     volume: VolumeId,
     size: ByteCount,
-    state: SinkState<'a>,
+    state: RwLock<SinkState<'a>>,
 }
 
 enum SinkState<'a> {
-    Writing(Box<dyn RestoreWriter + 'a>),
+    Writing(Mutex<Box<dyn RestoreWriter + 'a>>),
     Reading(Box<dyn LayerReader>),
     Broken,
 }
 
 impl Sink<'_> {
     /// Makes the volume durable and opens it to be compared.
-    fn finish(&mut self) -> Result<(), stillpoint_layers::Error> {
-        match std::mem::replace(&mut self.state, SinkState::Broken) {
+    fn finish(&self) -> Result<(), stillpoint_layers::Error> {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        match std::mem::replace(&mut *state, SinkState::Broken) {
             SinkState::Writing(writer) => {
+                let writer = writer.into_inner().unwrap_or_else(PoisonError::into_inner);
                 let info = writer.finish()?;
-                self.state = SinkState::Reading(self.pool.open_layer(info.tip)?);
+                *state = SinkState::Reading(self.pool.open_layer(info.tip)?);
             }
-            other => self.state = other,
+            other => *state = other,
         }
         Ok(())
     }
 
-    fn writer(&mut self) -> io::Result<&mut dyn RestoreWriter> {
-        match &mut self.state {
-            SinkState::Writing(writer) => Ok(&mut **writer),
+    fn with_writer(
+        &self,
+        write: impl FnOnce(&mut dyn RestoreWriter) -> Result<(), stillpoint_layers::Error>,
+    ) -> io::Result<()> {
+        match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
+            SinkState::Writing(writer) => {
+                let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
+                write(&mut **writer).map_err(io_error)
+            }
             SinkState::Reading(_) | SinkState::Broken => Err(io::Error::other(format!(
                 "volume {} is finished",
                 self.volume
@@ -428,10 +438,12 @@ impl Sink<'_> {
         }
     }
 
-    fn reader(&mut self) -> io::Result<&dyn LayerReader> {
-        self.finish().map_err(io_error)?;
-        match &self.state {
-            SinkState::Reading(reader) => Ok(&**reader),
+    fn with_reader<T>(
+        &self,
+        read: impl FnOnce(&dyn LayerReader) -> io::Result<T>,
+    ) -> io::Result<T> {
+        match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
+            SinkState::Reading(reader) => read(&**reader),
             SinkState::Writing(_) | SinkState::Broken => Err(io::Error::other(format!(
                 "volume {} cannot be read",
                 self.volume
@@ -441,7 +453,7 @@ impl Sink<'_> {
 }
 
 impl VolumeWriter for Sink<'_> {
-    fn write_at(&mut self, offset: u64, data: &[u8]) -> io::Result<()> {
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         debug_assert!(
             offset.is_multiple_of(BLOCK_SIZE),
             "the vault writes whole chunks"
@@ -449,29 +461,27 @@ impl VolumeWriter for Sink<'_> {
         // The last chunk of a volume may reach past its end.
         let room = self.size.get().saturating_sub(offset);
         let len = usize::try_from(room).unwrap_or(usize::MAX).min(data.len());
-        self.writer()?
-            .write_at(offset, &data[..len])
-            .map_err(io_error)
+        self.with_writer(|writer| writer.write_at(offset, &data[..len]))
     }
 
-    fn write_zeros(&mut self, range: ByteRange) -> io::Result<()> {
-        self.writer()?.zero_at(range).map_err(io_error)
+    fn write_zeros(&self, range: ByteRange) -> io::Result<()> {
+        self.with_writer(|writer| writer.zero_at(range))
     }
 
-    fn flush(&mut self) -> io::Result<()> {
+    fn flush(&self) -> io::Result<()> {
         self.finish().map_err(io_error)
     }
 
-    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        self.reader()?.read_at(offset, buf).map_err(io_error)
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.with_reader(|reader| reader.read_at(offset, buf).map_err(io_error))
     }
 
     fn is_fresh(&self) -> bool {
         true
     }
 
-    fn next_data(&mut self, offset: u64) -> io::Result<Option<ByteRange>> {
-        next_data(self.reader()?, offset)
+    fn next_data(&self, offset: u64) -> io::Result<Option<ByteRange>> {
+        self.with_reader(|reader| next_data(reader, offset))
     }
 }
 

@@ -1,58 +1,115 @@
 //! Reading packs whole: which frames are sound.
+//!
+//! Workers read and prove a pack each, in turn. Of a pack that is as it was written nothing is
+//! kept but that: which of its frames a tree names, the tree's proof of their ids shows.
 
 use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
 
 use stillpoint_model::progress::Monitor;
 use stillpoint_model::{ByteCount, ByteRange};
 
-use super::{Check, describe};
-use crate::Error;
+use super::{Check, Scan, describe};
+use crate::buffers::Aligned;
+use crate::crew::work_on;
 use crate::format::pack::{FrameOpener, MAX_PACK_LEN, PackId, Spot, scan};
 use crate::format::tree::scan_nodes;
 use crate::format::wire::Malformed;
 use crate::vault::damaged;
+use crate::{Error, Vault};
+
+/// A pack with something wrong: what, and the frames that are sound.
+type Damage = (PackId, Error, HashSet<Spot>);
 
 impl Check<'_> {
     /// Scans every pack that is listed.
     pub(super) fn scan_packs(&mut self, monitor: &dyn Monitor) -> Result<(), Error> {
+        let vault = self.vault;
         let total: u64 = self.packs.values().map(|state| state.len).sum();
-        let (mut done, mut bytes) = (0, vec![]);
-        let mut opener = FrameOpener::new()?;
-        let packs: Vec<(PackId, u64)> = self
-            .packs
-            .iter()
-            .map(|(pack, state)| (*pack, state.len))
-            .collect();
-        for (pack, len) in packs {
-            if monitor.is_cancelled() {
-                return Err(Error::Cancelled);
-            }
-            let sound = self.scan_pack(&mut opener, pack, len, &mut bytes)?;
-            if let Some(state) = self.packs.get_mut(&pack) {
-                state.sound = Some(sound);
-            }
-            done += len;
-            monitor.progress(ByteCount::new(done), Some(ByteCount::new(total)));
+        let (done, found) = (Mutex::new(0), Mutex::new(Vec::<Damage>::new()));
+        let make = || {
+            let (mut scanner, done, found) = (Scanner::new(vault)?, &done, &found);
+            Ok(move |(pack, len): (PackId, u64)| {
+                if let Some(damage) = scanner.pack(pack, len)? {
+                    found
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push(damage);
+                }
+                let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+                *done += len;
+                monitor.progress(ByteCount::new(*done), Some(ByteCount::new(total)));
+                if monitor.is_cancelled() {
+                    return Err(Error::Cancelled);
+                }
+                Ok(())
+            })
+        };
+        work_on(vault.tuning.workers(), make, |jobs| {
+            self.packs
+                .iter()
+                .try_for_each(|(pack, state)| jobs.send((*pack, state.len)))
+        })?;
+        for state in self.packs.values_mut() {
+            state.scan = Scan::Sound;
+        }
+        let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+        found.sort_by_key(|(pack, ..)| *pack);
+        for (pack, error, sound) in found {
+            self.fault(pack, error, sound)?;
         }
         Ok(())
     }
 
-    fn scan_pack(
-        &mut self,
-        opener: &mut FrameOpener,
-        pack: PackId,
-        len: u64,
-        bytes: &mut Vec<u8>,
-    ) -> Result<HashSet<Spot>, Error> {
+    /// Notes what is wrong with a pack, and marks it when that is damage.
+    fn fault(&mut self, pack: PackId, error: Error, sound: HashSet<Spot>) -> Result<(), Error> {
+        if let Some(state) = self.packs.get_mut(&pack) {
+            state.scan = Scan::Damaged(sound);
+        }
+        let name = self.vault.names.pack(pack);
+        if matches!(error, Error::Target(_)) {
+            return self.judge(&name, Err(error));
+        }
+        self.note(name, describe(&error), None);
+        if error.is_damage() {
+            self.vault.quarantine(pack);
+        }
+        Ok(())
+    }
+}
+
+/// What one worker has.
+struct Scanner<'a> {
+    vault: &'a Vault,
+    opener: FrameOpener,
+    bytes: Vec<u8>,
+    plain: Aligned,
+}
+
+impl<'a> Scanner<'a> {
+    fn new(vault: &'a Vault) -> Result<Self, Error> {
+        Ok(Self {
+            vault,
+            opener: FrameOpener::new()?,
+            bytes: vec![],
+            plain: Aligned::default(),
+        })
+    }
+
+    /// Reads a pack whole and gives what is wrong with it. An error is of the target.
+    fn pack(&mut self, pack: PackId, len: u64) -> Result<Option<Damage>, Error> {
         let (vault, name) = (self.vault, self.vault.names.pack(pack));
         if len > MAX_PACK_LEN {
-            self.fault(pack, Malformed::Wrong("it is too long"));
-            return Ok(HashSet::new());
+            let error = damaged(&name, Malformed::Wrong("it is too long"));
+            return Ok(Some((pack, error, HashSet::new())));
         }
         let whole = ByteRange::new(0, len);
-        if let Err(error) = vault.target.get_into(&name, whole, bytes) {
-            self.judge(&name, Err(Error::from(error)))?;
-            return Ok(HashSet::new());
+        if let Err(error) = vault.target.get_into(&name, whole, &mut self.bytes) {
+            let error = Error::from(error);
+            return match error.is_of_one_object() {
+                true => Ok(Some((pack, error, HashSet::new()))),
+                false => Err(error),
+            };
         }
         let header = pack.header(vault.keys.vault);
         let key = vault
@@ -60,23 +117,15 @@ impl Check<'_> {
             .object(&header)
             .map_err(|what| damaged(&name, what))?;
         let (sound, verdict) = if pack.is_tree() {
-            (HashSet::new(), scan_nodes(&key, &header, bytes))
+            let verdict = scan_nodes(&key, &header, &mut self.bytes);
+            (HashSet::new(), verdict)
         } else {
-            scan(opener, &key, &vault.keys.hasher, &header, bytes)
+            let hasher = &vault.keys.hasher;
+            let (opener, bytes) = (&mut self.opener, &mut self.bytes);
+            scan(opener, &key, hasher, &header, bytes, &mut self.plain)
         };
-        if let Err(what) = verdict {
-            self.fault(pack, what);
-        }
-        Ok(sound)
-    }
-
-    /// Notes what is wrong with a pack, and marks it when that is damage.
-    fn fault(&mut self, pack: PackId, what: Malformed) {
-        let name = self.vault.names.pack(pack);
-        let error = damaged(&name, what);
-        self.note(name, describe(&error), None);
-        if error.is_damage() {
-            self.vault.quarantine(pack);
-        }
+        Ok(verdict
+            .err()
+            .map(|what| (pack, damaged(&name, what), sound)))
     }
 }

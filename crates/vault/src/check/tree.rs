@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Check, CheckLevel, PackState, describe};
+use super::{Check, CheckLevel, PackState, Scan, describe};
 use crate::Error;
 use crate::format::FANOUT;
 use crate::format::tree::{LEAF_CHUNKS, LEAF_LEVEL, Leaf, NodeRef};
@@ -60,7 +60,8 @@ impl Check<'_> {
                 None => "it is missing",
                 Some(state) if state.len != u64::from(frame.pack_len) => "it has the wrong length",
                 Some(PackState {
-                    sound: Some(sound), ..
+                    scan: Scan::Damaged(sound),
+                    ..
                 }) if !sound.contains(&frame.spot) => "a frame that a backup needs is damaged",
                 Some(_) => continue,
             };
@@ -69,9 +70,9 @@ impl Check<'_> {
             let still_whole = self
                 .packs
                 .get(&frame.pack)
-                .is_some_and(|state| match &state.sound {
-                    Some(sound) => sound.contains(&frame.spot),
-                    None => state.len >= frame.spot.end(),
+                .is_some_and(|state| match &state.scan {
+                    Scan::Damaged(sound) => sound.contains(&frame.spot),
+                    Scan::Sound | Scan::NotYet => state.len >= frame.spot.end(),
                 });
             if !still_whole {
                 bad.insert(name);

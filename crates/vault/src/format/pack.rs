@@ -10,6 +10,7 @@ use super::object::{Class, HEADER_LEN, Header, ObjectKey, Segment, TAG_LEN};
 use super::wire::{Malformed, Reader, Writer};
 use super::{CHUNK_LEN, MAX_FRAME_CHUNKS};
 use crate::Error;
+use crate::buffers::Aligned;
 
 /// The largest pack that is read.
 pub(crate) const MAX_PACK_LEN: u64 = 64 << 20;
@@ -285,15 +286,15 @@ impl FrameOpener {
         Ok(Self { decompressor })
     }
 
-    /// Opens a whole frame into `plain`: decrypts, decompresses, and proves every chunk against
-    /// its id.
+    /// Opens a whole frame into the start of `plain`: decrypts, decompresses, and proves every
+    /// chunk against its id.
     pub(crate) fn open(
         &mut self,
         key: &ObjectKey,
         hasher: &Hasher,
         spot: Spot,
         frame: &mut [u8],
-        plain: &mut Vec<u8>,
+        plain: &mut Aligned,
     ) -> Result<FrameHeader, Malformed> {
         let header = open_frame_header(key, spot, frame)?;
         let end = header.body_at + header.body_len;
@@ -302,26 +303,32 @@ impl FrameOpener {
             .ok_or(Malformed::Wrong("it ends too early"))?;
         let at = u64::from(spot.offset) + header.body_at as u64;
         let body = key.open(Segment::FrameBody, at, &header.prefix, sealed)?;
-        plain.clear();
-        match header.codec {
-            Codec::Raw => plain.extend_from_slice(body),
-            Codec::Zstd => {
-                // It never decompresses beyond the room there is.
-                plain.reserve_exact(MAX_FRAME_CHUNKS * CHUNK_LEN);
-                self.decompressor
-                    .decompress_to_buffer(body, plain)
-                    .map_err(|_| Malformed::Wrong("a frame does not decompress"))?;
-            }
-        }
-        if plain.len() != header.ids.len() * CHUNK_LEN {
+        // It never decompresses beyond the room there is.
+        let room = plain.room(MAX_FRAME_CHUNKS * CHUNK_LEN);
+        let len = match header.codec {
+            Codec::Raw => copy_into(body, room)?,
+            Codec::Zstd => self
+                .decompressor
+                .decompress_to_buffer(body, room)
+                .map_err(|_| Malformed::Wrong("a frame does not decompress"))?,
+        };
+        if len != header.ids.len() * CHUNK_LEN {
             return Err(Malformed::Wrong("a frame has the wrong length"));
         }
-        let mut all = plain.chunks_exact(CHUNK_LEN).zip(&header.ids);
+        let mut all = room[..len].chunks_exact(CHUNK_LEN).zip(&header.ids);
         if all.any(|(chunk, id)| hasher.chunk(chunk) != *id) {
             return Err(Malformed::Wrong("a chunk is not what its id says"));
         }
         Ok(header)
     }
+}
+
+fn copy_into(body: &[u8], room: &mut [u8]) -> Result<usize, Malformed> {
+    let room = room
+        .get_mut(..body.len())
+        .ok_or(Malformed::Wrong("a frame has the wrong length"))?;
+    room.copy_from_slice(body);
+    Ok(body.len())
 }
 
 /// Looks through a whole pack and gives the spots of its sound frames. The error says what else
@@ -332,6 +339,7 @@ pub(crate) fn scan(
     hasher: &Hasher,
     wanted: &Header,
     pack: &mut [u8],
+    plain: &mut Aligned,
 ) -> (HashSet<Spot>, Result<(), Malformed>) {
     let mut verdict = Header::expect(pack, wanted).and_then(|header| {
         if header == *wanted {
@@ -348,14 +356,13 @@ pub(crate) fn scan(
         }
     };
     let mut sound = HashSet::with_capacity(spots.len());
-    let mut plain = vec![];
     for spot in spots {
         let range = usize::try_from(spot.offset)
             .ok()
             .zip(usize::try_from(spot.end()).ok());
         let frame = range.and_then(|(start, end)| pack.get_mut(start..end));
         let frame = frame.ok_or(Malformed::Wrong("it ends too early"));
-        match frame.and_then(|frame| opener.open(key, hasher, spot, frame, &mut plain)) {
+        match frame.and_then(|frame| opener.open(key, hasher, spot, frame, plain)) {
             Ok(_) => drop(sound.insert(spot)),
             Err(error) => verdict = verdict.and(Err(error)),
         }

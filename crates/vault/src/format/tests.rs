@@ -17,6 +17,7 @@ use super::tree::{
     open_interior, open_leaf, seal_node,
 };
 use super::*;
+use crate::buffers::Aligned;
 
 const VAULT: [u8; 16] = [0x11; 16];
 const RUN: [u8; 16] = [0x22; 16];
@@ -228,6 +229,7 @@ fn everything_reads_back() {
             &keys.hasher,
             &pack_id().header(VAULT),
             &mut pack,
+            &mut Aligned::default(),
         );
         assert_eq!((sound.len(), verdict), (1, Ok(())));
     }
@@ -324,13 +326,20 @@ fn parse_all(bytes: &[u8]) {
         len: u32::try_from(bytes.len()).unwrap(),
     };
     let mut opener = FrameOpener::new().unwrap();
-    drop(opener.open(&key, &keys.hasher, spot, &mut bytes.to_vec(), &mut vec![]));
+    drop(opener.open(
+        &key,
+        &keys.hasher,
+        spot,
+        &mut bytes.to_vec(),
+        &mut Aligned::default(),
+    ));
     drop(scan(
         &mut FrameOpener::new().unwrap(),
         &key,
         &keys.hasher,
         &header,
         &mut bytes.to_vec(),
+        &mut Aligned::default(),
     ));
     let _ = tree::parse_for_tests(bytes);
 }
@@ -387,7 +396,7 @@ proptest! {
             2 => {
                 let header = pack_id().header(VAULT);
                 let key = keys.object(&header).unwrap();
-                scan(&mut FrameOpener::new().unwrap(), &key, &keys.hasher, &header, &mut bytes).1.is_ok()
+                scan(&mut FrameOpener::new().unwrap(), &key, &keys.hasher, &header, &mut bytes, &mut Aligned::default()).1.is_ok()
             }
             _ => {
                 let (_, at) = a_sealed_leaf();

@@ -1,11 +1,15 @@
 //! The threads behind the reading: compress, compare and pack; upload.
 //!
-//! Buffers go round. At most `workers` + 2 frames and two packs are there at a time.
+//! Buffers go round. At most `workers` + 2 frames and `uploads` + 1 packs are there at a time.
+//! Packs reach the target in any order: whoever waits for one waits for its confirmation.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvError, SyncSender, TryRecvError, channel, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::Scope;
+use std::time::Duration;
 
+use stillpoint_model::Env;
 use stillpoint_model::id::RunId;
 
 use super::Numbered;
@@ -42,12 +46,31 @@ pub(super) struct PackConfirmed {
 type Outcome<T> = Result<T, Error>;
 
 /// The caller's end of the pipeline. Dropping it ends the threads.
-pub(super) struct Feed {
+pub(super) struct Feed<'a> {
     frames: Option<SyncSender<Frame>>,
     confirmed: Receiver<Outcome<PackConfirmed>>,
     failed: Option<Error>,
     /// Buffers of frames, which come back from the workers.
     plain: Arc<Buffers>,
+    stalls: Arc<Stalls<'a>>,
+}
+
+/// How long the pipeline stood still because the target was not ready for the next pack.
+pub(super) struct Stalls<'a> {
+    env: &'a dyn Env,
+    micros: AtomicU64,
+}
+
+impl Stalls<'_> {
+    /// Does something that ends when the target is ready.
+    fn waiting<T>(&self, wait: impl FnOnce() -> T) -> T {
+        let start = self.env.monotonic();
+        let result = wait();
+        let waited = self.env.monotonic().saturating_sub(start);
+        let micros = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
+        self.micros.fetch_add(micros, Ordering::Relaxed);
+        result
+    }
 }
 
 /// Starts the threads of one run.
@@ -55,28 +78,51 @@ pub(super) fn start<'scope, 'env>(
     scope: &'scope Scope<'scope, 'env>,
     vault: &'env Vault,
     run_id: RunId,
-) -> Feed {
-    let workers = vault.tuning.workers.clamp(1, 16);
+) -> Feed<'env> {
+    let workers = vault.tuning.workers();
     let (frames, to_compress) = sync_channel::<Frame>(1);
     let (full, to_upload) = sync_channel::<Outcome<FullPack>>(0);
     let (events, confirmed) = channel();
     let to_compress = Arc::new(Mutex::new(to_compress));
     let (plain, packs) = (Arc::new(Buffers::default()), Arc::new(Buffers::default()));
-    let line = Arc::new(Line::new(vault, run_id, workers, packs.clone(), full));
+    let to_upload = Arc::new(Mutex::new(to_upload));
+    let stalls = Arc::new(Stalls {
+        env: &*vault.env,
+        micros: AtomicU64::new(0),
+    });
+    let packer = Packer {
+        vault,
+        run_id,
+        workers,
+        next: 0,
+        seq: 0,
+        open: None,
+        buffers: packs.clone(),
+        to: Some(full),
+        stalls: stalls.clone(),
+    };
+    let line = Arc::new(Line {
+        packer: Mutex::new(packer),
+        turned: Condvar::new(),
+    });
     for _ in 0..workers {
         let (from, line, plain) = (to_compress.clone(), line.clone(), plain.clone());
         scope.spawn(move || compress_all(&from, &line, &plain, vault.tuning.zstd_level));
     }
-    scope.spawn(move || upload_all(vault, &to_upload, &packs, &events));
+    for _ in 0..vault.tuning.uploads.clamp(1, 16) {
+        let (from, packs, events) = (to_upload.clone(), packs.clone(), events.clone());
+        scope.spawn(move || upload_all(vault, &from, &packs, &events));
+    }
     Feed {
         frames: Some(frames),
         confirmed,
         failed: None,
         plain,
+        stalls,
     }
 }
 
-impl Feed {
+impl Feed<'_> {
     /// An empty buffer for a frame.
     pub(super) fn buffer(&self) -> Vec<u8> {
         let mut buffer = self.plain.take();
@@ -118,10 +164,15 @@ impl Feed {
 
     /// The next confirmed pack; none when all are.
     pub(super) fn wait_confirmed(&mut self) -> Result<Option<PackConfirmed>, Error> {
-        match self.confirmed.recv() {
+        match self.stalls.waiting(|| self.confirmed.recv()) {
             Ok(outcome) => outcome.map(Some),
             Err(RecvError) => Ok(None),
         }
+    }
+
+    /// How long the target was waited for.
+    pub(super) fn waited(&self) -> Duration {
+        Duration::from_micros(self.stalls.micros.load(Ordering::Relaxed))
     }
 
     /// Ends the pipeline and gives the error that ended it, if one did.
@@ -207,29 +258,6 @@ struct Line<'a> {
 struct Stopped;
 
 impl<'a> Line<'a> {
-    fn new(
-        vault: &'a Vault,
-        run_id: RunId,
-        workers: usize,
-        buffers: Arc<Buffers>,
-        to: SyncSender<Outcome<FullPack>>,
-    ) -> Self {
-        let packer = Packer {
-            vault,
-            run_id,
-            workers,
-            next: 0,
-            seq: 0,
-            open: None,
-            buffers,
-            to: Some(to),
-        };
-        Self {
-            packer: Mutex::new(packer),
-            turned: Condvar::new(),
-        }
-    }
-
     fn lock(&self) -> MutexGuard<'_, Packer<'a>> {
         self.packer.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -294,6 +322,7 @@ struct Packer<'a> {
     buffers: Arc<Buffers>,
     /// None when the pipeline ends.
     to: Option<SyncSender<Outcome<FullPack>>>,
+    stalls: Arc<Stalls<'a>>,
 }
 
 /// None when the other end is gone, which knows why.
@@ -362,17 +391,20 @@ impl Packer<'_> {
             bytes,
             frames,
         };
-        to.send(Ok(full)).map_err(|_| None)
+        let sent = self.stalls.waiting(|| to.send(Ok(full)));
+        sent.map_err(|_| None)
     }
 }
 
 fn upload_all(
     vault: &Vault,
-    from: &Receiver<Outcome<FullPack>>,
+    from: &Mutex<Receiver<Outcome<FullPack>>>,
     buffers: &Buffers,
     events: &mpsc::Sender<Outcome<PackConfirmed>>,
 ) {
-    while let Ok(pack) = from.recv() {
+    loop {
+        let next = from.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(pack) = next else { return };
         let outcome = pack.and_then(|full| upload(vault, full, buffers));
         let failed = outcome.is_err();
         if events.send(outcome).is_err() || failed {

@@ -10,13 +10,14 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use stillpoint_model::{ByteCount, ByteRange, ErrorKind};
 
 use super::{ListEntry, ListPage, ObjectName, Target, TargetError};
+use crate::buffers::{Aligned, Buffers};
+use crate::direct;
 
 /// How often a put starts over because somebody else removed the directory under it.
 const PUT_ATTEMPTS: usize = 64;
@@ -27,6 +28,8 @@ pub struct LocalTarget {
     root: PathBuf,
     /// Whether to ask for unnamed files.
     unnamed: bool,
+    /// Memory for what goes past the page cache.
+    spare: Buffers<Aligned>,
 }
 
 impl LocalTarget {
@@ -37,6 +40,7 @@ impl LocalTarget {
             Ok(meta) if meta.is_dir() => Ok(Self {
                 root,
                 unnamed: true,
+                spare: Buffers::default(),
             }),
             Ok(_) => Err(TargetError::new(
                 "open",
@@ -69,7 +73,7 @@ impl LocalTarget {
         let path = self.path(name.as_str());
         let dir = path.parent().unwrap_or(&self.root);
         let written = match self.unnamed {
-            true => write_unnamed(&self.root, bytes),
+            true => self.write_unnamed(bytes),
             false => Err(rustix::io::Errno::OPNOTSUPP),
         };
         match written {
@@ -121,6 +125,19 @@ impl LocalTarget {
         }
     }
 
+    /// Writes a file that has no name yet, durably.
+    fn write_unnamed(&self, bytes: &[u8]) -> Result<File, rustix::io::Errno> {
+        let (flags, mode) = (OFlags::TMPFILE | OFlags::WRONLY, Mode::from_raw_mode(0o400));
+        let opened = rustix::fs::open(&self.root, flags | OFlags::CLOEXEC, mode);
+        let file = File::from(opened?);
+        let io_errno = |error: io::Error| {
+            rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO)
+        };
+        direct::write_new(&file, bytes, &self.spare).map_err(io_errno)?;
+        file.sync_all().map_err(io_errno)?;
+        Ok(file)
+    }
+
     /// The way of file systems without unnamed files.
     fn write_part(&self, name: &ObjectName, bytes: &[u8]) -> io::Result<PathBuf> {
         let mut attempt = 0_u64;
@@ -133,7 +150,8 @@ impl LocalTarget {
                 Err(error) => return Err(error),
             }
         };
-        match file.write_all_at(bytes, 0).and_then(|()| file.sync_all()) {
+        let written = direct::write_new(&file, bytes, &self.spare);
+        match written.and_then(|()| file.sync_all()) {
             Ok(()) => Ok(part),
             Err(error) => fs::remove_file(&part).and(Err(error)),
         }
@@ -164,18 +182,6 @@ fn is_lost_directory(error: &io::Error) -> bool {
         errno,
         Some(rustix::io::Errno::NOENT | rustix::io::Errno::PERM)
     )
-}
-
-/// Writes a file that has no name yet, durably.
-fn write_unnamed(dir: &Path, bytes: &[u8]) -> Result<File, rustix::io::Errno> {
-    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
-    let file = File::from(rustix::fs::open(dir, flags, Mode::from_raw_mode(0o400))?);
-    let io_errno = |error: io::Error| {
-        rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO)
-    };
-    file.write_all_at(bytes, 0).map_err(io_errno)?;
-    file.sync_all().map_err(io_errno)?;
-    Ok(file)
 }
 
 fn link_unnamed(file: &File, path: &Path) -> io::Result<()> {
@@ -220,7 +226,7 @@ impl Target for LocalTarget {
         let len = usize::try_from(range.len)
             .map_err(|_| TargetError::new("get", name, ErrorKind::Invalid))?;
         into.resize(len, 0);
-        file.read_exact_at(into, range.offset).map_err(failed)
+        direct::read(&file, into, range.offset, &self.spare).map_err(failed)
     }
 
     fn can_fill_up(&self) -> bool {

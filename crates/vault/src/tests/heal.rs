@@ -1,5 +1,7 @@
 //! A chunk that failed verification is never shared again.
 
+use std::sync::Mutex;
+
 use stillpoint_model::progress::NullMonitor;
 use stillpoint_model::{ByteRange, id::BackupId};
 
@@ -98,9 +100,8 @@ fn a_restore_that_meets_rot_marks_it() {
     let bench = Bench::new(73);
     let first = bench.back_up(&disk(), None, None).backup_id;
     rot_body(&bench, &packs(&bench, false)[0]);
-    let mut out = Disk::new(disk().size);
-    let sink: &mut dyn VolumeWriter = &mut out;
-    let restored = bench.vault.restore(bench.volume, first, sink, &NullMonitor);
+    let out = Mutex::new(Disk::new(disk().size));
+    let restored = bench.vault.restore(bench.volume, first, &out, &NullMonitor);
     assert!(restored.is_err());
     assert_eq!(marks(&bench), 1);
     heals(&bench, first, Some(&[]));

@@ -1,6 +1,6 @@
 //! Chains of increments against full copies.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 use stillpoint_model::ByteRange;
@@ -128,17 +128,16 @@ fn an_increment_into_a_tebibyte_costs_what_changed() {
     assert!(receipt.stored.get() < CHUNK + 16_000, "{}", receipt.stored);
     assert!(calls.calls() < 30, "{}", calls.calls());
     assert_eq!(receipt.used.get(), first.used.get() + CHUNK);
-    let mut whole = Disk::new(disk.size);
-    let sink: &mut dyn VolumeWriter = &mut whole;
+    let whole = Mutex::new(Disk::new(disk.size));
     vault
         .restore(
             bench.volume,
             spec.backup_id,
-            sink,
+            &whole,
             &stillpoint_model::progress::NullMonitor,
         )
         .unwrap();
-    assert_eq!(whole, disk);
+    assert_eq!(whole.into_inner().unwrap(), disk);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use stillpoint_env::{SimEnv, SystemEnv};
 use stillpoint_model::id::{AccountId, BackupId, VaultId, VolumeId};
@@ -153,12 +153,16 @@ fn prove(dir: &Path, told: &[BackupId]) {
     assert!(told.iter().all(there), "an available backup is gone");
     for info in &all {
         let number = info.metadata["state"].parse().unwrap();
-        let mut disk = Disk::new(info.provisioned.get());
-        let sink: &mut dyn VolumeWriter = &mut disk;
+        let disk = Mutex::new(Disk::new(info.provisioned.get()));
         vault
-            .restore(volume, info.backup_id, sink, &NullMonitor)
+            .restore(volume, info.backup_id, &disk, &NullMonitor)
             .unwrap();
-        assert_eq!(disk, state(number), "{}", info.backup_id);
+        assert_eq!(
+            disk.into_inner().unwrap(),
+            state(number),
+            "{}",
+            info.backup_id
+        );
     }
     no_empty_directory(dir);
 }

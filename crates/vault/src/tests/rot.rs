@@ -1,6 +1,7 @@
 //! Damage in every class of object: found always, and laid at the right door.
 
 use std::collections::BTreeSet;
+use std::sync::Mutex;
 
 use stillpoint_model::id::BackupId;
 use stillpoint_model::progress::NullMonitor;
@@ -38,14 +39,13 @@ fn furnished(seed: u64) -> (Bench, Vec<(BackupId, Disk)>) {
 /// The backups that really cannot be restored.
 fn lost(bench: &Bench, all: &[(BackupId, Disk)]) -> BTreeSet<BackupId> {
     let restores = |backup: BackupId, disk: &Disk| {
-        let mut out = Disk::new(disk.size);
-        let sink: &mut dyn VolumeWriter = &mut out;
+        let out = Mutex::new(Disk::new(disk.size));
         match bench
             .vault
-            .restore(bench.volume, backup, sink, &NullMonitor)
+            .restore(bench.volume, backup, &out, &NullMonitor)
         {
             Ok(_) => {
-                assert_eq!(&out, disk, "a restore lied");
+                assert_eq!(&*out.lock().unwrap(), disk, "a restore lied");
                 true
             }
             Err(_) => false,
@@ -166,57 +166,57 @@ fn a_pack_that_went_missing_is_found_without_reading_packs() {
 
 #[test]
 fn a_sink_that_lies_is_found_by_the_comparison() {
-    struct Forgetful(Disk);
+    struct Forgetful(Mutex<Disk>);
     impl VolumeWriter for Forgetful {
-        fn write_at(&mut self, offset: u64, data: &[u8]) -> std::io::Result<()> {
+        fn write_at(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
             let mut data = data.to_vec();
             if offset == 0 {
                 data[77] ^= 1;
             }
             self.0.write_at(offset, &data)
         }
-        fn write_zeros(&mut self, range: stillpoint_model::ByteRange) -> std::io::Result<()> {
+        fn write_zeros(&self, range: stillpoint_model::ByteRange) -> std::io::Result<()> {
             self.0.write_zeros(range)
         }
-        fn flush(&mut self) -> std::io::Result<()> {
+        fn flush(&self) -> std::io::Result<()> {
             Ok(())
         }
-        fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> std::io::Result<()> {
-            VolumeWriter::read_at(&mut self.0, offset, buf)
+        fn read_at(&self, offset: u64, buf: &mut [u8]) -> std::io::Result<()> {
+            VolumeWriter::read_at(&self.0, offset, buf)
         }
     }
     let (bench, all) = furnished(44);
-    let mut sink = Forgetful(Disk::new(all[0].1.size));
+    let sink = Forgetful(Mutex::new(Disk::new(all[0].1.size)));
     let error = bench
         .vault
-        .restore(bench.volume, all[0].0, &mut sink, &NullMonitor)
+        .restore(bench.volume, all[0].0, &sink, &NullMonitor)
         .unwrap_err();
     assert!(matches!(error, Error::Mismatch(_)), "{error}");
 }
 
 #[test]
 fn zeros_that_were_not_written_are_found_by_the_comparison() {
-    struct Lazy(Disk);
+    struct Lazy(Mutex<Disk>);
     impl VolumeWriter for Lazy {
-        fn write_at(&mut self, offset: u64, data: &[u8]) -> std::io::Result<()> {
+        fn write_at(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
             self.0.write_at(offset, data)
         }
-        fn write_zeros(&mut self, _: stillpoint_model::ByteRange) -> std::io::Result<()> {
+        fn write_zeros(&self, _: stillpoint_model::ByteRange) -> std::io::Result<()> {
             Ok(())
         }
-        fn flush(&mut self) -> std::io::Result<()> {
+        fn flush(&self) -> std::io::Result<()> {
             Ok(())
         }
-        fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> std::io::Result<()> {
-            VolumeWriter::read_at(&mut self.0, offset, buf)
+        fn read_at(&self, offset: u64, buf: &mut [u8]) -> std::io::Result<()> {
+            VolumeWriter::read_at(&self.0, offset, buf)
         }
     }
     let (bench, all) = furnished(45);
-    let mut sink = Lazy(Disk::new(all[0].1.size));
-    sink.0.fill(299, 8);
+    let sink = Lazy(Mutex::new(Disk::new(all[0].1.size)));
+    sink.0.lock().unwrap().fill(299, 8);
     let error = bench
         .vault
-        .restore(bench.volume, all[0].0, &mut sink, &NullMonitor)
+        .restore(bench.volume, all[0].0, &sink, &NullMonitor)
         .unwrap_err();
     assert!(matches!(error, Error::Mismatch(_)), "{error}");
 }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use stillpoint_env::SimEnv;
 use stillpoint_model::id::{AccountId, BackupId, VaultId, VolumeId};
@@ -126,39 +126,41 @@ impl VolumeReader for Disk {
     }
 }
 
-impl VolumeWriter for Disk {
-    fn write_at(&mut self, offset: u64, data: &[u8]) -> io::Result<()> {
+impl VolumeWriter for Mutex<Disk> {
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let mut disk = self.lock().unwrap();
         assert!(offset.is_multiple_of(CHUNK));
         assert!(
-            offset + data.len() as u64 <= self.size,
+            offset + data.len() as u64 <= disk.size,
             "written past the end"
         );
         for (chunk, data) in (offset / CHUNK..).zip(data.chunks(CHUNK_LEN)) {
             let mut whole = data.to_vec();
             whole.resize(CHUNK_LEN, 0);
-            self.chunks.insert(chunk, whole);
+            disk.chunks.insert(chunk, whole);
         }
         Ok(())
     }
 
-    fn write_zeros(&mut self, range: ByteRange) -> io::Result<()> {
-        assert!(range.offset.is_multiple_of(CHUNK) && range.end() <= self.size);
-        self.chunks
+    fn write_zeros(&self, range: ByteRange) -> io::Result<()> {
+        let mut disk = self.lock().unwrap();
+        assert!(range.offset.is_multiple_of(CHUNK) && range.end() <= disk.size);
+        disk.chunks
             .retain(|c, _| c * CHUNK < range.offset || c * CHUNK >= range.end());
         Ok(())
     }
 
-    fn flush(&mut self) -> io::Result<()> {
+    fn flush(&self) -> io::Result<()> {
         Ok(())
     }
 
-    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        self.copy_out(offset, buf);
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.lock().unwrap().copy_out(offset, buf);
         Ok(())
     }
 
-    fn next_data(&mut self, offset: u64) -> io::Result<Option<ByteRange>> {
-        Ok(self.next(offset))
+    fn next_data(&self, offset: u64) -> io::Result<Option<ByteRange>> {
+        Ok(self.lock().unwrap().next(offset))
     }
 }
 
@@ -175,6 +177,7 @@ pub struct Bench {
 pub const SMALL: Tuning = Tuning {
     zstd_level: 1,
     workers: 2,
+    uploads: 2,
     pack_len: 200 << 10,
     index_entries: 4096,
 };
@@ -258,12 +261,13 @@ impl Bench {
         for chunk in 0..size.div_ceil(CHUNK).min(64) {
             disk.fill(chunk, 99_999 + chunk);
         }
+        let disk = Mutex::new(disk);
         let report = self
             .vault
-            .restore(self.volume, backup, &mut disk, &NullMonitor)
+            .restore(self.volume, backup, &disk, &NullMonitor)
             .unwrap();
         assert_eq!(report.provisioned.get(), size);
-        disk
+        disk.into_inner().unwrap()
     }
 
     pub fn now_env(&self) -> Arc<dyn Env> {
