@@ -28,6 +28,7 @@
 //! It leaves out what is inside a layer: data moves only in a merge, which the driver does.
 
 mod apply;
+mod live;
 mod plan;
 mod record;
 mod request;
@@ -40,6 +41,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::ByteCount;
 use crate::id::{LayerId, SnapshotId, VolumeId};
 
+pub use live::{Joining, Pending, Placement, Purpose};
 pub use plan::Plan;
 pub use record::{SnapshotCause, SnapshotRecord, VolumeOrigin, VolumeRecord};
 pub use request::{FreshLayers, Request};
@@ -273,12 +275,14 @@ impl LayerTree {
         found
     }
 
-    /// Whether a name refers to the layer or to anything that stands on it.
+    /// Whether a name refers to the layer or to anything that stands on it. An overlay that a
+    /// host is to switch to needs the tip to be just what it is: a tip.
     fn is_needed(&self, layer: LayerId) -> bool {
         let mut seen: BTreeSet<LayerId> = BTreeSet::new();
         let mut next = vec![layer];
         while let Some(id) = next.pop() {
-            if self.names(id).next().is_some() {
+            let mut names = self.names(id);
+            if names.any(|name| !matches!(name, LayerName::Pending(_))) {
                 return true;
             }
             if seen.insert(id) {

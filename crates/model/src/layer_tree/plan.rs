@@ -442,7 +442,7 @@ impl LayerTree {
         self.live(volume).map(|(_, tip)| tip)
     }
 
-    fn live(&self, volume: VolumeId) -> Result<(&VolumeRecord, LayerId), Refusal> {
+    pub(super) fn live(&self, volume: VolumeId) -> Result<(&VolumeRecord, LayerId), Refusal> {
         let record = self.known(volume)?.ok_or(Refusal::NoVolume(volume))?;
         let tip = record.tip.ok_or(Refusal::NoVolume(volume))?;
         Ok((record, tip))
@@ -454,7 +454,7 @@ impl LayerTree {
             .ok_or(Refusal::NoSnapshot(snapshot))
     }
 
-    fn size(&self, layer: LayerId) -> ByteCount {
+    pub(super) fn size(&self, layer: LayerId) -> ByteCount {
         self.layer(layer)
             .map_or(ByteCount::ZERO, |layer| layer.size)
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::LayerName;
+use super::live::{Joining, Pending, Placement};
 use crate::ByteCount;
 use crate::id::{BackupId, LayerId, SnapshotId, VolumeId};
 use crate::task::CloneSource;
@@ -65,16 +66,23 @@ pub struct VolumeRecord {
     pub snapshots: BTreeMap<SnapshotId, SnapshotRecord>,
     /// The layers that its backups read or compare with.
     pub captures: BTreeMap<BackupId, LayerId>,
+    /// The overlay that whoever has the volume open is about to switch to, or did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending: Option<Pending>,
+    /// The merge that whoever has the volume open was asked to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joining: Option<Joining>,
+    /// Where layers of the volume are, while their headers and names say otherwise.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub placed: BTreeMap<LayerId, Placement>,
 }
 
 impl VolumeRecord {
     /// Of a new volume.
-    pub const fn new(origin: VolumeOrigin, tip: LayerId) -> Self {
+    pub fn new(origin: VolumeOrigin, tip: LayerId) -> Self {
         Self {
-            origin,
             tip: Some(tip),
-            snapshots: BTreeMap::new(),
-            captures: BTreeMap::new(),
+            ..Self::intent(origin)
         }
     }
 
@@ -85,6 +93,9 @@ impl VolumeRecord {
             tip: None,
             snapshots: BTreeMap::new(),
             captures: BTreeMap::new(),
+            pending: None,
+            joining: None,
+            placed: BTreeMap::new(),
         }
     }
 
@@ -100,6 +111,11 @@ impl VolumeRecord {
     /// Whether it names no layer.
     pub fn is_empty(&self) -> bool {
         self.tip.is_none() && self.snapshots.is_empty() && self.captures.is_empty()
+    }
+
+    /// Whether it says what only a version that knows of open volumes understands.
+    pub fn is_live(&self) -> bool {
+        self.pending.is_some() || self.joining.is_some() || !self.placed.is_empty()
     }
 
     /// The names that it gives to layers.
@@ -118,7 +134,10 @@ impl VolumeRecord {
             .captures
             .iter()
             .map(move |(backup, layer)| (LayerName::Capture(volume, *backup), *layer));
-        tip.into_iter().chain(snapshots).chain(captures)
+        let pending = self.pending.as_ref();
+        let pending = pending.map(|pending| (LayerName::Pending(volume), pending.layer));
+        let named = tip.into_iter().chain(snapshots).chain(captures);
+        named.chain(pending)
     }
 
     /// The staged volumes whose content this volume was given.

@@ -31,6 +31,8 @@ pub enum LayerName {
     Safety(SnapshotId),
     /// A backup of a volume reads it, or the volume's next backup compares with it.
     Capture(VolumeId, BackupId),
+    /// Whoever has the volume open is about to write to it, or does.
+    Pending(VolumeId),
 }
 
 /// One thing for a driver to do, durable before the next.
@@ -148,6 +150,12 @@ pub enum Refusal {
     /// The volume exists and was made of something else.
     #[error("volume {0} exists and was made differently")]
     VolumeExists(VolumeId),
+    /// There is no such layer.
+    #[error("there is no layer {0}")]
+    NoLayer(LayerId),
+    /// Nobody could find out yet whether the volume's last capture happened.
+    #[error("whether the last capture of volume {0} happened is not known yet")]
+    Undecided(VolumeId),
     /// There is no such snapshot.
     #[error("there is no snapshot {0}")]
     NoSnapshot(SnapshotId),
@@ -187,7 +195,8 @@ impl Refusal {
     /// What a caller must do about it.
     pub const fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoVolume(_) | Self::NoSnapshot(_) => ErrorKind::NotFound,
+            Self::NoVolume(_) | Self::NoSnapshot(_) | Self::NoLayer(_) => ErrorKind::NotFound,
+            Self::Undecided(_) => ErrorKind::Retry,
             Self::RecordLost(_) => ErrorKind::Corrupt,
             Self::VolumeExists(_) | Self::SnapshotExists(_) | Self::CaptureExists { .. } => {
                 ErrorKind::Conflict

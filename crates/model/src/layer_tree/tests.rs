@@ -563,3 +563,61 @@ fn what_does_not_fit_together_is_named() {
     assert_eq!(tree.inconsistencies(), expected);
     assert_eq!(tree.chain(layer(1)).len(), 4, "a circle ends");
 }
+
+/// A volume with a tip, by ids from a counter.
+fn volume_with_tip() -> (World, VolumeId, LayerId) {
+    let mut world = World::default();
+    let volume = VolumeId::from_uuid(world.uuid());
+    let size = ByteCount::new(BLOCKS);
+    let fresh = world.fresh();
+    let request = Request::CreateVolume { volume, size };
+    let plan = world.tree.plan(&request, fresh).expect("creates");
+    plan.steps.iter().for_each(|step| world.tree.apply(step));
+    (world, volume, fresh.first)
+}
+
+fn prepared() -> (World, VolumeId, LayerId, SnapshotId) {
+    let (mut world, volume, _) = volume_with_tip();
+    let layer = LayerId::from_uuid(world.uuid());
+    let snapshot = SnapshotId::from_uuid(world.uuid());
+    let pending = Pending {
+        layer,
+        purpose: Purpose::Snapshot(snapshot),
+        together: BTreeMap::from([(volume, layer)]),
+    };
+    let plan = world.tree.plan_prepare(volume, pending).expect("prepares");
+    plan.steps.iter().for_each(|step| world.tree.apply(step));
+    (world, volume, layer, snapshot)
+}
+
+#[test]
+fn a_pending_overlay_is_no_garbage_and_no_inconsistency() {
+    let (world, volume, overlay, snapshot) = prepared();
+    assert_eq!(world.tree.inconsistencies(), []);
+    assert_eq!(world.tree.merge_candidates(), []);
+    assert_ne!(world.tree.tip(volume), Some(overlay));
+    assert_eq!(world.tree.snapshot(snapshot), None, "it is not taken yet");
+}
+
+#[test]
+fn a_switch_that_happened_names_what_was_the_tip() {
+    let (mut world, volume, overlay, snapshot) = prepared();
+    let before = world.tree.tip(volume).expect("has one");
+    let plan = world.tree.plan_seal(volume).expect("seals");
+    plan.steps.iter().for_each(|step| world.tree.apply(step));
+    assert_eq!(world.tree.tip(volume), Some(overlay));
+    let (_, taken) = world.tree.snapshot(snapshot).expect("is taken");
+    assert_eq!(taken.layer, before);
+    assert_eq!(world.tree.plan_seal(volume), Ok(Plan::default()), "once");
+}
+
+#[test]
+fn a_switch_that_did_not_happen_leaves_nothing() {
+    let (mut world, volume, overlay, snapshot) = prepared();
+    let plan = world.tree.plan_call_off(volume).expect("calls off");
+    plan.steps.iter().for_each(|step| world.tree.apply(step));
+    assert_eq!(world.tree.layer(overlay), None);
+    assert_eq!(world.tree.snapshot(snapshot), None);
+    let record = world.tree.record(volume).expect("is there");
+    assert!(!record.is_live());
+}
