@@ -1,7 +1,8 @@
 //! What every driver must do, as a suite that each of them runs.
 //!
 //! [`check_all`] runs every check on fresh storage. A check fails by panicking. Guests are played
-//! by writing to tips through the driver, so that no hypervisor is needed.
+//! by writing to tips through the driver, so that no hypervisor is needed; storage that brings
+//! [`Guests`] has the same done to volumes that they have open.
 
 #![expect(
     clippy::expect_used,
@@ -21,8 +22,8 @@ use std::sync::Arc;
 
 use stillpoint_model::Env;
 
-pub use world::Storage;
 use world::World;
+pub use world::{Guests, Storage};
 
 /// What a group of checks is about, so that groups can run beside each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +51,9 @@ impl Part {
     ];
 }
 
+/// Checks of what the pool does itself, which are not about whoever has volumes open.
+const CLOSED_ONLY: [&str; 1] = ["merges among readers"];
+
 type Check<S> = (&'static str, fn(&mut World<S>));
 
 /// Runs every check, each on storage of its own.
@@ -64,6 +68,9 @@ pub fn check_part<S: Storage>(part: Part, mut make: impl FnMut() -> S, env: &Arc
     for (name, check) in checks::<S>(part) {
         tracing::debug!(check = name);
         let mut world = World::new(make(), Arc::clone(env));
+        if world.is_live() && CLOSED_ONLY.contains(&name) {
+            continue;
+        }
         check(&mut world);
         world.check_consistent(name);
     }
@@ -71,6 +78,7 @@ pub fn check_part<S: Storage>(part: Part, mut make: impl FnMut() -> S, env: &Arc
 
 /// Tells the story of the checks of faults again and again. `cut` ends a run after a number of
 /// its own steps; `heal` lets the next go on, and says whether the run had come so far.
+/// `with_guests` says whether the guests end at the same moment.
 #[cfg(test)]
 pub(crate) fn check_cuts<S: Storage>(
     storage: S,
@@ -78,11 +86,12 @@ pub(crate) fn check_cuts<S: Storage>(
     cuts: impl Iterator<Item = u64>,
     cut: impl Fn(u64),
     heal: impl Fn() -> bool,
+    with_guests: impl Fn(u64) -> bool,
 ) {
     let mut world = World::new(storage, Arc::clone(env));
     let mut count = 0;
     for at in cuts {
-        if !crash::tell_cut_off(&mut world, at, &cut, &heal) {
+        if !crash::tell_cut_off(&mut world, at, &cut, &heal, with_guests(at)) {
             break;
         }
         count += 1;

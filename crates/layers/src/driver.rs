@@ -176,6 +176,47 @@ pub trait Driver: Send + Sync + 'static {
     /// Bytes that the storage can hold, and bytes left.
     fn space(&self) -> Result<(ByteCount, ByteCount), Error>;
 
-    /// The block graph of a chain, the tip first.
-    fn block_graph(&self, chain: &[LayerId]) -> Result<serde_json::Value, Error>;
+    /// The block graph of a volume's chain, the tip first.
+    fn block_graph(&self, volume: VolumeId, chain: &[LayerId]) -> Result<serde_json::Value, Error>;
+
+    /// What it can do while somebody else has layers open; none where nobody ever has.
+    fn live(&self) -> Option<&dyn LiveStorage> {
+        None
+    }
+}
+
+/// What storage does so that layers can change while somebody else has them open.
+///
+/// The file of a layer and its header are not touched while others have it open. The driver takes
+/// from the records that it stores which file a layer is in by now
+/// ([`Placement`](stillpoint_model::layer_tree::Placement)).
+pub trait LiveStorage: Send + Sync {
+    /// The name of a layer's node in a volume's block graph.
+    fn node(&self, volume: VolumeId, layer: LayerId) -> String;
+
+    /// The layer whose file it was at first that a layer is in.
+    fn file_of(&self, layer: LayerId) -> LayerId;
+
+    /// How a layer that stands on this one names it in its header.
+    fn backing_name(&self, layer: LayerId) -> String;
+
+    /// Whether another process has the layer open, for reading or writing.
+    fn is_open(&self, layer: LayerId) -> Result<bool, Error>;
+
+    /// A layer as its file says by now, and what it occupies.
+    fn inspect(&self, layer: LayerId) -> Result<Layer, Error>;
+
+    /// Lets whoever has a sealed layer open write to it.
+    fn unseal(&self, layer: LayerId) -> Result<(), Error>;
+
+    /// Makes durable what anybody wrote to a layer, and what was removed before.
+    fn sync(&self, layer: LayerId) -> Result<(), Error>;
+
+    /// Removes a file that no layer is in any more, durably.
+    fn drop_file(&self, file: LayerId) -> Result<(), Error>;
+
+    /// Makes the header and the name of a layer's file say what the tree says. Refuses with
+    /// [`Error::LayerInUse`] when another process has it open.
+    fn settle(&self, layer: LayerId, owner: VolumeId, parent: Option<LayerId>)
+    -> Result<(), Error>;
 }

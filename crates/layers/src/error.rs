@@ -7,6 +7,7 @@ use stillpoint_model::id::{BackupId, LayerId, VolumeId};
 use stillpoint_model::layer_tree::Refusal;
 use stillpoint_model::{ByteCount, ErrorKind};
 
+use crate::live::HostError;
 use crate::qcow2::FormatError;
 
 /// What can go wrong in a pool.
@@ -48,6 +49,28 @@ pub enum Error {
     /// Another process has a layer open.
     #[error("layer {0} is open in another process")]
     LayerInUse(LayerId),
+    /// A guest has the volume open.
+    #[error("volume {0} is open")]
+    VolumeOpen(VolumeId),
+    /// Whoever has the volume open did not do what it should.
+    #[error("whoever has volume {volume} open did not do it: {reason}")]
+    Host {
+        /// The volume.
+        volume: VolumeId,
+        /// What it said.
+        reason: String,
+    },
+    /// Whoever has the volume open will not do it.
+    #[error("whoever has volume {volume} open refuses: {reason}")]
+    HostRefused {
+        /// The volume.
+        volume: VolumeId,
+        /// Why.
+        reason: String,
+    },
+    /// Nobody can say now who has the volume open.
+    #[error("who has volume {0} open cannot be found out now")]
+    HostUnreachable(VolumeId),
     /// Another process has the pool open.
     #[error("the pool at {0} is open in another process")]
     PoolInUse(PathBuf),
@@ -136,8 +159,11 @@ impl Error {
             | Self::ImageRefused(_)
             | Self::ImageTooLarge { .. }
             | Self::ImageUnreadable(_) => ErrorKind::Invalid,
-            Self::LayerInUse(_) | Self::PoolInUse(_) => ErrorKind::Conflict,
-            Self::InTheMaking(_) => ErrorKind::Retry,
+            Self::LayerInUse(_)
+            | Self::PoolInUse(_)
+            | Self::VolumeOpen(_)
+            | Self::HostRefused { .. } => ErrorKind::Conflict,
+            Self::InTheMaking(_) | Self::HostUnreachable(_) => ErrorKind::Retry,
             Self::LayerMissing(_)
             | Self::LayerDamaged { .. }
             | Self::ForeignLayer { .. }
@@ -145,7 +171,16 @@ impl Error {
             Self::NotAPool { .. } | Self::Unsupported(_) => ErrorKind::Unsupported,
             Self::Full => ErrorKind::Full,
             Self::Cancelled => ErrorKind::Cancelled,
-            Self::Crashed(_) | Self::Io { .. } => ErrorKind::Internal,
+            Self::Crashed(_) | Self::Io { .. } | Self::Host { .. } => ErrorKind::Internal,
+        }
+    }
+
+    /// From what the host of a volume said.
+    pub(crate) fn host(volume: VolumeId, error: HostError) -> Self {
+        match error {
+            HostError::Unreachable => Self::HostUnreachable(volume),
+            HostError::Refused(reason) => Self::HostRefused { volume, reason },
+            HostError::Failed(reason) => Self::Host { volume, reason },
         }
     }
 

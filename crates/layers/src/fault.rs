@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use stillpoint_model::ByteCount;
 use stillpoint_model::id::{LayerId, PoolId, VolumeId};
-use stillpoint_model::layer_tree::VolumeRecord;
+use stillpoint_model::layer_tree::{Layer, VolumeRecord};
 
-use crate::driver::{Found, Join, LayerMap, LayerWriter};
+use crate::driver::{Found, Join, LayerMap, LayerWriter, LiveStorage};
 use crate::{Capabilities, Driver, Error};
 
 /// What happens at a step.
@@ -222,8 +222,71 @@ impl<D: Driver> Driver for FaultyDriver<D> {
         self.inner.space()
     }
 
-    fn block_graph(&self, chain: &[LayerId]) -> Result<serde_json::Value, Error> {
-        self.inner.block_graph(chain)
+    fn block_graph(&self, volume: VolumeId, chain: &[LayerId]) -> Result<serde_json::Value, Error> {
+        self.inner.block_graph(volume, chain)
+    }
+
+    fn live(&self) -> Option<&dyn LiveStorage> {
+        self.inner.live().is_some().then_some(self)
+    }
+}
+
+impl<D: Driver> FaultyDriver<D> {
+    fn live_inner(&self) -> Result<&dyn LiveStorage, Error> {
+        self.faults.alive()?;
+        self.inner.live().ok_or(Error::Unsupported("be open"))
+    }
+}
+
+impl<D: Driver> LiveStorage for FaultyDriver<D> {
+    fn node(&self, volume: VolumeId, layer: LayerId) -> String {
+        let live = self.inner.live();
+        live.map(|live| live.node(volume, layer))
+            .unwrap_or_default()
+    }
+
+    fn file_of(&self, layer: LayerId) -> LayerId {
+        self.inner.live().map_or(layer, |live| live.file_of(layer))
+    }
+
+    fn backing_name(&self, layer: LayerId) -> String {
+        let live = self.inner.live();
+        live.map(|live| live.backing_name(layer))
+            .unwrap_or_default()
+    }
+
+    fn is_open(&self, layer: LayerId) -> Result<bool, Error> {
+        self.live_inner()?.is_open(layer)
+    }
+
+    fn inspect(&self, layer: LayerId) -> Result<Layer, Error> {
+        self.live_inner()?.inspect(layer)
+    }
+
+    fn unseal(&self, layer: LayerId) -> Result<(), Error> {
+        let live = self.live_inner()?;
+        self.faults.step(false, || live.unseal(layer))
+    }
+
+    fn sync(&self, layer: LayerId) -> Result<(), Error> {
+        let live = self.live_inner()?;
+        self.faults.step(false, || live.sync(layer))
+    }
+
+    fn drop_file(&self, file: LayerId) -> Result<(), Error> {
+        let live = self.live_inner()?;
+        self.faults.step(false, || live.drop_file(file))
+    }
+
+    fn settle(
+        &self,
+        layer: LayerId,
+        owner: VolumeId,
+        parent: Option<LayerId>,
+    ) -> Result<(), Error> {
+        let live = self.live_inner()?;
+        self.faults
+            .step(false, || live.settle(layer, owner, parent))
     }
 }
 

@@ -9,26 +9,37 @@
 //! unpinned; a reader that wants them makes it give way at its next batch. So content never moves
 //! under a reader. A pinned layer is not removed either: it stays as a merge candidate.
 //!
+//! **Open volumes.** What a [host](crate::live::LiveHost) has open is switched, merged and grown by
+//! it (`live`, `live_merge`); everything else about such a volume is as for any other, and what
+//! would pull its layers away is refused.
+//!
 //! **Doubt.** While the storage holds anything that cannot be read, or layers of a volume whose
 //! record is gone, no layer counts as garbage. A record goes with the last layer of its volume,
 //! and comes before the first.
 
+mod live;
+mod live_merge;
 mod merge;
+mod pinned;
 mod restore;
 mod shared;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use stillpoint_model::id::{BackupId, LayerId, PoolId, SnapshotId, VolumeId};
-use stillpoint_model::layer_tree::{LayerTree, MergeCandidate, Refusal, Request, VolumeOrigin};
+use stillpoint_model::layer_tree::{
+    LayerTree, MergeCandidate, Purpose, Refusal, Request, VolumeOrigin,
+};
 use stillpoint_model::progress::Monitor;
 use stillpoint_model::task::CloneSource;
 use stillpoint_model::{ByteCount, ByteRange, Env};
 
+use self::pinned::Pinned;
 use self::restore::Restore;
-use self::shared::{Pinned, Shared, State};
-use crate::chain::{self, Chain};
+use self::shared::{Shared, State};
+use crate::chain;
 use crate::image::Image;
+use crate::live::LiveHost;
 use crate::{
     Capabilities, Driver, Error, ImageSource, LayerReader, MergeOutcome, Orphan, Pool,
     RestoreWriter, SECTOR_SIZE, Sealed, Usage, VolumeInfo,
@@ -48,6 +59,16 @@ impl<D: Driver> LayerPool<D> {
         Ok(Self { shared })
     }
 
+    /// From now on a volume that this host has open is captured, merged and grown by it.
+    pub fn connect(&self, host: Arc<dyn LiveHost>) {
+        let mut connected = self
+            .shared
+            .host
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *connected = Some(host);
+    }
+
     /// What the pool's storage holds that cannot be trusted, in words for an operator.
     pub fn damage(&self) -> Result<Vec<String>, Error> {
         let state = self.shared.lock()?;
@@ -62,7 +83,7 @@ impl<D: Driver> LayerPool<D> {
     /// Whether a reader waits for a layer that is being merged.
     #[cfg(any(test, feature = "conformance"))]
     pub(crate) fn is_wanted(&self, layer: LayerId) -> bool {
-        self.shared.lock_as_is().wanted.contains(&layer)
+        self.shared.lock_as_is().is_wanted(layer)
     }
 
     fn live_tip(&self, state: &State, volume: VolumeId) -> Result<LayerId, Error> {
@@ -80,7 +101,8 @@ impl<D: Driver> LayerPool<D> {
         request: &Request,
         base: impl Fn(&LayerTree) -> Option<LayerId>,
     ) -> Result<VolumeInfo, Error> {
-        let mut state = self.shared.lock_volume(volume)?;
+        self.shared.check_closed(volume)?;
+        let mut state = self.shared.lock_volumes(&[volume])?;
         if let Some(base) = base(&state.tree) {
             self.shared.check_chain(&state, base)?;
         }
@@ -89,6 +111,7 @@ impl<D: Driver> LayerPool<D> {
         {
             self.shared.driver.check_unused(tip)?;
         }
+        self.shared.settle_places(&mut state)?;
         self.shared.execute(&mut state, request)?;
         self.volume_info(&mut state, volume)
     }
@@ -120,6 +143,14 @@ impl<D: Driver> LayerPool<D> {
             used,
             changed: sealed.allocated.min(sealed.size),
         })
+    }
+
+    fn sealed_snapshot(&self, volume: VolumeId, snapshot: SnapshotId) -> Result<Sealed, Error> {
+        let mut state = self.shared.lock()?;
+        let found = state.tree.snapshot(snapshot);
+        let layer = found.ok_or(Refusal::NoSnapshot(snapshot))?.1.layer;
+        let tip = state.tree.tip(volume).unwrap_or(layer);
+        self.sealed(&mut state, layer, tip)
     }
 
     fn check_size(&self, size: ByteCount) -> Result<(), Error> {
@@ -156,7 +187,11 @@ impl<D: Driver> Pool for LayerPool<D> {
     }
 
     fn capabilities(&self) -> Capabilities {
-        self.shared.driver.capabilities()
+        let known = self.shared.driver.capabilities();
+        Capabilities {
+            live_capture: known.live_capture || self.shared.live().is_some(),
+            ..known
+        }
     }
 
     fn volume(&self, volume: VolumeId) -> Result<VolumeInfo, Error> {
@@ -213,6 +248,10 @@ impl<D: Driver> Pool for LayerPool<D> {
 
     fn resize(&self, volume: VolumeId, size: ByteCount) -> Result<VolumeInfo, Error> {
         self.check_size(size)?;
+        if self.shared.resize_open(volume, size)? {
+            let mut state = self.shared.lock()?;
+            return self.volume_info(&mut state, volume);
+        }
         self.change(volume, &Request::Resize { volume, size }, |tree| {
             tree.tip(volume)
         })
@@ -220,7 +259,10 @@ impl<D: Driver> Pool for LayerPool<D> {
 
     fn clone_volume(&self, source: CloneSource, volume: VolumeId) -> Result<VolumeInfo, Error> {
         let mut state = match source {
-            CloneSource::Volume(source) => self.shared.lock_volume(source)?,
+            CloneSource::Volume(source) => {
+                self.shared.check_closed(source)?;
+                self.shared.lock_volumes(&[source])?
+            }
             CloneSource::Snapshot(_) => self.shared.lock()?,
         };
         self.shared.check_free(&state, volume)?;
@@ -241,7 +283,8 @@ impl<D: Driver> Pool for LayerPool<D> {
     }
 
     fn delete_volume(&self, volume: VolumeId) -> Result<(), Error> {
-        let mut state = self.shared.lock_volume(volume)?;
+        self.shared.check_closed(volume)?;
+        let mut state = self.shared.lock_volumes(&[volume])?;
         if let Some(tip) = state.tree.tip(volume)
             && state.tree.layer(tip).is_some()
         {
@@ -252,21 +295,21 @@ impl<D: Driver> Pool for LayerPool<D> {
     }
 
     fn snapshot(&self, volume: VolumeId, snapshot: SnapshotId) -> Result<Sealed, Error> {
-        let mut state = self.shared.lock_volume(volume)?;
-        if state.tree.snapshot(snapshot).is_none() {
-            let tip = self.live_tip(&state, volume)?;
-            self.shared.driver.check_unused(tip)?;
-        }
-        self.shared
-            .execute(&mut state, &Request::Snapshot { volume, snapshot })?;
-        let layer = state
-            .tree
-            .snapshot(snapshot)
-            .ok_or(Refusal::NoSnapshot(snapshot))?
-            .1
-            .layer;
-        let tip = state.tree.tip(volume).unwrap_or(layer);
-        self.sealed(&mut state, layer, tip)
+        let purpose = Purpose::Snapshot(snapshot);
+        self.shared.seal_together(&[(volume, purpose)])?;
+        self.sealed_snapshot(volume, snapshot)
+    }
+
+    fn snapshot_together(&self, set: &[(VolumeId, SnapshotId)]) -> Result<Vec<Sealed>, Error> {
+        let points = set.iter();
+        let points: Vec<_> = points
+            .map(|(volume, snapshot)| (*volume, Purpose::Snapshot(*snapshot)))
+            .collect();
+        self.shared.seal_together(&points)?;
+        let sealed = set.iter();
+        sealed
+            .map(|(volume, snapshot)| self.sealed_snapshot(*volume, *snapshot))
+            .collect()
     }
 
     fn verify_snapshot(&self, snapshot: SnapshotId, monitor: &dyn Monitor) -> Result<(), Error> {
@@ -320,24 +363,22 @@ impl<D: Driver> Pool for LayerPool<D> {
         backup: BackupId,
         snapshot: Option<SnapshotId>,
     ) -> Result<Sealed, Error> {
-        let mut state = self.shared.lock_volume(volume)?;
-        let known = state
-            .tree
-            .record(volume)
-            .and_then(|r| r.captures.get(&backup))
-            .is_some();
-        if !known && snapshot.is_none() {
-            let tip = self.live_tip(&state, volume)?;
-            self.shared.driver.check_unused(tip)?;
-        }
-        self.shared.execute(
-            &mut state,
-            &Request::Capture {
+        let mut state = self.shared.lock()?;
+        let record = state.tree.record(volume);
+        let is_known = record.is_some_and(|record| record.captures.contains_key(&backup));
+        if is_known || snapshot.is_some() {
+            let request = Request::Capture {
                 volume,
                 backup,
                 snapshot,
-            },
-        )?;
+            };
+            self.shared.execute(&mut state, &request)?;
+        } else {
+            drop(state);
+            let purpose = Purpose::Capture(backup);
+            self.shared.seal_together(&[(volume, purpose)])?;
+            state = self.shared.lock()?;
+        }
         let record = state.tree.record(volume).ok_or(Refusal::NoVolume(volume))?;
         let layer = *record
             .captures
@@ -437,27 +478,9 @@ impl<D: Driver> Pool for LayerPool<D> {
     }
 
     fn block_graph(&self, volume: VolumeId) -> Result<serde_json::Value, Error> {
-        let state = self.shared.lock()?;
+        let state = self.shared.lock_volumes(&[volume])?;
         let tip = self.live_tip(&state, volume)?;
-        self.shared.driver.block_graph(&state.tree.chain(tip))
+        let chain = state.tree.chain(tip);
+        self.shared.driver.block_graph(volume, &chain)
     }
-}
-
-impl<D: Driver> LayerReader for Pinned<D> {
-    fn size(&self) -> ByteCount {
-        self.chain.size()
-    }
-
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), Error> {
-        self.chain.read_at(offset, buf)
-    }
-
-    fn extent_at(&self, offset: u64) -> Result<Option<crate::Extent>, Error> {
-        self.chain.extent_at(offset)
-    }
-}
-
-/// Opened layers, read through, the first on top.
-fn chain_of(maps: Vec<Box<dyn crate::driver::LayerMap>>) -> Chain {
-    Chain::new(maps)
 }

@@ -6,6 +6,7 @@
 //!     ├ qcow2::Qcow2Driver     a folder of qcow2 files
 //!     ├ memory::MemoryDriver   the same in memory, for simulations
 //!     └ fault::FaultyDriver    any of them, failing or crashing at a chosen step
+//! live::LiveHost (trait)  whoever has volumes open: switches, merges and grows them as asked
 //! ```
 //!
 //! Every driver passes the one `conformance` suite, which other crates' tests may run with the
@@ -23,13 +24,14 @@ mod error;
 pub mod fault;
 mod image;
 mod layer_pool;
+pub mod live;
 pub mod memory;
 mod pool;
 pub mod qcow2;
 #[cfg(test)]
 mod tests;
 
-pub use driver::{Driver, Found, Holds, Join, LayerMap, LayerWriter, Run};
+pub use driver::{Driver, Found, Holds, Join, LayerMap, LayerWriter, LiveStorage, Run};
 pub use error::Error;
 pub use layer_pool::LayerPool;
 pub use pool::{

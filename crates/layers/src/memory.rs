@@ -298,7 +298,11 @@ impl Driver for MemoryDriver {
         Ok((capacity, capacity.saturating_sub(used)))
     }
 
-    fn block_graph(&self, _chain: &[LayerId]) -> Result<serde_json::Value, Error> {
+    fn block_graph(
+        &self,
+        _volume: VolumeId,
+        _chain: &[LayerId],
+    ) -> Result<serde_json::Value, Error> {
         Err(Error::Unsupported("give its volumes to QEMU"))
     }
 }

@@ -184,6 +184,10 @@ pub trait Pool: Send + Sync {
     /// Seals the volume's content under the snapshot's name.
     fn snapshot(&self, volume: VolumeId, snapshot: SnapshotId) -> Result<Sealed, Error>;
 
+    /// Seals the content of several volumes at one instant, in this order. All are snapshots
+    /// afterwards or none is.
+    fn snapshot_together(&self, set: &[(VolumeId, SnapshotId)]) -> Result<Vec<Sealed>, Error>;
+
     /// Reads all bookkeeping of a snapshot's layers and checks that each piece of data they
     /// name is there.
     fn verify_snapshot(&self, snapshot: SnapshotId, monitor: &dyn Monitor) -> Result<(), Error>;

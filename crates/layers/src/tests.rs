@@ -1,5 +1,6 @@
 //! Every driver against the suite.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use stillpoint_env::SimEnv;
@@ -10,7 +11,7 @@ use tempfile::TempDir;
 use crate::conformance::{Part, Storage, check_all, check_cuts, check_part};
 use crate::memory::{MemoryDisk, MemoryDriver};
 use crate::qcow2::Qcow2Driver;
-use crate::qcow2::disk::stop;
+use crate::qcow2::disk::{power, stop};
 
 struct Memory(MemoryDisk);
 
@@ -87,7 +88,7 @@ fn qcow2_is_cut_off(first: u64) {
     let env: Arc<dyn Env> = Arc::new(SimEnv::new(7 + first));
     let folder = Folder(quick_folder(), PoolId::generate(env.as_ref()));
     let cuts = (first..).step_by(2);
-    check_cuts(folder, &env, cuts, stop::after, stop::never);
+    check_cuts(folder, &env, cuts, stop::after, stop::never, |_| false);
 }
 
 #[test]
@@ -98,4 +99,32 @@ fn qcow2_survives_the_end_before_every_even_system_call() {
 #[test]
 fn qcow2_survives_the_end_before_every_odd_system_call() {
     qcow2_is_cut_off(1);
+}
+
+/// The power goes where the run ends: what was not synced is there, or not, or in part.
+fn qcow2_loses_power(first: u64) {
+    let env: Arc<dyn Env> = Arc::new(SimEnv::new(9 + first));
+    let folder = Folder(quick_folder(), PoolId::generate(env.as_ref()));
+    let folders = ["layers", "volumes"].map(|name| folder.0.path().join(name));
+    let cuts = (first..).step_by(2);
+    let cut = |at| {
+        power::begin(&folders);
+        stop::after(at);
+    };
+    let seed = Cell::new(first);
+    let heal = || {
+        power::lose(seed.replace(seed.get() + 2));
+        stop::never()
+    };
+    check_cuts(folder, &env, cuts, cut, heal, |_| false);
+}
+
+#[test]
+fn qcow2_survives_loss_of_power_before_every_even_system_call() {
+    qcow2_loses_power(0);
+}
+
+#[test]
+fn qcow2_survives_loss_of_power_before_every_odd_system_call() {
+    qcow2_loses_power(1);
 }

@@ -53,6 +53,13 @@ impl Story {
 
     fn chapter<S: Storage>(&self, world: &World<S>, chapter: usize) -> Result<(), Error> {
         let pool = world.pool();
+        // A volume must be closed when it is copied or overwritten; the rest of the time a
+        // guest may have it.
+        match chapter {
+            2 | 3 | 5 => world.stop(self.volume),
+            6 => world.start(self.volume),
+            _ => {}
+        }
         match chapter {
             0 => pool.snapshot(self.volume, self.new).map(drop),
             1 => pool.capture(self.volume, self.backup, None).map(drop),
@@ -123,6 +130,7 @@ impl Story {
 
     fn end<S: Storage>(&self, world: &World<S>) {
         for volume in [self.volume, self.clone, self.staged] {
+            world.stop(volume);
             world.pool().delete_volume(volume).expect("deletes");
         }
         for snapshot in [self.new, self.old, self.safeties[0], self.safeties[1]] {
@@ -170,12 +178,16 @@ pub(super) fn tell_cut_off<S: Storage>(
     at: u64,
     cut: &impl Fn(u64),
     heal: &impl Fn() -> bool,
+    with_guests: bool,
 ) -> bool {
     let story = Story::begin(world);
     cut(at);
     let told = story.tell(world, 0);
     world.close();
     let came_so_far = heal();
+    if with_guests {
+        world.crash_guests();
+    }
     world.reopen();
     let damage = world.pool().damage().expect("loads");
     assert_eq!(damage, Vec::<String>::new(), "cut off after {at}");
@@ -209,6 +221,7 @@ pub(super) fn full_at_every_step<S: Storage>(world: &mut World<S>) {
                 "full at {at} in {chapter}: {error}"
             );
             check_old(world, &story);
+            world.stop_all();
             // Deleting needs no space.
             world
                 .pool()

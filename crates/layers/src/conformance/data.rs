@@ -89,6 +89,7 @@ pub(super) fn changed_extents_cover_every_difference<S: Storage>(world: &mut Wor
     let first = world.snapshot(volume);
     world.write(volume, 90, 20, 2);
     let second = world.snapshot(volume);
+    world.stop(volume);
     world
         .pool()
         .roll_back(volume, first, world.snapshot_id())
@@ -141,6 +142,7 @@ pub(super) fn reader_keeps_its_layers<S: Storage>(world: &mut World<S>) {
     let layer = world.pool().snapshot_layer(snapshot).expect("exists");
     let reader = world.pool().open_layer(layer).expect("opens");
     world.pool().delete_snapshot(snapshot).expect("deletes");
+    world.stop(volume);
     world.pool().delete_volume(volume).expect("deletes");
     assert_eq!(world.pool().merge_candidates(), Vec::new());
     let mut block = vec![0; 4096];
@@ -179,6 +181,9 @@ pub(super) fn cancelled_merge_changes_nothing<S: Storage>(world: &mut World<S>) 
             }
         }
         let before = world.read_volume(volume);
+        if world.is_live() {
+            world.snapshot(volume);
+        }
         world.pool().delete_snapshot(snapshot).expect("deletes");
         let candidate = world.first_merge();
         let cancelled = world.pool().merge(&candidate, &CancelSoon::default());

@@ -10,6 +10,9 @@ use crate::{BLOCK_SIZE, Pool};
 
 /// Loses each record in turn, tidies everything that may be tidied, and puts it back.
 pub(super) fn lose_each_record<S: Storage>(world: &mut World<S>) {
+    world.stop_all();
+    // Whatever was merged while guests ran is put right when the pool is opened.
+    world.reopen();
     let volumes: Vec<VolumeId> = world.pool().tree().records().map(|(id, _)| id).collect();
     for volume in volumes {
         let before = world.pool().tree();
@@ -62,6 +65,7 @@ pub(super) fn lost_record_after_merges<S: Storage>(world: &mut World<S>) {
         let source = CloneSource::Snapshot(snapshot);
         world.pool().clone_volume(source, clone).expect("clones");
         world.write(clone, 0, above, 2);
+        world.stop(volume);
         world.pool().delete_volume(volume).expect("deletes");
         world.pool().delete_snapshot(snapshot).expect("deletes");
         lose_each_record(world);
@@ -69,6 +73,7 @@ pub(super) fn lost_record_after_merges<S: Storage>(world: &mut World<S>) {
         assert_eq!(world.pool().tree().record(volume), None, "nothing is its");
         lose_each_record(world);
         assert!(world.read_volume(clone) == content(&[(0, below, 1), (0, above, 2)]));
+        world.stop(clone);
         world.pool().delete_volume(clone).expect("deletes");
         assert_eq!(world.pool().tree().records().count(), 0);
     }

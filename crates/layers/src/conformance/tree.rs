@@ -148,6 +148,9 @@ pub(super) fn any_order_of_deletion_keeps_the_rest<S: Storage>(world: &mut World
             }
             assert!(world.read_volume(volume) == now, "{order:?} after {index}");
         }
+        world.stop(volume);
+        world.tidy().expect("merges the tip, too");
+        assert!(world.read_volume(volume) == now, "{order:?}");
         let tip = world.pool().volume(volume).expect("exists").tip;
         assert_eq!(world.pool().tree().chain(tip).len(), 1, "one layer is left");
     }
@@ -159,17 +162,20 @@ pub(super) fn rolling_back_can_be_undone<S: Storage>(world: &mut World<S>) {
     let snapshot = world.snapshot(volume);
     world.write(volume, 5, 10, 2);
     let (safety, undo) = (world.snapshot_id(), world.snapshot_id());
+    world.stop(volume);
     let first = world
         .pool()
         .roll_back(volume, snapshot, safety)
         .expect("rolls back");
     assert_eq!(world.read_volume(volume), content(&[(0, 10, 1)]));
+    world.stop(volume);
     let again = world
         .pool()
         .roll_back(volume, snapshot, safety)
         .expect("was done");
     assert_eq!(again.tip, first.tip);
     world.write(volume, 20, 1, 3);
+    world.stop(volume);
     world
         .pool()
         .roll_back(volume, safety, undo)
@@ -202,6 +208,7 @@ pub(super) fn clones_are_independent<S: Storage>(world: &mut World<S>) {
         .pool()
         .clone_volume(source, of_snapshot)
         .expect("was done");
+    world.stop(volume);
     world
         .pool()
         .clone_volume(CloneSource::Volume(volume), of_volume)
@@ -219,6 +226,7 @@ pub(super) fn clones_are_independent<S: Storage>(world: &mut World<S>) {
         world.read_volume(of_volume),
         content(&[(0, 10, 1), (10, 10, 2), (4, 2, 4)])
     );
+    world.stop(of_snapshot);
     world.pool().delete_volume(of_snapshot).expect("deletes");
     world.tidy().expect("merges");
     assert_eq!(
@@ -248,12 +256,14 @@ pub(super) fn growing_adds_zeros<S: Storage>(world: &mut World<S>) {
     fill(&mut now, &[(0, 256, 1), (250, 10, 2), (512, 1, 3)]);
     assert!(world.read_volume(volume) == now);
     let safety = world.snapshot_id();
+    world.stop(volume);
     let back = world
         .pool()
         .roll_back(volume, snapshot, safety)
         .expect("rolls back");
     assert_eq!(back.size, SIZE);
     assert_eq!(world.read_volume(volume), content(&[(0, 256, 1)]));
+    world.stop(volume);
     world.pool().delete_volume(volume).expect("deletes");
     world.pool().delete_snapshot(snapshot).expect("deletes");
     world.tidy().expect("merges");
@@ -298,6 +308,7 @@ pub(super) fn captures_keep_their_layers<S: Storage>(world: &mut World<S>) {
         .pool()
         .release_capture(volume, third)
         .expect("releases");
+    world.stop(volume);
     world.pool().delete_volume(volume).expect("deletes");
     assert_eq!(world.pool().tree().layers().count(), 0);
 }
@@ -311,6 +322,7 @@ pub(super) fn switching_takes_the_staged_content<S: Storage>(world: &mut World<S
     writer.write_at(0, &vec![9; 4096]).expect("writes");
     writer.finish().expect("finishes");
     let safety = world.snapshot_id();
+    world.stop(volume);
     let first = world
         .pool()
         .switch(volume, staged, safety)
@@ -346,6 +358,7 @@ pub(super) fn snapshots_outlive_their_volume<S: Storage>(world: &mut World<S>) {
     world.write(volume, 0, 10, 1);
     let snapshot = world.snapshot(volume);
     world.write(volume, 0, 10, 2);
+    world.stop(volume);
     world.pool().delete_volume(volume).expect("deletes");
     world.reopen();
     assert_eq!(world.read_snapshot(snapshot), content(&[(0, 10, 1)]));

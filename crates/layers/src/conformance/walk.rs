@@ -32,6 +32,7 @@ pub(super) fn random_walk<S: Storage>(world: &mut World<S>) {
         world.tidy().expect("merges");
         copies.check(world);
         for volume in copies.volumes.into_keys() {
+            world.stop(volume);
             world.pool().delete_volume(volume).expect("deletes");
         }
         for snapshot in copies.snapshots.into_keys() {
@@ -74,6 +75,7 @@ impl Copies {
                     return;
                 };
                 let safety = world.snapshot_id();
+                world.stop(owner);
                 world
                     .pool()
                     .roll_back(owner, snapshot, safety)
@@ -104,6 +106,7 @@ impl Copies {
                 }
             }
             (12, _) if self.volumes.len() > 1 => {
+                world.stop(volume);
                 world.pool().delete_volume(volume).expect("deletes");
                 self.volumes.remove(&volume);
             }

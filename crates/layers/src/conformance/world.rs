@@ -8,6 +8,7 @@ use stillpoint_model::progress::NullMonitor;
 use stillpoint_model::{ByteCount, Env};
 
 use crate::fault::{Faults, FaultyDriver};
+use crate::live::LiveHost;
 use crate::{BLOCK_SIZE, Driver, Error, LayerPool, MergeOutcome, Pool};
 
 /// Storage that a driver can be opened on again and again, as after a restart.
@@ -17,6 +18,38 @@ pub trait Storage {
 
     /// Opens the storage. The driver opened before was dropped.
     fn driver(&self) -> Self::Driver;
+
+    /// Guests that write to volumes while the pool works; none to write to closed volumes.
+    fn guests(&self) -> Option<Arc<dyn Guests>> {
+        None
+    }
+}
+
+/// Guests that go through the layers of their volumes on their own.
+pub trait Guests {
+    /// Who runs them.
+    fn host(&self) -> Arc<dyn LiveHost>;
+
+    /// The volumes that are open.
+    fn running(&self) -> Vec<VolumeId>;
+
+    /// Opens a volume with this block graph.
+    fn start(&self, volume: VolumeId, graph: &serde_json::Value);
+
+    /// Closes a volume properly.
+    fn stop(&self, volume: VolumeId);
+
+    /// Ends all of them as a crash would.
+    fn crash(&self);
+
+    /// Writes, durably.
+    fn write(&self, volume: VolumeId, offset: u64, data: &[u8]);
+
+    /// Writes zeros, durably.
+    fn zero(&self, volume: VolumeId, offset: u64, len: u64);
+
+    /// All that the guest sees.
+    fn read(&self, volume: VolumeId) -> Vec<u8>;
 }
 
 /// The size of the volumes in most checks: a few clusters of any driver.
@@ -24,6 +57,7 @@ pub(super) const SIZE: ByteCount = ByteCount::from_mib(1);
 
 pub(super) struct World<S: Storage> {
     storage: S,
+    guests: Option<Arc<dyn Guests>>,
     pub(super) faults: Faults,
     pub(super) env: Arc<dyn Env>,
     pool: Option<LayerPool<FaultyDriver<S::Driver>>>,
@@ -32,6 +66,7 @@ pub(super) struct World<S: Storage> {
 impl<S: Storage> World<S> {
     pub(super) fn new(storage: S, env: Arc<dyn Env>) -> Self {
         let mut world = Self {
+            guests: storage.guests(),
             storage,
             faults: Faults::default(),
             env,
@@ -52,7 +87,47 @@ impl<S: Storage> World<S> {
         self.pool = None;
         self.faults.clear();
         let driver = FaultyDriver::new(self.storage.driver(), self.faults.clone());
-        self.pool = Some(LayerPool::open(driver, Arc::clone(&self.env)).expect("opens"));
+        let pool = LayerPool::open(driver, Arc::clone(&self.env)).expect("opens");
+        if let Some(guests) = &self.guests {
+            pool.connect(guests.host());
+        }
+        self.pool = Some(pool);
+    }
+
+    /// Whether guests run while the pool works.
+    pub(super) fn is_live(&self) -> bool {
+        self.guests.is_some()
+    }
+
+    /// Gives a volume to a guest, where there are any.
+    pub(super) fn start(&self, volume: VolumeId) {
+        if let Some(guests) = &self.guests
+            && !guests.running().contains(&volume)
+        {
+            let graph = self.pool().block_graph(volume).expect("has a graph");
+            guests.start(volume, &graph);
+        }
+    }
+
+    /// Takes a volume from its guest, as before it is deleted or overwritten.
+    pub(super) fn stop(&self, volume: VolumeId) {
+        if let Some(guests) = &self.guests {
+            guests.stop(volume);
+        }
+    }
+
+    pub(super) fn stop_all(&self) {
+        if let Some(guests) = &self.guests {
+            guests.running().into_iter().for_each(|v| guests.stop(v));
+        }
+    }
+
+    /// Ends all guests as a crash would.
+    #[cfg(test)]
+    pub(super) fn crash_guests(&self) {
+        if let Some(guests) = &self.guests {
+            guests.crash();
+        }
     }
 
     /// Removes a volume's record behind the pool's back, as a disk or a person would.
@@ -109,6 +184,14 @@ impl<S: Storage> World<S> {
         let info = self.pool().volume(volume).expect("exists");
         let offset = first_block * BLOCK_SIZE;
         let len = (blocks * BLOCK_SIZE).min(info.size.get() - offset);
+        let data = vec![byte; usize::try_from(len).unwrap()];
+        if let Some(guests) = self.guests.clone() {
+            self.start(volume);
+            return match byte {
+                0 => guests.zero(volume, offset, len),
+                _ => guests.write(volume, offset, &data),
+            };
+        }
         self.pool = None;
         let mut writer = self
             .storage
@@ -118,7 +201,6 @@ impl<S: Storage> World<S> {
         if byte == 0 {
             writer.zero_at(offset, len).expect("zeros");
         } else {
-            let data = vec![byte; usize::try_from(len).unwrap()];
             writer.write_at(offset, &data).expect("writes");
         }
         writer.finish().expect("syncs");
@@ -146,6 +228,11 @@ impl<S: Storage> World<S> {
     }
 
     pub(super) fn read_volume(&self, volume: VolumeId) -> Vec<u8> {
+        if let Some(guests) = &self.guests
+            && guests.running().contains(&volume)
+        {
+            return guests.read(volume);
+        }
         self.read_layer(self.pool().volume(volume).expect("exists").tip)
     }
 
@@ -156,13 +243,23 @@ impl<S: Storage> World<S> {
         self.read_layer(self.pool().snapshot_layer(snapshot).expect("exists"))
     }
 
-    /// Does every merge and removal there is.
+    /// Does every merge and removal there is; what several guests have open waits.
     pub(super) fn tidy(&self) -> Result<usize, Error> {
         let mut done = 0;
-        while let Some(candidate) = self.pool().merge_candidates().first().copied() {
-            let outcome = self.pool().merge(&candidate, &NullMonitor)?;
-            assert_eq!(outcome, MergeOutcome::Done);
-            done += 1;
+        let mut waits = Vec::new();
+        loop {
+            let mut candidates = self.pool().merge_candidates();
+            candidates.retain(|candidate| !waits.contains(candidate));
+            let Some(candidate) = candidates.first() else {
+                break;
+            };
+            match self.pool().merge(candidate, &NullMonitor)? {
+                MergeOutcome::Done => done += 1,
+                MergeOutcome::GaveWay => {
+                    assert!(self.is_live(), "nobody is in the way of {candidate:?}");
+                    waits.push(*candidate);
+                }
+            }
         }
         self.pool().reap(&self.pool().orphans()?)?;
         Ok(done)
@@ -180,6 +277,7 @@ impl<S: Storage> World<S> {
 
     /// Nothing is damaged; after tidying no file is left that nobody needs.
     pub(super) fn check_consistent(&mut self, name: &str) {
+        self.stop_all();
         self.reopen();
         assert_eq!(
             self.pool().damage().expect("loads"),

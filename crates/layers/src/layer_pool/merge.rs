@@ -19,9 +19,9 @@ const PIECE: usize = 1 << 20;
 /// The two layers and which way data moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Way {
-    parent: LayerId,
-    child: LayerId,
-    direction: Direction,
+    pub(super) parent: LayerId,
+    pub(super) child: LayerId,
+    pub(super) direction: Direction,
 }
 
 /// A merge to do.
@@ -71,9 +71,11 @@ impl<D: Driver> Shared<D> {
     /// Candidates that nobody reads, measured anew. None while anything is in doubt.
     pub(super) fn merge_candidates(&self) -> Result<Vec<MergeCandidate>, Error> {
         let mut state = self.lock()?;
+        self.settle(&mut state)?;
         if !state.damaged.is_empty() || !state.tree.inconsistencies().is_empty() {
             return Ok(Vec::new());
         }
+        self.settle_places(&mut state)?;
         let State { tree, moved, .. } = &mut *state;
         moved.retain(|way, _| tree.layer(way.child).and_then(|l| l.parent) == Some(way.parent));
         let children: Vec<LayerId> = state
@@ -95,6 +97,7 @@ impl<D: Driver> Shared<D> {
                 !state.is_used(*parent) && !state.is_used(*child)
             }
         });
+        found.retain(|candidate| self.is_worthwhile(&state, candidate));
         Ok(found)
     }
 
@@ -105,6 +108,7 @@ impl<D: Driver> Shared<D> {
     ) -> Result<MergeOutcome, Error> {
         let pair = {
             let mut state = self.lock()?;
+            self.settle(&mut state)?;
             match self.still_to_do(&state, candidate) {
                 None => return Ok(MergeOutcome::Done),
                 Some(MergeCandidate::Remove { layer }) => {
@@ -123,14 +127,19 @@ impl<D: Driver> Shared<D> {
                     if state.is_used(parent) || state.is_used(child) {
                         return Ok(MergeOutcome::GaveWay);
                     }
-                    self.driver.check_unused(parent)?;
-                    self.driver.check_unused(child)?;
-                    state.merging.extend([parent, child]);
                     let way = Way {
                         parent,
                         child,
                         direction,
                     };
+                    if self.is_open(way)? {
+                        drop(state);
+                        return self.merge_open(way, bytes, monitor);
+                    }
+                    self.driver.check_unused(parent)?;
+                    self.driver.check_unused(child)?;
+                    self.settle_places(&mut state)?;
+                    state.merging.extend([parent, child]);
                     Pair::begin(&mut state, way, bytes)
                 }
             }
@@ -189,7 +198,7 @@ impl<D: Driver> Shared<D> {
             monitor,
             is_wanted: &|| {
                 let state = self.lock_as_is();
-                state.wanted.contains(&pair.way.parent) || state.wanted.contains(&pair.way.child)
+                state.is_wanted(pair.way.parent) || state.is_wanted(pair.way.child)
             },
         };
         let stop = match pair.way.direction {

@@ -6,13 +6,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use stillpoint_model::Env;
 use stillpoint_model::id::{LayerId, VolumeId};
 use stillpoint_model::layer_tree::{
-    FreshLayers, Inconsistency, LayerTree, Request, Step, VolumeRecord,
+    FreshLayers, Inconsistency, LayerTree, Refusal, Request, Step, VolumeRecord,
 };
 
-use super::chain_of;
 use super::merge::{Moved, Way};
-use crate::chain::Chain;
 use crate::driver::LayerMap;
+use crate::live::LiveHost;
 use crate::{Driver, Error, Orphan};
 
 /// What a pool, its readers and its writers share.
@@ -20,8 +19,10 @@ pub(super) struct Shared<D> {
     pub(super) driver: D,
     env: Arc<dyn Env>,
     state: Mutex<State>,
-    /// Signalled when a merge has let go of its layers.
-    merge_ended: Condvar,
+    /// Who runs guests, once connected.
+    pub(super) host: Mutex<Option<Arc<dyn LiveHost>>>,
+    /// Signalled when a merge has let go of its layers, or a switch of its volumes.
+    let_go: Condvar,
 }
 
 /// What the lock protects.
@@ -34,26 +35,60 @@ pub(super) struct State {
     /// Whether the tree must be read anew, because a step failed and nobody knows how far.
     stale: bool,
     /// How many readers go through a layer.
-    pins: BTreeMap<LayerId, usize>,
+    pub(super) pins: BTreeMap<LayerId, usize>,
     /// The layers of merges that run.
     pub(super) merging: BTreeSet<LayerId>,
-    /// The layers that readers wait for.
-    pub(super) wanted: BTreeSet<LayerId>,
+    /// The layers that somebody waits for, and how many do.
+    wanted: BTreeMap<LayerId, usize>,
     /// The volumes that are being written, with the layer.
     pub(super) making: BTreeMap<VolumeId, LayerId>,
     /// How far merges came that gave way.
     pub(super) moved: BTreeMap<Way, Moved>,
+    /// The volumes that are being switched to overlays, or grown, by whoever has them open.
+    pub(super) switching: BTreeSet<VolumeId>,
+    /// The volumes in whose open chains a merge runs, with the upper layer.
+    pub(super) live_merges: BTreeMap<VolumeId, LayerId>,
+    /// The volumes whose records tell of something under way that nobody in this process does.
+    pub(super) undecided: BTreeSet<VolumeId>,
 }
 
 impl State {
+    /// Whether the tree is to be read anew.
+    pub(super) const fn is_stale(&self) -> bool {
+        self.stale
+    }
+
     /// Whether nobody reads, merges or makes it.
     pub(super) fn is_idle(&self, layer: LayerId) -> bool {
         !self.is_used(layer) && !self.making.values().any(|made| *made == layer)
     }
 
-    /// Whether somebody reads or merges it.
+    /// Whether somebody reads it, merges it, or waits for it: who waits comes before the next
+    /// merge.
     pub(super) fn is_used(&self, layer: LayerId) -> bool {
-        self.pins.contains_key(&layer) || self.merging.contains(&layer)
+        self.pins.contains_key(&layer) || self.merging.contains(&layer) || self.is_wanted(layer)
+    }
+
+    /// Whether somebody waits for it.
+    pub(super) fn is_wanted(&self, layer: LayerId) -> bool {
+        self.wanted.contains_key(&layer)
+    }
+
+    fn want(&mut self, layers: &[LayerId]) {
+        for layer in layers {
+            *self.wanted.entry(*layer).or_default() += 1;
+        }
+    }
+
+    fn want_no_more(&mut self, layers: &[LayerId]) {
+        for layer in layers {
+            if let Some(count) = self.wanted.get_mut(layer) {
+                *count -= 1;
+                if *count == 0 {
+                    self.wanted.remove(layer);
+                }
+            }
+        }
     }
 }
 
@@ -66,15 +101,19 @@ impl<D: Driver> Shared<D> {
             stale: true,
             pins: BTreeMap::new(),
             merging: BTreeSet::new(),
-            wanted: BTreeSet::new(),
+            wanted: BTreeMap::new(),
             making: BTreeMap::new(),
             moved: BTreeMap::new(),
+            switching: BTreeSet::new(),
+            live_merges: BTreeMap::new(),
+            undecided: BTreeSet::new(),
         };
         Self {
             driver,
             env,
             state: Mutex::new(state),
-            merge_ended: Condvar::new(),
+            host: Mutex::new(None),
+            let_go: Condvar::new(),
         }
     }
 
@@ -113,8 +152,24 @@ impl<D: Driver> Shared<D> {
         state.is_in_doubt = is_record_lost || !state.damaged.is_empty();
         state.moved.clear();
         self.complete(state, &found.records)?;
+        self.settle_places(state)?;
         state.stale = false;
+        state.undecided = self.left_undecided(state);
         Ok(())
+    }
+
+    /// The volumes whose records tell of something under way that nobody here does.
+    fn left_undecided(&self, state: &State) -> BTreeSet<VolumeId> {
+        let is_left = |volume: VolumeId, record: &VolumeRecord| {
+            let is_switching = state.switching.contains(&volume);
+            let is_merging = state.live_merges.contains_key(&volume);
+            (record.pending.is_some() && !is_switching) || (record.joining.is_some() && !is_merging)
+        };
+        let records = state.tree.records();
+        records
+            .filter(|(volume, record)| is_left(*volume, record))
+            .map(|(volume, _)| volume)
+            .collect()
     }
 
     /// Stores what the tree made of records that a crash left out of date, and ends what it
@@ -190,6 +245,20 @@ impl<D: Driver> Shared<D> {
         self.step(state, &Step::RemoveLayer { layer })?;
         self.forget_spent(state, owner)?;
         Ok(true)
+    }
+
+    /// Does steps in order.
+    pub(super) fn steps(&self, state: &mut State, steps: &[Step]) -> Result<(), Error> {
+        steps.iter().try_for_each(|step| self.step(state, step))
+    }
+
+    /// Does something to the storage; when it fails, the tree is to be read anew.
+    pub(super) fn or_stale<T>(
+        &self,
+        state: &mut State,
+        change: impl FnOnce(&Self) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        change(self).inspect_err(|_| state.stale = true)
     }
 
     /// Does one step and records it in the tree.
@@ -282,7 +351,7 @@ impl<D: Driver> Shared<D> {
     }
 
     /// The state once no merge works on the layers that `find` names; makes merges give way.
-    fn lock_unmerged(
+    pub(super) fn lock_unmerged(
         &self,
         find: impl Fn(&LayerTree) -> Vec<LayerId>,
     ) -> Result<MutexGuard<'_, State>, Error> {
@@ -291,33 +360,51 @@ impl<D: Driver> Shared<D> {
             let mut layers = find(&state.tree);
             layers.retain(|layer| state.merging.contains(layer));
             if layers.is_empty() {
-                return Ok(state);
+                break;
             }
-            state.wanted.extend(layers);
-            state = self
-                .merge_ended
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
-            if state.stale {
-                self.load(&mut state)?;
+            state = self.wait(state, &layers)?;
+        }
+        self.settle(&mut state)?;
+        let layers = find(&state.tree);
+        for volume in &state.undecided {
+            let joining = state.tree.record(*volume).and_then(|record| record.joining);
+            let pair = joining.map(|joining| [joining.parent, joining.child]);
+            if pair.is_some_and(|pair| pair.iter().any(|layer| layers.contains(layer))) {
+                return Err(Refusal::Undecided(*volume).into());
             }
         }
+        Ok(state)
     }
 
-    /// The state once a volume may be changed: nobody makes it, and no merge writes to its tip.
-    pub(super) fn lock_volume(&self, volume: VolumeId) -> Result<MutexGuard<'_, State>, Error> {
-        let state = self.lock_unmerged(|tree| tree.tip(volume).into_iter().collect())?;
-        self.check_free(&state, volume)?;
+    /// The state after something let go of layers or volumes; merges of these layers give way.
+    pub(super) fn wait<'a>(
+        &self,
+        mut state: MutexGuard<'a, State>,
+        layers: &[LayerId],
+    ) -> Result<MutexGuard<'a, State>, Error> {
+        state.want(layers);
+        let mut state = self
+            .let_go
+            .wait(state)
+            .unwrap_or_else(PoisonError::into_inner);
+        state.want_no_more(layers);
+        if state.stale {
+            self.load(&mut state)?;
+        }
         Ok(state)
+    }
+
+    /// Lets those go on who wait for layers or volumes.
+    pub(super) fn notify(&self) {
+        self.let_go.notify_all();
     }
 
     /// A merge has let go of its layers.
     pub(super) fn end_merge(&self, state: &mut State, layers: [LayerId; 2]) {
         for layer in layers {
             state.merging.remove(&layer);
-            state.wanted.remove(&layer);
         }
-        self.merge_ended.notify_all();
+        self.notify();
     }
 
     pub(super) fn mark_stale(&self, state: &mut State) {
@@ -357,52 +444,5 @@ impl<D: Driver> Shared<D> {
             removed += 1;
         }
         Ok(removed)
-    }
-}
-
-/// An open chain whose layers stay as long as it lives.
-pub(super) struct Pinned<D: Driver> {
-    pub(super) chain: Chain,
-    layers: Vec<LayerId>,
-    shared: Arc<Shared<D>>,
-}
-
-impl<D: Driver> Pinned<D> {
-    pub(super) fn open(shared: &Arc<Shared<D>>, layer: LayerId) -> Result<Self, Error> {
-        let mut state = shared.lock_unmerged(|tree| tree.chain(layer))?;
-        if state.tree.layer(layer).is_none() && state.damaged.is_empty() {
-            let named = state.tree.names(layer).next().is_some();
-            return Err(if named {
-                Error::LayerMissing(layer)
-            } else {
-                Error::NoLayer(layer)
-            });
-        }
-        shared.check_chain(&state, layer)?;
-        let layers = state.tree.chain(layer);
-        let chain = chain_of(shared.open_maps(&state, &layers)?);
-        for layer in &layers {
-            *state.pins.entry(*layer).or_default() += 1;
-        }
-        drop(state);
-        Ok(Self {
-            chain,
-            layers,
-            shared: Arc::clone(shared),
-        })
-    }
-}
-
-impl<D: Driver> Drop for Pinned<D> {
-    fn drop(&mut self) {
-        let mut state = self.shared.lock_as_is();
-        for layer in &self.layers {
-            if let Some(count) = state.pins.get_mut(layer) {
-                *count -= 1;
-                if *count == 0 {
-                    state.pins.remove(layer);
-                }
-            }
-        }
     }
 }

@@ -8,39 +8,62 @@ use std::path::Path;
 
 pub(super) fn create(options: &OpenOptions, path: &Path) -> io::Result<File> {
     gate()?;
-    options.open(path)
+    #[cfg(test)]
+    let was_there = path.exists();
+    let file = options.open(path)?;
+    #[cfg(test)]
+    power::note(|disk| disk.opened(&file, path, was_there));
+    Ok(file)
 }
 
 pub(super) fn write(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
     #[cfg(test)]
     stop::tear(file, bytes, offset);
     gate()?;
-    file.write_all_at(bytes, offset)
+    file.write_all_at(bytes, offset)?;
+    #[cfg(test)]
+    power::note(|disk| disk.wrote(file, bytes, offset));
+    Ok(())
 }
 
 pub(super) fn set_len(file: &File, len: u64) -> io::Result<()> {
     gate()?;
-    file.set_len(len)
+    file.set_len(len)?;
+    #[cfg(test)]
+    power::note(|disk| disk.set_len(file, len));
+    Ok(())
 }
 
 pub(super) fn sync_data(file: &File) -> io::Result<()> {
     gate()?;
-    file.sync_data()
+    file.sync_data()?;
+    #[cfg(test)]
+    power::note(|disk| disk.synced(file));
+    Ok(())
 }
 
 pub(super) fn sync_all(file: &File) -> io::Result<()> {
     gate()?;
-    file.sync_all()
+    file.sync_all()?;
+    #[cfg(test)]
+    power::note(|disk| disk.synced(file));
+    Ok(())
 }
 
 pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     gate()?;
-    fs::rename(from, to)
+    fs::rename(from, to)?;
+    #[cfg(test)]
+    power::note(|disk| disk.renamed(from, to));
+    Ok(())
 }
 
 pub(super) fn remove(path: &Path) -> io::Result<()> {
     gate()?;
-    fs::remove_file(path)
+    fs::remove_file(path)?;
+    #[cfg(test)]
+    power::note(|disk| disk.removed(path));
+    Ok(())
 }
 
 pub(super) fn set_mode(path: &Path, mode: Permissions) -> io::Result<()> {
@@ -62,6 +85,9 @@ const fn gate() -> io::Result<()> {
 
 #[cfg(test)]
 use stop::gate;
+
+#[cfg(test)]
+pub(crate) mod power;
 
 /// Ends a run after a number of calls, as far as the storage can tell: nothing that this thread
 /// does reaches it any more.
@@ -106,6 +132,7 @@ pub(crate) mod stop {
         if LEFT.get() == Some(0) && !STOPPED.get() {
             let half = bytes.len() / 1024 * 512;
             file.write_all_at(&bytes[..half], offset).expect("tears");
+            super::power::note(|disk| disk.wrote(file, &bytes[..half], offset));
         }
     }
 }

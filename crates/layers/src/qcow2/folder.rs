@@ -12,11 +12,15 @@
 //! A file gets its name when all of it is durable. A record is replaced by a rename, which is the
 //! commit point of every change to a volume.
 //!
+//! While another process has files open, their names and headers stay: a record may place a layer
+//! in a file that was another's, until nobody has it open (`places`).
+//!
 //! A merge downwards ends with the parent's file taking the child's name: its header says so
 //! first, in one sector. [`load`](Driver::load) finishes a rename that a crash cut off.
 
 mod driver;
 mod inspect;
+mod places;
 mod record;
 
 pub use inspect::Inspection;
@@ -30,10 +34,11 @@ use serde::{Deserialize, Serialize};
 use stillpoint_model::id::{LayerId, PoolId, VolumeId};
 
 use super::disk;
-use super::header::{Header, Identity, ReadError, file_name};
+use super::header::{Header, Identity, ReadError, file_layer, file_name};
 use super::lock;
 use super::writer::write_empty;
 use crate::Error;
+use places::Places;
 
 /// What is kept for records when the storage is full.
 const RESERVE_BYTES: u64 = 1 << 20;
@@ -45,6 +50,8 @@ const NEW: &str = ".new";
 pub struct Qcow2Driver {
     path: PathBuf,
     id: PoolId,
+    /// Which layers are in files that were others'.
+    places: Places,
     /// Held open for its lock.
     _lock: File,
 }
@@ -79,6 +86,7 @@ impl Qcow2Driver {
         let driver = Self {
             path: path.to_owned(),
             id,
+            places: Places::default(),
             _lock: lock,
         };
         driver.check_pool_file()?;
@@ -124,7 +132,12 @@ impl Qcow2Driver {
     }
 
     fn layer_path(&self, layer: LayerId) -> PathBuf {
-        self.path.join("layers").join(file_name(layer))
+        self.file_path(self.places.file_of(layer))
+    }
+
+    /// The path of a file, by the layer whose it was at first.
+    fn file_path(&self, file: LayerId) -> PathBuf {
+        self.path.join("layers").join(file_name(file))
     }
 
     fn new_layer_path(&self, layer: LayerId) -> PathBuf {
@@ -182,10 +195,23 @@ impl Qcow2Driver {
         if identity.pool != self.id {
             return foreign("it is of another pool");
         }
-        let expected = identity.parent.map(|parent| file_name(parent).into_bytes());
-        if header.backing_name != expected {
-            return foreign("it names another file below it than it should");
+        // Whoever merged the layer while it was open has written another name; what it stands on
+        // is never taken from there.
+        let is_layer = |name: &[u8]| {
+            std::str::from_utf8(name)
+                .ok()
+                .and_then(file_layer)
+                .is_some()
+        };
+        if !header.backing_name.as_deref().is_none_or(is_layer) {
+            return foreign("it names a file below it that is no layer");
         }
+        let identity = match self.places.get(layer) {
+            Some((owner, place)) if [layer, place.file].contains(&identity.layer) => {
+                self.identity(layer, owner, place.parent)
+            }
+            _ => identity,
+        };
         Ok(Opened {
             file,
             len: metadata.len(),

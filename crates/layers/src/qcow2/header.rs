@@ -74,6 +74,8 @@ pub(super) struct Header {
     pub(super) refcount_order: u32,
     pub(super) extended_l2: bool,
     pub(super) compression: Compression,
+    /// Whether its refcounts may be behind: it was not closed. Its tables are whole all the same.
+    pub(super) is_dirty: bool,
     pub(super) backing_name: Option<Vec<u8>>,
     pub(super) identity: Option<Identity>,
 }
@@ -93,6 +95,7 @@ impl Header {
             refcount_order: 4,
             extended_l2: true,
             compression: Compression::Deflate,
+            is_dirty: false,
             backing_name: identity.parent.map(|parent| file_name(parent).into_bytes()),
             identity: Some(identity),
         }
@@ -173,6 +176,7 @@ impl Header {
             refcount_order,
             extended_l2: features & EXTENDED_L2 != 0,
             compression,
+            is_dirty: features & DIRTY != 0,
             backing_name: None,
             identity: None,
         };
@@ -257,6 +261,9 @@ impl Header {
         let Some(identity) = self.identity else {
             return Err(FormatError::Header("it is no layer"));
         };
+        if self.is_dirty {
+            return Err(FormatError::Dirty);
+        }
         let backing = identity.parent.map(file_name).unwrap_or_default();
         let mut out = Vec::with_capacity(SECTOR);
         out.extend(MAGIC);
@@ -361,6 +368,11 @@ pub(super) fn file_name(layer: LayerId) -> String {
     format!("{layer}.qcow2")
 }
 
+/// The layer whose file has this name.
+pub(super) fn file_layer(name: &str) -> Option<LayerId> {
+    name.strip_suffix(".qcow2")?.parse().ok()
+}
+
 fn check_features(features: u64) -> Result<(), FormatError> {
     let known = DIRTY | CORRUPT | DATA_FILE | COMPRESSION_TYPE | EXTENDED_L2;
     if features & DATA_FILE != 0 {
@@ -369,8 +381,6 @@ fn check_features(features: u64) -> Result<(), FormatError> {
         Err(FormatError::Features(features & !known))
     } else if features & CORRUPT != 0 {
         Err(FormatError::MarkedCorrupt)
-    } else if features & DIRTY != 0 {
-        Err(FormatError::Dirty)
     } else {
         Ok(())
     }

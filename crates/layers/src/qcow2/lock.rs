@@ -22,6 +22,13 @@ pub(super) fn has_writer(file: &File) -> io::Result<bool> {
     Ok(is_locked(file, USED + WRITE)? || is_locked(file, USED + RESIZE)?)
 }
 
+/// Whether any QEMU has the file open.
+pub(super) fn is_open(file: &File) -> io::Result<bool> {
+    let mut lock = exclusive(USED, ALL_LEN);
+    fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock))?;
+    Ok(i32::from(lock.l_type) != libc::F_UNLCK)
+}
+
 /// Keeps every QEMU out for as long as the file is open; false when one has it open.
 pub(super) fn keep_out(file: &File) -> io::Result<bool> {
     match fcntl(file, FcntlArg::F_OFD_SETLK(&exclusive(USED, ALL_LEN))) {

@@ -4,6 +4,7 @@
 mod cost;
 mod hostile;
 mod kill;
+mod live;
 mod trouble;
 
 use std::path::{Path, PathBuf};

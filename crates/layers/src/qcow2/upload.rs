@@ -23,6 +23,9 @@ impl Upload {
         if header.backing_name.is_some() {
             return Err(Error::ImageRefused(FormatError::BackingFile));
         }
+        if header.is_dirty {
+            return Err(Error::ImageRefused(FormatError::Dirty));
+        }
         Ok(Self {
             map: Map::open(file, file_len, header).map_err(refused)?,
         })

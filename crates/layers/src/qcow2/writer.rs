@@ -94,6 +94,9 @@ impl Writer {
         size: u64,
         mode: u32,
     ) -> Result<Self, ReadError> {
+        if header.is_dirty {
+            return Err(FormatError::Dirty.into());
+        }
         if header.cluster_size() != CLUSTER_SIZE
             || !header.extended_l2
             || header.refcount_order != 4
@@ -170,7 +173,7 @@ impl Writer {
         let padding = data.len().next_multiple_of(index(SUBCLUSTER)) - data.len();
         if padding > 0 {
             let end = host + within + data.len() as u64;
-            self.file.write_all_at(&vec![0; padding], end)?;
+            disk::write(&self.file, &vec![0; padding], end)?;
         }
         self.batch_bytes += data.len() as u64;
         self.set_entry(offset, host | COPIED, (bitmap | bits) & !(bits << 32))?;

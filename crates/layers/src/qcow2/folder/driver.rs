@@ -10,7 +10,7 @@ use stillpoint_model::layer_tree::{Direction, Layer, VolumeRecord};
 
 use super::record::{record_name, record_volume};
 use super::{NEW, NewFile, Opened, Qcow2Driver, SEALED, WRITABLE, damaged, layer_io, set_mode};
-use crate::driver::{Found, Join, LayerMap, LayerWriter, Run};
+use crate::driver::{Found, Join, LayerMap, LayerWriter, LiveStorage, Run};
 use crate::qcow2::disk;
 use crate::qcow2::header::{CLUSTER_SIZE, Header, L1_ENTRIES};
 use crate::qcow2::lock;
@@ -65,19 +65,17 @@ impl Qcow2Driver {
     }
 
     fn load_layers(&self, found: &mut Found) -> Result<(), Error> {
-        let names = self.names("layers")?;
-        let ids = || {
-            names
-                .iter()
-                .filter_map(|name| name.strip_suffix(".qcow2")?.parse().ok())
-        };
+        let located = self.locate(&found.records)?;
+        for file in &located.left {
+            self.drop_file(*file)?;
+        }
         let mut renamed = Vec::new();
-        for layer in ids() {
-            match self.load_layer(layer) {
+        for layer in &located.layers {
+            match self.load_layer(*layer) {
                 Ok(Some(read)) => {
-                    found.layers.insert(layer, read);
+                    found.layers.insert(*layer, read);
                 }
-                Ok(None) => renamed.push(layer),
+                Ok(None) => renamed.push(*layer),
                 Err(error @ (Error::Io { .. } | Error::Full)) => return Err(error),
                 Err(error) => found.damaged.push(error),
             }
@@ -86,18 +84,32 @@ impl Qcow2Driver {
             return Ok(());
         }
         // What was read before the renames may be out of date: a child has another parent now.
-        let renamed: Vec<LayerId> = renamed;
-        *found = Found::default();
-        for layer in ids().filter(|layer| !renamed.contains(layer)) {
-            match self.load_layer(layer) {
-                Ok(read) => found.layers.extend(read.map(|read| (layer, read))),
+        found.layers.clear();
+        found.damaged.clear();
+        for layer in located.layers.iter().filter(|l| !renamed.contains(l)) {
+            match self.load_layer(*layer) {
+                Ok(read) => found.layers.extend(read.map(|read| (*layer, read))),
                 Err(error) => found.damaged.push(error),
             }
         }
         Ok(())
     }
 
+    pub(super) fn load_records(&self, found: &mut Found) -> Result<(), Error> {
+        let names = self.names("volumes")?;
+        for volume in names.iter().filter_map(|name| record_volume(name)) {
+            match self.read_record(volume) {
+                Ok(record) => drop(found.records.insert(volume, record)),
+                Err(error) => found.damaged.push(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// What was removed before must not come back after a loss of power and stand on a layer that
+    /// is no more: the names are synced first.
     fn join_down(&self, join: &Join) -> Result<(), Error> {
+        self.sync_folder("layers")?;
         let parent = self.open_exclusive(join.parent)?;
         let child = self.open_exclusive(join.child)?;
         let mut header = parent.header.clone();
@@ -114,6 +126,7 @@ impl Qcow2Driver {
     }
 
     fn join_up(&self, join: &Join) -> Result<(), Error> {
+        self.sync_folder("layers")?;
         let child = self.open_exclusive(join.child)?;
         let mut header = child.header.clone();
         header.identity = Some(self.identity(join.child, join.owner, join.grandparent));
@@ -139,19 +152,10 @@ impl Driver for Qcow2Driver {
 
     fn load(&self) -> Result<Found, Error> {
         let mut found = Found::default();
+        self.load_records(&mut found)?;
+        let damaged = std::mem::take(&mut found.damaged);
         self.load_layers(&mut found)?;
-        for volume in self
-            .names("volumes")?
-            .iter()
-            .filter_map(|name| record_volume(name))
-        {
-            match self.read_record(volume) {
-                Ok(record) => {
-                    found.records.insert(volume, record);
-                }
-                Err(error) => found.damaged.push(error),
-            }
-        }
+        found.damaged.extend(damaged);
         Ok(found)
     }
 
@@ -200,14 +204,19 @@ impl Driver for Qcow2Driver {
     }
 
     fn put_record(&self, volume: VolumeId, record: &VolumeRecord) -> Result<(), Error> {
-        self.write_record(volume, record)
+        self.write_record(volume, record)?;
+        self.place(volume, Some(record));
+        Ok(())
     }
 
     fn remove_record(&self, volume: VolumeId) -> Result<(), Error> {
         self.sync_folder("layers")?;
         match disk::remove(&self.path.join("volumes").join(record_name(volume))) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("removing a record", e)),
-            _ => self.sync_folder("volumes"),
+            _ => {
+                self.place(volume, None);
+                self.sync_folder("volumes")
+            }
         }
     }
 
@@ -327,31 +336,37 @@ impl Driver for Qcow2Driver {
         Ok((bytes(space.f_blocks), bytes(space.f_bavail)))
     }
 
-    fn block_graph(&self, chain: &[LayerId]) -> Result<Value, Error> {
+    fn block_graph(&self, volume: VolumeId, chain: &[LayerId]) -> Result<Value, Error> {
         let root = self
             .path
             .canonicalize()
             .map_err(|e| Error::io("finding the pool", e))?;
         let mut below = Value::Null;
         for (index, layer) in chain.iter().enumerate().rev() {
-            let file = root.join("layers").join(super::file_name(*layer));
-            let read_only = index > 0;
+            let id = self.file_of(*layer);
+            let file = root.join("layers").join(super::file_name(id));
+            let is_tip = index == 0;
+            // A sealed layer's file is opened for writing only while a merge needs it.
             below = json!({
                 "driver": "qcow2",
-                "node-name": node_name('q', *layer),
-                "read-only": read_only,
+                "node-name": node_name('q', volume, id),
+                "read-only": !is_tip,
                 "discard": "unmap",
                 "file": {
                     "driver": "file",
-                    "node-name": node_name('f', *layer),
+                    "node-name": node_name('f', volume, id),
                     "filename": file.to_string_lossy(),
-                    "read-only": read_only,
+                    "auto-read-only": !is_tip,
                     "discard": "unmap",
                 },
                 "backing": below,
             });
         }
         Ok(below)
+    }
+
+    fn live(&self) -> Option<&dyn LiveStorage> {
+        Some(self)
     }
 }
 
@@ -429,9 +444,12 @@ pub(super) fn allocated(blocks: u64) -> ByteCount {
     ByteCount::new((blocks * 512).saturating_sub(EMPTY_BYTES))
 }
 
-/// A name for a node of QEMU's block graph, which has at most 31 characters. What is left out of
-/// the id is the beginning of its time.
-fn node_name(kind: char, layer: LayerId) -> String {
-    let id = layer.as_uuid().simple().to_string();
-    format!("{kind}{}", id.get(2..).unwrap_or_default())
+/// A name for a node of QEMU's block graph, which has at most 31 characters. One machine may have
+/// several volumes on one layer, so it tells of both.
+pub(super) fn node_name(kind: char, volume: VolumeId, file: LayerId) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(volume.as_uuid().as_bytes());
+    hasher.update(file.as_uuid().as_bytes());
+    let hash = hasher.finalize().to_hex();
+    format!("{kind}{}", hash.get(..30).unwrap_or_default())
 }

@@ -5,13 +5,11 @@ use std::io;
 use std::path::Path;
 
 use serde_json::Value;
-use stillpoint_model::ByteCount;
-use stillpoint_model::id::{LayerId, PoolId, VolumeId};
-use stillpoint_model::layer_tree::{Layer, LayerTree, Refusal};
+use stillpoint_model::id::{PoolId, VolumeId};
+use stillpoint_model::layer_tree::{LayerTree, Refusal};
 
-use super::record::record_volume;
 use super::{PoolFile, Qcow2Driver};
-use crate::driver::Found;
+use crate::driver::{Found, LiveStorage};
 use crate::{Driver, Error};
 
 /// A pool as its folder records it at one moment.
@@ -44,6 +42,7 @@ impl Inspection {
         let driver = Qcow2Driver {
             path: path.to_owned(),
             id: file.pool,
+            places: super::places::Places::default(),
             _lock: unlocked,
         };
         let found = driver.look()?;
@@ -76,7 +75,7 @@ impl Inspection {
     /// The explicit block graph of a volume; see [`crate::Pool::block_graph`].
     pub fn block_graph(&self, volume: VolumeId) -> Result<Value, Error> {
         let tip = self.tree.tip(volume).ok_or(Refusal::NoVolume(volume))?;
-        self.driver.block_graph(&self.tree.chain(tip))
+        self.driver.block_graph(volume, &self.tree.chain(tip))
     }
 }
 
@@ -84,35 +83,13 @@ impl Qcow2Driver {
     /// [`Driver::load`] without finishing anything.
     fn look(&self) -> Result<Found, Error> {
         let mut found = Found::default();
-        for name in self.names("layers")? {
-            let Some(layer) = name.strip_suffix(".qcow2").and_then(|id| id.parse().ok()) else {
-                continue;
-            };
-            match self.look_at_layer(layer) {
+        self.load_records(&mut found)?;
+        for layer in self.locate(&found.records)?.layers {
+            match self.inspect(layer) {
                 Ok(seen) => drop(found.layers.insert(layer, seen)),
                 Err(error) => found.damaged.push(error),
             }
         }
-        for volume in self
-            .names("volumes")?
-            .iter()
-            .filter_map(|name| record_volume(name))
-        {
-            match self.read_record(volume) {
-                Ok(record) => drop(found.records.insert(volume, record)),
-                Err(error) => found.damaged.push(error),
-            }
-        }
         Ok(found)
-    }
-
-    fn look_at_layer(&self, layer: LayerId) -> Result<Layer, Error> {
-        let opened = self.open_own(layer, false)?;
-        Ok(Layer {
-            owner: opened.identity.owner,
-            parent: opened.identity.parent,
-            size: ByteCount::new(opened.header.size),
-            allocated: super::driver::allocated(opened.blocks),
-        })
     }
 }

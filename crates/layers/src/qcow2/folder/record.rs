@@ -13,6 +13,11 @@ use crate::Error;
 /// The name's end of a record's file.
 const ENDING: &str = ".json";
 
+/// The format of a record that says nothing about open volumes.
+const PLAIN: u32 = 1;
+/// The format of a record that does: who does not know it must not take it for whole.
+const LIVE: u32 = 2;
+
 /// What the file holds. The checksum is the BLAKE3 hash of the rest, as JSON.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -54,7 +59,7 @@ impl Qcow2Driver {
         record: &VolumeRecord,
     ) -> Result<(), Error> {
         let content = Content {
-            format: 1,
+            format: if record.is_live() { LIVE } else { PLAIN },
             volume,
             record: record.clone(),
         };
@@ -71,7 +76,7 @@ impl Qcow2Driver {
         let bytes = fs::read(path).map_err(|e| damaged(e.to_string()))?;
         let file: RecordFile =
             serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
-        if file.content.format != 1 {
+        if ![PLAIN, LIVE].contains(&file.content.format) {
             return Err(damaged(format!("its format is {}", file.content.format)));
         }
         if file.content.volume != volume {

@@ -1,0 +1,102 @@
+//! The port to whoever runs the guests.
+//!
+//! While a guest runs, its machine goes through the layers of its volumes on its own. A pool that
+//! has such a host [connected](crate::LayerPool::connect) asks it to switch to new tips, to merge
+//! layers, and to grow a tip; the pool says what, and records what came of it.
+//!
+//! **Facts.** A host is asked what it has open and is believed in that. What it says it *did* may
+//! be lost by a crash on either side, so it is looked up afterwards: in the chain that it has
+//! open, and, where nobody has it open any more, in the files.
+//!
+//! **Names.** Nodes have the names that [`Pool::block_graph`](crate::Pool::block_graph) gave them.
+//! A node is named after the volume and the file, which keeps its name while anybody has it open.
+//!
+//! Every method blocks. None is called with a lock of the pool held but
+//! [`open_chain`](LiveHost::open_chain) and [`stop_joins`](LiveHost::stop_joins), when the pool
+//! finds out what a crash left.
+
+use serde_json::Value;
+use stillpoint_model::ByteCount;
+use stillpoint_model::id::VolumeId;
+use stillpoint_model::layer_tree::Direction;
+
+/// A volume that goes on in an overlay.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LiveSwitch {
+    /// The volume.
+    pub volume: VolumeId,
+    /// The node that takes its writes by now.
+    pub tip: String,
+    /// The node of the overlay.
+    pub overlay: String,
+    /// The overlay's graph, for `-blockdev`, without anything below it.
+    pub graph: Value,
+}
+
+/// Two neighbours of a chain that become one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LiveJoin {
+    /// The volume that has them open.
+    pub volume: VolumeId,
+    /// The name of the job, the same whenever these two are merged.
+    pub job: String,
+    /// The node on top of the chain.
+    pub tip: String,
+    /// The upper one.
+    pub child: String,
+    /// The lower one.
+    pub parent: String,
+    /// What stands below the lower one.
+    pub below: Option<String>,
+    /// Down into the lower one, or up into the upper one. Never down from the tip.
+    pub direction: Direction,
+    /// What the file that stands on the result then says it stands on; none for nothing.
+    pub backing_name: Option<String>,
+}
+
+/// How a join ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JoinEnd {
+    /// The data is in one of the two and flushed, and the other is closed.
+    Done,
+    /// It was asked to stop and left the chain as it was.
+    Stopped,
+}
+
+/// What a host could not do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HostError {
+    /// Nobody can say now who has the volume open, or what came of it.
+    #[error("it cannot be reached")]
+    Unreachable,
+    /// It will not, for this reason; nothing was changed.
+    #[error("it refuses: {0}")]
+    Refused(String),
+    /// It failed, and may have done some of it.
+    #[error("it failed: {0}")]
+    Failed(String),
+}
+
+/// Hears how many bytes of how many are done; answers whether to go on.
+pub type JoinWatch<'a> = &'a dyn Fn(ByteCount, ByteCount) -> bool;
+
+/// Whoever runs the guests that have volumes open.
+pub trait LiveHost: Send + Sync {
+    /// The nodes of the chain that has this volume open, the tip first; none when nobody has.
+    fn open_chain(&self, volume: VolumeId) -> Result<Option<Vec<String>>, HostError>;
+
+    /// Puts the overlays on the tips, all at one instant or none. Everything written before is
+    /// flushed. On failure the overlays are closed again.
+    fn switch(&self, switches: &[LiveSwitch]) -> Result<(), HostError>;
+
+    /// Merges two layers while the guest goes on. A job of that name that runs already is
+    /// waited for. `watch` is asked several times a second, so that the join can give way.
+    fn join(&self, join: &LiveJoin, watch: JoinWatch<'_>) -> Result<JoinEnd, HostError>;
+
+    /// Stops every join in a volume's chain; afterwards nobody writes below its tip. One that
+    /// had ended stays done.
+    fn stop_joins(&self, volume: VolumeId) -> Result<(), HostError>;
+
+    /// Makes the tip larger, durably.
+    fn resize(&self, volume: VolumeId, tip: &str, size: ByteCount) -> Result<(), HostError>;
+}

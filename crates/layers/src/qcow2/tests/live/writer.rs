@@ -1,0 +1,357 @@
+//! A guest that never stops writing, while its disks are captured and merged, and while the pool,
+//! the machine or both end at any moment.
+//!
+//! It writes to two disks in lock-step: write `n` goes to one block of the first disk, then to the
+//! same block of the second, with a checksum. So what a capture shows tells when it was taken:
+//! every write up to some `n` and none after it, on both disks the same but for the last.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use stillpoint_env::{SimEnv, SystemEnv};
+use stillpoint_model::id::{SnapshotId, VolumeId};
+use stillpoint_model::progress::NullMonitor;
+use stillpoint_model::{ByteCount, Env};
+
+use super::{LiveFolder, Machine};
+use crate::conformance::Storage;
+use crate::live::LiveHost;
+use crate::qcow2::Qcow2Driver;
+use crate::qcow2::disk::stop;
+use crate::{BLOCK_SIZE, Error, LayerPool, Pool};
+
+const ROUNDS: u64 = 24;
+const BLOCKS: u64 = 256;
+const BLOCK: usize = 4096;
+const SIZE: ByteCount = ByteCount::new(BLOCKS * BLOCK_SIZE);
+/// How many writes go by between two flushes.
+const FLUSH: u64 = 16;
+
+/// The block that write `n` goes to.
+const fn place(n: u64) -> u64 {
+    n * 61 % BLOCKS
+}
+
+/// What write `n` leaves there.
+fn content(n: u64) -> Vec<u8> {
+    let mut block = vec![u8::try_from(n % 251).unwrap(); BLOCK];
+    block[..8].copy_from_slice(&n.to_le_bytes());
+    let hash = blake3::hash(&block[..BLOCK - 32]);
+    block[BLOCK - 32..].copy_from_slice(hash.as_bytes());
+    block
+}
+
+/// Which write a block is from; zero for none.
+fn write_of(block: &[u8]) -> u64 {
+    let n = u64::from_le_bytes(block[..8].try_into().unwrap());
+    assert!(
+        block.iter().all(|byte| *byte == 0) || block == content(n),
+        "a block is torn: {n}"
+    );
+    n
+}
+
+/// The guest.
+struct Writer {
+    is_over: Arc<AtomicBool>,
+    /// The last write that began.
+    issued: Arc<AtomicU64>,
+    /// The last that was flushed.
+    flushed: Arc<AtomicU64>,
+    thread: JoinHandle<()>,
+}
+
+impl Writer {
+    fn start(machine: &Machine, disks: [VolumeId; 2], first: u64) -> Self {
+        let is_over = Arc::<AtomicBool>::default();
+        let [issued, flushed] = [first, first].map(|n| Arc::new(AtomicU64::new(n - 1)));
+        let mut guests = disks.map(|disk| machine.daemon().guest(disk));
+        let over = Arc::clone(&is_over);
+        let (began, durable) = (Arc::clone(&issued), Arc::clone(&flushed));
+        let thread = std::thread::spawn(move || {
+            for n in first.. {
+                if over.load(Ordering::Relaxed) {
+                    if guests.iter_mut().all(|guest| guest.flush().is_ok()) {
+                        durable.store(n - 1, Ordering::SeqCst);
+                    }
+                    return;
+                }
+                began.store(n, Ordering::SeqCst);
+                for guest in &mut guests {
+                    let written = guest.write(place(n) * BLOCK_SIZE, &content(n));
+                    if written.is_err() || (n % FLUSH == 0 && guest.flush().is_err()) {
+                        return;
+                    }
+                }
+                if n % FLUSH == 0 {
+                    durable.store(n, Ordering::SeqCst);
+                }
+            }
+        });
+        // What is captured from here on shows that this guest writes, not what one before it left.
+        while issued.load(Ordering::SeqCst) <= first && !thread.is_finished() {
+            std::thread::yield_now();
+        }
+        Self {
+            is_over,
+            issued,
+            flushed,
+            thread,
+        }
+    }
+
+    /// Ends the guest; the last write that was flushed, and the last that began.
+    fn end(self) -> (u64, u64) {
+        self.is_over.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap();
+        let last = |n: &AtomicU64| n.load(Ordering::SeqCst);
+        (last(&self.flushed), last(&self.issued))
+    }
+}
+
+/// What the guest did: the first writes since the machine ended without warning.
+struct History {
+    epochs: Vec<u64>,
+}
+
+impl History {
+    /// The last write that a capture of one disk shows; it must show all before.
+    fn instant(&self, disk: &[u8], what: &str) -> u64 {
+        let seen: Vec<u64> = disk.chunks(BLOCK).map(write_of).collect();
+        let last = seen.iter().copied().max().unwrap();
+        let epoch = self.epochs.iter().rev().find(|first| **first <= last);
+        let epoch = epoch.copied().unwrap_or(1);
+        for (block, seen) in (0..BLOCKS).zip(&seen) {
+            let due = (epoch..=last).rev().take(usize::try_from(BLOCKS).unwrap());
+            match due.into_iter().find(|n| place(*n) == block) {
+                Some(due) => assert_eq!(*seen, due, "{what}: block {block} at {last}"),
+                None => assert!(*seen < epoch, "{what}: block {block} at {last}"),
+            }
+        }
+        last
+    }
+}
+
+struct Scene {
+    folder: LiveFolder,
+    env: Arc<dyn Env>,
+    disks: [VolumeId; 2],
+    history: History,
+    /// The pairs of snapshots that must be there.
+    taken: Vec<[SnapshotId; 2]>,
+    next: u64,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let env: Arc<dyn Env> = Arc::new(SimEnv::new(131));
+        let folder = LiveFolder::new(env.as_ref());
+        let disks = [(); 2].map(|()| VolumeId::generate(env.as_ref()));
+        let scene = Self {
+            folder,
+            env,
+            disks,
+            history: History { epochs: vec![1] },
+            taken: Vec::new(),
+            next: 1,
+        };
+        let pool = scene.open();
+        for disk in disks {
+            pool.create_volume(disk, SIZE).unwrap();
+        }
+        scene.attach(&pool);
+        scene
+    }
+
+    fn open(&self) -> LayerPool<Qcow2Driver> {
+        let pool = LayerPool::open(self.folder.driver(), Arc::clone(&self.env)).unwrap();
+        pool.connect(Arc::<Machine>::clone(&self.folder.machine));
+        pool
+    }
+
+    fn attach(&self, pool: &LayerPool<Qcow2Driver>) {
+        for disk in self.disks {
+            let graph = pool.block_graph(disk).unwrap();
+            self.folder.machine.daemon().attach(disk, &graph);
+        }
+    }
+
+    fn below(&self, bound: u64) -> u64 {
+        let mut bytes = [0; 8];
+        self.env.fill_random(&mut bytes);
+        u64::from_le_bytes(bytes) % bound
+    }
+
+    /// One thing that the pool is asked to do.
+    fn act(&mut self, pool: &LayerPool<Qcow2Driver>) -> Result<(), Error> {
+        match self.below(4) {
+            0 | 1 if self.taken.len() < 6 => {
+                let pair = [(); 2].map(|()| SnapshotId::generate(self.env.as_ref()));
+                let set: Vec<_> = self.disks.into_iter().zip(pair).collect();
+                eprintln!("snapshots {pair:?}");
+                pool.snapshot_together(&set)?;
+                self.taken.push(pair);
+                Ok(())
+            }
+            2 if !self.taken.is_empty() => {
+                let at = usize::try_from(self.below(self.taken.len() as u64)).unwrap();
+                let pair = self.taken.swap_remove(at);
+                eprintln!("deletes {pair:?}");
+                pair.into_iter().try_for_each(|s| pool.delete_snapshot(s))
+            }
+            _ => match pool.merge_candidates().first() {
+                Some(candidate) => {
+                    eprintln!("{candidate:?}");
+                    let outcome = pool.merge(candidate, &NullMonitor);
+                    outcome.map(|outcome| eprintln!("{outcome:?}"))
+                }
+                None => Ok(()),
+            },
+        }
+    }
+
+    /// Everything that is there proves what it is.
+    fn check(&self, pool: &LayerPool<Qcow2Driver>, when: &str) {
+        assert_eq!(pool.damage().unwrap(), Vec::<String>::new(), "{when}");
+        for pair in &self.taken {
+            let [a, b] = pair.map(|snapshot| {
+                let layer = pool.snapshot_layer(snapshot).unwrap();
+                pool.verify_snapshot(snapshot, &NullMonitor).unwrap();
+                self.history
+                    .instant(&read(pool, layer), &format!("{when}: {snapshot}"))
+            });
+            assert!(a == b || a == b + 1, "{when}: the disks show {a} and {b}");
+        }
+        let tree = pool.tree();
+        for (_, record) in tree.records() {
+            for (snapshot, taken) in &record.snapshots {
+                let what = format!("{when}: {snapshot}, nobody was told of");
+                self.history.instant(&read(pool, taken.layer), &what);
+            }
+        }
+    }
+
+    /// The guest is over: its disks show every write, or after a crash all that were flushed.
+    fn check_disks(&self, (flushed, issued): (u64, u64), has_crashed: bool, when: &str) {
+        for disk in self.disks {
+            let mut guest = self.folder.machine.daemon().guest(disk);
+            let mut content = vec![0; usize::try_from(guest.size()).unwrap()];
+            guest.read(0, &mut content).unwrap();
+            if !has_crashed {
+                assert_eq!(self.history.instant(&content, when), issued, "{when}");
+                continue;
+            }
+            let first = *self.history.epochs.last().unwrap();
+            for (block, piece) in (0..BLOCKS).zip(content.chunks(BLOCK)) {
+                let seen = write_of(piece);
+                let due = (first..=flushed).rev().find(|n| place(*n) == block);
+                assert!(
+                    seen >= due.unwrap_or(0),
+                    "{when}: block {block} is back at {seen}"
+                );
+                assert!(seen <= issued, "{when}: block {block} is ahead");
+            }
+        }
+    }
+}
+
+fn read(pool: &LayerPool<Qcow2Driver>, layer: stillpoint_model::id::LayerId) -> Vec<u8> {
+    let reader = pool.open_layer(layer).unwrap();
+    let mut content = vec![0xff; usize::try_from(reader.size().get()).unwrap()];
+    reader.read_at(0, &mut content).unwrap();
+    content
+}
+
+/// Ends the machine after a while.
+fn end_later(machine: &Arc<Machine>, wait: Duration) -> JoinHandle<()> {
+    let daemon = machine.daemon();
+    std::thread::spawn(move || {
+        let clock = SystemEnv::new();
+        let start = clock.monotonic();
+        while clock.monotonic().saturating_sub(start) < wait {
+            std::thread::yield_now();
+        }
+        daemon.kill();
+    })
+}
+
+#[test]
+fn whatever_ends_while_a_guest_writes_every_item_proves_its_content() {
+    let mut scene = Scene::new();
+    let (mut cut_off, mut crashes) = (0, 0);
+    for round in 0..ROUNDS {
+        let when = format!("round {round}");
+        let machine = Arc::clone(&scene.folder.machine);
+        let writer = Writer::start(&machine, scene.disks, scene.next);
+        let pool = scene.open();
+        let crash = (round % 2 == 1)
+            .then(|| end_later(&machine, Duration::from_micros(scene.below(60_000))));
+        let is_cut = round % 4 != 0;
+        if is_cut {
+            stop::after(scene.below(150));
+        }
+        eprintln!("-- {when}, cut {is_cut}, crash {}", crash.is_some());
+        for _ in 0..12 {
+            if let Err(error) = scene.act(&pool) {
+                eprintln!("{error}");
+                break;
+            }
+        }
+        drop(pool);
+        cut_off += u64::from(stop::never());
+        let has_crashed = crash.map(|thread| thread.join().unwrap()).is_some();
+        let written = writer.end();
+        scene.next = written.1 + 1;
+        if has_crashed {
+            crashes += 1;
+            machine.revive();
+        }
+        let pool = scene.open();
+        if has_crashed {
+            scene.attach(&pool);
+        }
+        scene.check(&pool, &when);
+        scene.check_disks(written, has_crashed, &when);
+        if has_crashed {
+            scene.history.epochs.push(scene.next);
+        }
+    }
+    assert!(
+        crashes > 5 && cut_off > 5,
+        "{crashes} crashes, {cut_off} ends"
+    );
+}
+
+#[test]
+fn two_disks_show_the_same_instant() {
+    let mut scene = Scene::new();
+    let machine = Arc::clone(&scene.folder.machine);
+    let writer = Writer::start(&machine, scene.disks, 1);
+    let pool = scene.open();
+    for _ in 0..20 {
+        let pair = [(); 2].map(|()| SnapshotId::generate(scene.env.as_ref()));
+        let set: Vec<_> = scene.disks.into_iter().zip(pair).collect();
+        let first = pool.snapshot_together(&set).unwrap();
+        let again = pool.snapshot_together(&set).unwrap();
+        for (first, again) in first.iter().zip(&again) {
+            assert_eq!((first.layer, first.tip), (again.layer, again.tip));
+        }
+        scene.taken.push(pair);
+    }
+    scene.check(&pool, "while the guest writes");
+    let doomed: Vec<_> = scene.taken.drain(..15).flatten().collect();
+    for snapshot in doomed {
+        pool.delete_snapshot(snapshot).unwrap();
+    }
+    while let Some(candidate) = pool.merge_candidates().first() {
+        pool.merge(candidate, &NullMonitor).unwrap();
+    }
+    scene.check(&pool, "after merges while the guest writes");
+    let written = writer.end();
+    scene.check_disks(written, false, "at the end");
+    let host: &dyn LiveHost = machine.as_ref();
+    let depth = host.open_chain(scene.disks[0]).unwrap().unwrap().len();
+    assert!(depth <= 7, "{depth} layers are open");
+}
