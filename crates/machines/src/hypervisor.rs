@@ -1,0 +1,158 @@
+//! What the node asks of a hypervisor.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use stillpoint_model::ByteCount;
+use stillpoint_model::id::{InstanceId, VolumeId};
+
+use crate::{DiskSpec, Error, MachineSpec, MachineView};
+
+/// A volume that goes on in an overlay.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Switch {
+    /// The volume.
+    pub volume: VolumeId,
+    /// The node that takes its writes by now.
+    pub tip: String,
+    /// The overlay's graph, as `-blockdev` takes it, with a name and without anything below it.
+    pub graph: Value,
+}
+
+/// Whether a guest's file systems are frozen while its disks are captured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freeze {
+    /// They are not: what is captured is as after a loss of power.
+    Skip,
+    /// They are when the guest's agent does it within the bound; otherwise they are not.
+    Try {
+        /// How long freezing may take, and how long they may stay frozen.
+        bound: Duration,
+    },
+    /// They are, or nothing is done.
+    Require {
+        /// How long freezing may take, and how long they may stay frozen.
+        bound: Duration,
+    },
+}
+
+/// How a capture went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SwitchReport {
+    /// How long the guest's file systems were frozen. None: they were not.
+    pub frozen: Option<Duration>,
+    /// Why they were not, although that was tried.
+    pub not_frozen_because: Option<String>,
+    /// How long the machine's disks took no writes at most: the one transaction.
+    pub stall: Duration,
+}
+
+/// Which of two neighbours takes the other's data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// The upper one.
+    Stream,
+    /// The lower one.
+    Commit,
+}
+
+/// Two neighbours of a chain that become one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Join {
+    /// The volume that has them open.
+    pub volume: VolumeId,
+    /// The name of the job, the same whenever these two are merged.
+    pub job: String,
+    /// The node on top of the chain.
+    pub tip: String,
+    /// The upper one.
+    pub child: String,
+    /// The lower one.
+    pub parent: String,
+    /// What stands below the lower one.
+    pub below: Option<String>,
+    /// Which takes the other's data. Never down from the tip.
+    pub direction: Direction,
+    /// What the file that stands on the result then says it stands on; none for nothing.
+    pub backing_name: Option<String>,
+}
+
+/// How a join ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JoinEnd {
+    /// The data is in one of the two and flushed, and the other is closed.
+    Done,
+    /// It was asked to stop and left the chain as it was.
+    Stopped,
+}
+
+/// Hears how many bytes of how many are done; answers whether to go on.
+pub type JoinWatch<'a> = &'a dyn Fn(ByteCount, ByteCount) -> bool;
+
+/// What runs guests. Every method blocks, and may be repeated: it finds its own work done.
+pub trait Hypervisor: Send + Sync {
+    /// Every machine that there is something of.
+    fn machines(&self) -> Vec<InstanceId>;
+
+    /// What can be seen of a machine. One that never was is stopped.
+    fn inspect(&self, id: InstanceId) -> Result<MachineView, Error>;
+
+    /// Runs a machine. One that is on already is left as it is.
+    fn start(&self, spec: &MachineSpec) -> Result<(), Error>;
+
+    /// Asks the guest to shut down and waits. `go_on` is asked several times a second.
+    fn shut_down(
+        &self,
+        id: InstanceId,
+        bound: Duration,
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<(), Error>;
+
+    /// Cuts the power; returns once nothing has the disks open any more. What failed is stopped,
+    /// not crashed, from then on.
+    fn kill(&self, id: InstanceId) -> Result<(), Error>;
+
+    /// Has a machine stand still.
+    fn pause(&self, id: InstanceId) -> Result<(), Error>;
+
+    /// Has a machine go on.
+    fn resume(&self, id: InstanceId) -> Result<(), Error>;
+
+    /// Cuts the power and removes what is left of the machine. Volumes stay.
+    fn delete(&self, id: InstanceId) -> Result<(), Error>;
+
+    /// Gives a machine that is on a disk.
+    fn plug(&self, id: InstanceId, disk: &DiskSpec) -> Result<(), Error>;
+
+    /// Takes a disk from a machine that is on, once its guest let go of it.
+    fn unplug(&self, id: InstanceId, volume: VolumeId, bound: Duration) -> Result<(), Error>;
+
+    /// Makes the node on top of a volume's chain larger, durably, and tells the guest.
+    fn resize(&self, id: InstanceId, volume: VolumeId, size: ByteCount) -> Result<(), Error>;
+
+    /// The end of what the guest wrote to its serial console, at most `max` bytes, also of a
+    /// machine that is off.
+    fn console(&self, id: InstanceId, max: ByteCount) -> Result<Vec<u8>, Error>;
+
+    /// The machine that has a volume open.
+    fn holder(&self, volume: VolumeId) -> Result<Option<InstanceId>, Error>;
+
+    /// The nodes of a volume's chain as the machine has it, the tip first.
+    fn open_chain(&self, id: InstanceId, volume: VolumeId) -> Result<Vec<String>, Error>;
+
+    /// Puts overlays on the tips of a machine's volumes, all at one instant or none.
+    fn switch(
+        &self,
+        id: InstanceId,
+        switches: &[Switch],
+        freeze: Freeze,
+    ) -> Result<SwitchReport, Error>;
+
+    /// Merges two layers while the guest goes on. A job of that name that runs already is waited
+    /// for, whoever began it. `watch` is asked several times a second.
+    fn join(&self, id: InstanceId, join: &Join, watch: JoinWatch<'_>) -> Result<JoinEnd, Error>;
+
+    /// Stops every join in a volume's chain; afterwards nobody writes below its tip. One that had
+    /// ended stays done.
+    fn stop_joins(&self, id: InstanceId, volume: VolumeId) -> Result<(), Error>;
+}
