@@ -21,7 +21,7 @@ use crate::format::manifest::{MAX_NOTE_LEN, MAX_NOTES, Manifest};
 use crate::format::names::IdBytes;
 use crate::format::object::Class;
 use crate::format::run::Note;
-use crate::ingest::ingest;
+use crate::ingest::{Missed, Trust, ingest};
 use crate::volume::VolumeReader;
 use crate::{Error, MAX_VOLUME_LEN, Vault};
 
@@ -71,6 +71,7 @@ pub struct PreparedBackup {
     manifest: Manifest,
     sealed: Vec<u8>,
     waited: Duration,
+    missed: Missed,
 }
 
 impl Vault {
@@ -82,6 +83,27 @@ impl Vault {
     pub fn prepare_backup(
         &self,
         spec: &BackupSpec<'_>,
+        source: &dyn VolumeReader,
+        monitor: &dyn Monitor,
+    ) -> Result<PreparedBackup, Error> {
+        self.prepare(spec, Trust::Claims, source, monitor)
+    }
+
+    /// As [`Vault::prepare_backup`], but reads everything and compares it with the parent, to prove
+    /// that what `spec.changed` says is all: see [`PreparedBackup::missed`].
+    pub fn prepare_proof(
+        &self,
+        spec: &BackupSpec<'_>,
+        source: &dyn VolumeReader,
+        monitor: &dyn Monitor,
+    ) -> Result<PreparedBackup, Error> {
+        self.prepare(spec, Trust::Proof, source, monitor)
+    }
+
+    fn prepare(
+        &self,
+        spec: &BackupSpec<'_>,
+        trust: Trust,
         source: &dyn VolumeReader,
         monitor: &dyn Monitor,
     ) -> Result<PreparedBackup, Error> {
@@ -99,9 +121,9 @@ impl Vault {
         }
         self.keep_reserve()?;
         let run_id = RunId::generate(&*self.env);
-        let prepared = self
-            .open_run(spec, run_id)
-            .and_then(|()| self.prepare_in_run(spec, run_id, parent.as_ref(), source, monitor));
+        let prepared = self.open_run(spec, run_id).and_then(|()| {
+            self.prepare_in_run((spec, trust), run_id, parent.as_ref(), source, monitor)
+        });
         if prepared.is_err()
             && let Err(error) = self.discard_run(spec.backup_id, run_id)
         {
@@ -124,14 +146,14 @@ impl Vault {
 
     fn prepare_in_run(
         &self,
-        spec: &BackupSpec<'_>,
+        (spec, trust): (&BackupSpec<'_>, Trust),
         run_id: RunId,
         parent: Option<&Manifest>,
         source: &dyn VolumeReader,
         monitor: &dyn Monitor,
     ) -> Result<PreparedBackup, Error> {
         let size = source.size();
-        let found = ingest(self, spec, run_id, parent, source, monitor)?;
+        let found = ingest(self, (spec, trust), run_id, parent, source, monitor)?;
         let mut manifest = Manifest {
             volume_id: spec.volume_id,
             run_id,
@@ -141,6 +163,7 @@ impl Vault {
             changed: found.changed,
             stored: found.stored,
             bytes_read: found.bytes_read,
+            tracked: tracked_in_a_row(spec, trust, parent),
             content_hash: found.content_hash,
             root: found.root,
             metadata: spec.metadata.clone(),
@@ -158,7 +181,16 @@ impl Vault {
             manifest,
             sealed,
             waited: found.waited,
+            missed: found.missed,
         })
+    }
+}
+
+/// How many backups in a row relied on change tracking, with the one of `spec`.
+fn tracked_in_a_row(spec: &BackupSpec<'_>, trust: Trust, parent: Option<&Manifest>) -> u16 {
+    match (spec.changed, trust, parent) {
+        (Some(_), Trust::Claims, Some(parent)) => parent.tracked.saturating_add(1),
+        _ => 0,
     }
 }
 
@@ -193,6 +225,12 @@ impl PreparedBackup {
     /// How long nothing could be done but wait for the target.
     pub fn waited_for_target(&self) -> Duration {
         self.waited
+    }
+
+    /// What differs from the parent outside of what was said to have changed, when that was to be
+    /// proven. It is stored as it is; whoever said what changed was wrong.
+    pub fn missed(&self) -> &Missed {
+        &self.missed
     }
 
     /// What it came to.

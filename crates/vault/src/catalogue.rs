@@ -37,6 +37,8 @@ pub struct BackupInfo {
     pub stored: ByteCount,
     /// Bytes that were read from the volume.
     pub bytes_read: ByteCount,
+    /// How many backups in a row, this one included, relied on change tracking alone.
+    pub tracked: u16,
     /// The hash over the whole volume.
     pub content_hash: ContentHash,
     /// The notes that were stored with it.
@@ -58,6 +60,7 @@ impl BackupInfo {
             changed: manifest.changed,
             stored: manifest.stored,
             bytes_read: manifest.bytes_read,
+            tracked: manifest.tracked,
             content_hash: manifest.content_hash,
             metadata: manifest.metadata,
             deleted,

@@ -40,7 +40,8 @@ use crate::volume::VolumeReader;
 use crate::{Error, Vault};
 use dedup::Dedup;
 use pipeline::{Feed, PackConfirmed};
-use ranges::{ChunkRanges, DataCursor};
+pub use ranges::Missed;
+use ranges::{ChunkRanges, DataCursor, Proving};
 use tree::TreeWriter;
 
 /// An index object is written when it holds this many chunks (1 GiB of the volume).
@@ -55,12 +56,23 @@ pub(crate) struct Ingested {
     pub bytes_read: ByteCount,
     /// How long nothing could be done but wait for the target.
     pub waited: Duration,
+    /// What change tracking did not know of.
+    pub missed: Missed,
+}
+
+/// How far the word of change tracking is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// Only what it names is read.
+    Claims,
+    /// Everything is read; what differs elsewhere is reported.
+    Proof,
 }
 
 /// Stores a volume's content under a run whose record is in place.
 pub(crate) fn ingest(
     vault: &Vault,
-    spec: &BackupSpec<'_>,
+    (spec, trust): (&BackupSpec<'_>, Trust),
     run_id: RunId,
     parent: Option<&Manifest>,
     source: &dyn VolumeReader,
@@ -68,7 +80,7 @@ pub(crate) fn ingest(
 ) -> Result<Ingested, Error> {
     std::thread::scope(|scope| {
         let feed = pipeline::start(scope, vault, run_id);
-        let mut ingest = Ingest::new(vault, spec, run_id, parent, source, monitor, feed)?;
+        let mut ingest = Ingest::new(vault, (spec, trust), run_id, parent, source, monitor, feed)?;
         // When this ends early, dropping the feed ends the threads, and the scope joins them.
         let result = ingest.run(parent);
         // An error further down the pipeline is the cause of the one seen here.
@@ -87,6 +99,8 @@ struct Ingest<'a> {
     /// The level and the root of the parent's tree.
     parent: Option<(u8, NodeRef)>,
     changed: ChunkRanges,
+    /// Whether what change tracking said is put to the test.
+    proving: Option<Proving>,
     data: DataCursor,
     total: Option<ByteCount>,
     headers: HeaderCache,
@@ -110,7 +124,7 @@ struct Ingest<'a> {
 impl<'a> Ingest<'a> {
     fn new(
         vault: &'a Vault,
-        spec: &'a BackupSpec<'a>,
+        (spec, trust): (&'a BackupSpec<'a>, Trust),
         run_id: RunId,
         parent: Option<&Manifest>,
         source: &'a dyn VolumeReader,
@@ -119,7 +133,11 @@ impl<'a> Ingest<'a> {
     ) -> Result<Self, Error> {
         let size = source.size();
         let unusable = Rc::new(vault.packs_not_to_share()?);
-        let changed = ChunkRanges::new(spec.changed, size, parent.map(|parent| parent.size));
+        let ranges = |changed| ChunkRanges::new(changed, size, parent.map(|parent| parent.size));
+        let (changed, proving) = match trust {
+            Trust::Claims => (ranges(spec.changed), None),
+            Trust::Proof => (ranges(None), Some(Proving::new(ranges(spec.changed)))),
+        };
         Ok(Self {
             vault,
             source,
@@ -130,6 +148,7 @@ impl<'a> Ingest<'a> {
             parent: None,
             total: changed.bytes().or(Some(size)),
             changed,
+            proving,
             data: DataCursor::default(),
             headers: HeaderCache::default(),
             dedup: Dedup::new(vault, unusable.clone()),
@@ -176,6 +195,7 @@ impl<'a> Ingest<'a> {
             stored: self.stored,
             bytes_read: ByteCount::new(self.bytes_read),
             waited: self.feed.waited(),
+            missed: self.proving.take().map(Proving::finish).unwrap_or_default(),
         })
     }
 
@@ -216,7 +236,7 @@ impl<'a> Ingest<'a> {
             return Ok(());
         }
         let end = end.min(self.chunks);
-        if self.changed.covers(start, end) && !self.data.any(self.source, start, end)? {
+        if self.is_expected(start, end, old.as_ref()) && !self.data.any(self.source, start, end)? {
             self.chunks_changed += old.map_or(0, |old| old.chunks);
             self.advance((end - start) * CHUNK_LEN as u64)?;
             self.tree.child(None);
@@ -243,6 +263,20 @@ impl<'a> Ingest<'a> {
         self.settle()
     }
 
+    /// Whether nothing in these chunks needs to be compared one by one if they are zeros now.
+    fn is_expected(&self, start: u64, end: u64, old: Option<&NodeRef>) -> bool {
+        let known = |proving: &Proving| old.is_none() || proving.expects(start, end);
+        self.changed.covers(start, end) && self.proving.as_ref().is_none_or(known)
+    }
+
+    /// A chunk is not what the parent has.
+    fn note_difference(&mut self, chunk: u64) {
+        self.chunks_changed += 1;
+        if let Some(proving) = &mut self.proving {
+            proving.differs(chunk);
+        }
+    }
+
     /// A part of the parent that cannot be read heals here: its chunks are read from the source.
     fn distrust(&mut self, start: u64, end: u64, error: Error) -> Result<(), Error> {
         if !error.is_of_one_object() {
@@ -250,6 +284,9 @@ impl<'a> Ingest<'a> {
         }
         tracing::warn!(%error, start, end, "a part of the parent is damaged; reading it anew");
         self.changed.insert(start, end);
+        if let Some(proving) = &mut self.proving {
+            proving.excuse(start, end);
+        }
         Ok(())
     }
 

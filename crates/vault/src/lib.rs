@@ -16,6 +16,8 @@
 //! - a chunk in a pack that failed verification is never shared again: the next backup of a volume
 //!   that still has it stores it anew;
 //! - deleting and reaping work on a target without a byte left;
+//! - what is said to have changed can be proven: [`Vault::prepare_proof`] reads everything, stores
+//!   what differs wherever it is, and names what was not said;
 //! - memory is bounded by [`Tuning`], not by the size of a volume.
 //!
 //! **Invariant:** it knows nothing of accounts, HTTP or SQL, and needs none of them: the target
@@ -50,6 +52,7 @@ pub use catalogue::BackupInfo;
 pub use check::{CheckLevel, CheckReport, Problem};
 pub use error::Error;
 pub use format::{AccountKey, CHUNK_LEN, ContentHash, KeyId, MAX_VOLUME_LEN, RootKey};
+pub use ingest::Missed;
 pub use reap::{Reaped, Unreferenced};
 pub use restore::RestoreReport;
 pub use vault::{Tuning, Vault, VaultSpec};

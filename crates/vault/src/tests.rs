@@ -5,6 +5,7 @@ mod full;
 mod heal;
 mod increments;
 mod kill;
+mod proof;
 mod read_back;
 mod rot;
 pub(crate) mod support;

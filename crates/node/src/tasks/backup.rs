@@ -4,6 +4,9 @@
 //! then it is done. Else what earlier runs of it left is reaped, and a new run begins. A restore
 //! begins anew unless its volume is finished, which is then compared once more by restoring
 //! again: nobody was told of it yet.
+//!
+//! **Change tracking is proven.** What the pool says has changed is all that is read; each thirtieth
+//! backup of a volume, and the first after a change of its size, reads everything and compares.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -15,7 +18,8 @@ use stillpoint_model::id::{BackupId, LayerId, VolumeId};
 use stillpoint_model::task::{Directive, TaskFailure, TaskOutcome, TaskSpec};
 use stillpoint_model::{ByteCount, ByteRange, ErrorKind};
 use stillpoint_vault::{
-    BackupInfo, BackupSpec, CheckLevel, PreparedBackup, Receipt, Vault, VolumeReader, VolumeWriter,
+    BackupInfo, BackupSpec, CheckLevel, Missed, PreparedBackup, Receipt, Vault, VolumeReader,
+    VolumeWriter,
 };
 
 use super::{Hooks, TaskResult};
@@ -26,6 +30,9 @@ use crate::storage::Storage;
 
 /// How often a commit is tried when the target's answer leaves open whether it happened.
 const COMMIT_ATTEMPTS: u32 = 3;
+
+/// So many backups in a row take the word of change tracking; the next one proves it.
+const TRACKED_IN_A_ROW: u16 = 29;
 
 /// A backup and the volume it is of.
 #[derive(Clone, Copy)]
@@ -119,19 +126,38 @@ fn upload(
         .map_err(|error| of_pool(&error))?;
     let source = Source(pool.open_layer(layer).map_err(|error| of_pool(&error))?);
     let parent = usable_parent(vault, volume_id, parent)?;
-    let changed = changed_since(pool, volume_id, parent, layer);
+    let parent_id = parent.as_ref().map(|parent| parent.backup_id);
+    let changed = changed_since(pool, volume_id, parent_id, layer);
     let spec = BackupSpec {
         backup_id,
         volume_id,
-        parent,
+        parent: parent_id,
         changed: changed.as_deref(),
         metadata: notes.clone(),
     };
-    let prepared = vault
-        .prepare_backup(&spec, &source, hooks.watch())
-        .map_err(|error| of_vault(&error))?;
+    let due = |parent: &BackupInfo| proof_is_due(parent.tracked, parent.provisioned, source.size());
+    let prepared = match parent.as_ref().is_some_and(due) {
+        true => vault.prepare_proof(&spec, &source, hooks.watch()),
+        false => vault.prepare_backup(&spec, &source, hooks.watch()),
+    };
+    let prepared = prepared.map_err(|error| of_vault(&error))?;
+    report(volume_id, prepared.missed());
     let receipt = commit(prepared, hooks)?;
     Ok(stored(&receipt))
+}
+
+/// Whether the next backup reads everything, to prove what change tracking said: after so many that
+/// relied on it, and after a change of size.
+fn proof_is_due(tracked: u16, size_then: ByteCount, size_now: ByteCount) -> bool {
+    tracked >= TRACKED_IN_A_ROW || size_then != size_now
+}
+
+/// Says what change tracking missed. The backup has it; the ones before it, since the last that was
+/// read in full, may lack it.
+fn report(volume: VolumeId, missed: &Missed) {
+    if missed.bytes > ByteCount::ZERO {
+        tracing::error!(%volume, bytes = %missed.bytes, first = ?missed.first, "change tracking missed writes");
+    }
 }
 
 /// What the vault says of a backup that is committed and was not deleted.
@@ -148,18 +174,17 @@ fn usable_parent(
     vault: &Vault,
     volume_id: VolumeId,
     parent: Option<BackupId>,
-) -> Result<Option<BackupId>, TaskFailure> {
+) -> Result<Option<BackupInfo>, TaskFailure> {
     let Some(backup_id) = parent else {
         return Ok(None);
     };
-    Ok(committed(
+    committed(
         vault,
         Backup {
             volume_id,
             backup_id,
         },
-    )?
-    .map(|info| info.backup_id))
+    )
 }
 
 /// What may differ from the parent, where the pool still has the parent's capture. Without it
@@ -496,4 +521,19 @@ fn io_error(error: stillpoint_layers::Error) -> io::Error {
         _ => io::ErrorKind::Other,
     };
     io::Error::new(kind, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_thirtieth_backup_and_a_change_of_size_prove_change_tracking() {
+        let (small, large) = (ByteCount::from_mib(1), ByteCount::from_mib(2));
+        let due: Vec<u16> = (0..40)
+            .filter(|tracked| proof_is_due(*tracked, small, small))
+            .collect();
+        assert_eq!(due.first(), Some(&29));
+        assert!(proof_is_due(0, small, large) && proof_is_due(0, large, small));
+    }
 }

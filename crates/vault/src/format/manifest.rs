@@ -28,6 +28,8 @@ pub(crate) struct Manifest {
     pub changed: ByteCount,
     pub stored: ByteCount,
     pub bytes_read: ByteCount,
+    /// How many backups in a row, this one included, read only what change tracking named.
+    pub tracked: u16,
     pub content_hash: ContentHash,
     pub root: Option<NodeRef>,
     pub metadata: BTreeMap<String, String>,
@@ -62,7 +64,7 @@ impl Manifest {
         w.count(CHUNK_LEN)
             .u8(self.level())
             .u8(u8::from(self.root.is_some()))
-            .u16(0);
+            .u16(self.tracked);
         w.raw(&self.content_hash.0);
         match &self.root {
             Some(root) => root.write(&mut w),
@@ -94,7 +96,7 @@ impl Manifest {
         }
         let level = r.u8()?;
         let has_root = r.u8()?;
-        r.zeros(2)?;
+        let tracked = r.u16()?;
         if size.get() > MAX_VOLUME_LEN || level != top_level(chunks_of(size)) || has_root > 1 {
             return Err(Malformed::Wrong("its size and its tree do not agree"));
         }
@@ -112,6 +114,7 @@ impl Manifest {
             changed,
             stored,
             bytes_read,
+            tracked,
             content_hash,
             root,
             metadata,

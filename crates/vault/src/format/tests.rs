@@ -122,6 +122,7 @@ fn a_manifest() -> Manifest {
         changed: ByteCount::new(32768),
         stored: ByteCount::new(1000),
         bytes_read: ByteCount::from_mib(1),
+        tracked: 0,
         content_hash: keys().hasher.content(1 << 20, LEAF_LEVEL, root.hash),
         root: Some(root),
         metadata: [("name".to_owned(), "web-1".to_owned())].into(),

@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 
 use super::Ingest;
-use super::ranges::ChunkRanges;
+use super::ranges::{ChunkRanges, Proving};
 use crate::Error;
 use crate::fetch::{TreeVisitor, first_chunk_of_leaf};
 use crate::format::pack::PackId;
@@ -22,6 +22,7 @@ impl Ingest<'_> {
         let mut damage = Damage {
             unusable: &self.unusable,
             changed: &mut self.changed,
+            proving: self.proving.as_mut(),
         };
         self.vault.walk_tree(level, 0, root, &mut damage)
     }
@@ -35,6 +36,17 @@ impl Ingest<'_> {
 struct Damage<'a> {
     unusable: &'a HashSet<PackId>,
     changed: &'a mut ChunkRanges,
+    proving: Option<&'a mut Proving>,
+}
+
+impl Damage<'_> {
+    /// These chunks are read from the volume, and differ from nothing that can be relied on.
+    fn renew(&mut self, start: u64, end: u64) {
+        self.changed.insert(start, end);
+        if let Some(proving) = &mut self.proving {
+            proving.excuse(start, end);
+        }
+    }
 }
 
 impl TreeVisitor for Damage<'_> {
@@ -53,7 +65,7 @@ impl TreeVisitor for Damage<'_> {
             let frame = leaf.frames.get(usize::from(extent.frame));
             if frame.is_none_or(|frame| self.unusable.contains(&frame.pack)) {
                 let first = base + u64::from(extent.first);
-                self.changed.insert(first, first + u64::from(extent.count));
+                self.renew(first, first + u64::from(extent.count));
             }
         }
         Ok(())
@@ -64,7 +76,7 @@ impl TreeVisitor for Damage<'_> {
             return Err(error);
         }
         let first = index * chunks_at(level);
-        self.changed.insert(first, first + chunks_at(level));
+        self.renew(first, first + chunks_at(level));
         Ok(())
     }
 }

@@ -223,7 +223,7 @@ impl Ingest<'_> {
             let slot = usize::try_from(chunk - start).unwrap_or(0);
             if ids[slot].take().is_some() {
                 draft.put(base + slot, None);
-                self.chunks_changed += 1;
+                self.note_difference(chunk);
                 differs = true;
             }
         }
@@ -263,7 +263,7 @@ impl Ingest<'_> {
                 None => None,
             };
             draft.put(base + slot, place);
-            self.chunks_changed += 1;
+            self.note_difference(chunk);
             differs = true;
         }
         self.read_buf = buf;

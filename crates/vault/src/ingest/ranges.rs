@@ -93,6 +93,66 @@ impl ChunkRanges {
     }
 }
 
+/// How many of the places that change tracking missed are named.
+const MISSED_NAMED: usize = 16;
+
+/// What differs from the parent although change tracking did not say so.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Missed {
+    /// Bytes in such chunks.
+    pub bytes: ByteCount,
+    /// Where the first of them are.
+    pub first: Vec<ByteRange>,
+}
+
+impl Missed {
+    fn add(&mut self, chunk: u64) {
+        self.bytes += ByteCount::new(CHUNK);
+        let (at, room) = (chunk * CHUNK, self.first.len() < MISSED_NAMED);
+        match self.first.last_mut() {
+            Some(last) if last.end() == at => last.len += CHUNK,
+            _ if room => self.first.push(ByteRange::new(at, CHUNK)),
+            _ => {}
+        }
+    }
+}
+
+/// Compares what differs with what change tracking said.
+pub(super) struct Proving {
+    claimed: ChunkRanges,
+    missed: Missed,
+}
+
+impl Proving {
+    pub(super) fn new(claimed: ChunkRanges) -> Self {
+        Self {
+            claimed,
+            missed: Missed::default(),
+        }
+    }
+
+    /// Of these chunks the parent cannot be read: that they differ says nothing.
+    pub(super) fn excuse(&mut self, start: u64, end: u64) {
+        self.claimed.insert(start, end);
+    }
+
+    /// Whether a difference anywhere in these chunks was to be expected.
+    pub(super) fn expects(&self, start: u64, end: u64) -> bool {
+        self.claimed.covers(start, end)
+    }
+
+    /// A chunk differs.
+    pub(super) fn differs(&mut self, chunk: u64) {
+        if !self.claimed.touches(chunk, chunk + 1) {
+            self.missed.add(chunk);
+        }
+    }
+
+    pub(super) fn finish(self) -> Missed {
+        self.missed
+    }
+}
+
 /// Remembers the source's last answer, so that it is asked once per range of data.
 #[derive(Default)]
 pub(super) struct DataCursor {
