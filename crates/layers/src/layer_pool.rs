@@ -21,6 +21,7 @@ mod live;
 mod live_merge;
 mod merge;
 mod pinned;
+mod places;
 mod restore;
 mod shared;
 
@@ -260,7 +261,10 @@ impl<D: Driver> Pool for LayerPool<D> {
     fn clone_volume(&self, source: CloneSource, volume: VolumeId) -> Result<VolumeInfo, Error> {
         let mut state = match source {
             CloneSource::Volume(source) => {
-                self.shared.check_closed(source)?;
+                if self.shared.clone_open(source, volume)? {
+                    let mut state = self.shared.lock()?;
+                    return self.volume_info(&mut state, volume);
+                }
                 self.shared.lock_volumes(&[source])?
             }
             CloneSource::Snapshot(_) => self.shared.lock()?,

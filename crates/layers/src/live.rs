@@ -11,6 +11,14 @@
 //! **Names.** Nodes have the names that [`Pool::block_graph`](crate::Pool::block_graph) gave them.
 //! A node is named after the volume and the file, which keeps its name while anybody has it open.
 //!
+//! **QEMU.** What works, as the tests do it with `qemu-storage-daemon`: a switch is `blockdev-add` of
+//! each overlay and one `transaction` of `blockdev-snapshot`. For a join the layer that is written
+//! to is made writable by `blockdev-reopen` (`read-only`, with `file` and `backing` by node name),
+//! unless it is the tip; then `block-stream` of the child with `base-node` below, or `block-commit`
+//! on the tip with `top-node` child and `base-node` parent; `backing-file` as given, `auto-dismiss`
+//! off; then `blockdev-reopen` read-only again, which flushes, and `blockdev-del` of the layer that
+//! was left out, if it was added by name.
+//!
 //! Every method blocks. None is called with a lock of the pool held but
 //! [`open_chain`](LiveHost::open_chain) and [`stop_joins`](LiveHost::stop_joins), when the pool
 //! finds out what a crash left.

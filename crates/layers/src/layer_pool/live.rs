@@ -16,7 +16,10 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use stillpoint_model::ByteCount;
 use stillpoint_model::id::{LayerId, VolumeId};
-use stillpoint_model::layer_tree::{FreshLayers, Pending, Purpose, Refusal, Request, Step};
+use stillpoint_model::layer_tree::{
+    FreshLayers, Pending, Purpose, Refusal, Request, Step, VolumeOrigin,
+};
+use stillpoint_model::task::CloneSource;
 
 use super::shared::{Shared, State};
 use crate::driver::{Holds, LiveStorage};
@@ -345,6 +348,22 @@ impl<D: Driver> Shared<D> {
             }
         }
         Ok(false)
+    }
+
+    /// Copies a volume that a guest has open; false when nobody has, or it was copied before.
+    pub(super) fn clone_open(&self, source: VolumeId, volume: VolumeId) -> Result<bool, Error> {
+        let origin = VolumeOrigin::Clone(CloneSource::Volume(source));
+        let is_new = self.lock()?.tree.may_make(volume, origin)?;
+        if !is_new || self.check_closed(source).is_ok() {
+            return Ok(false);
+        }
+        self.seal_together(&[(source, Purpose::Rotation)])?;
+        let mut state = self.lock_volumes(&[source, volume])?;
+        let plan = state
+            .tree
+            .plan_clone_below(source, volume, self.fresh_layer())?;
+        self.steps(&mut state, &plan.steps)?;
+        Ok(true)
     }
 
     /// Grows a volume that a guest has open, if it has not that size; false when nobody has it

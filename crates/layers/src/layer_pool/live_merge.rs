@@ -55,12 +55,28 @@ enum Stage {
 }
 
 impl<D: Driver> Shared<D> {
-    /// Whether somebody has one of the two open.
-    pub(super) fn is_open(&self, way: Way) -> Result<bool, Error> {
-        match self.live() {
-            None => Ok(false),
-            Some((_, live)) => Ok(live.is_open(way.parent)? || live.is_open(way.child)?),
+    /// Whether somebody has a layer open. A machine that is about to take over another's memory
+    /// has files open and does not lock them yet, so hosts are asked, too.
+    pub(super) fn is_open(&self, layer: LayerId) -> Result<bool, Error> {
+        let Some((host, live)) = self.live() else {
+            return Ok(false);
+        };
+        let (volumes, is_there) = {
+            let state = self.lock()?;
+            (
+                state.tree.volumes_on(layer),
+                state.tree.layer(layer).is_some(),
+            )
+        };
+        if is_there && live.is_open(layer)? {
+            return Ok(true);
         }
+        for volume in volumes {
+            if open_chain(&host, volume)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Whether a merge is offered: one down from an open tip must be worth it.
@@ -82,10 +98,24 @@ impl<D: Driver> Shared<D> {
     /// Has two layers merged by whoever has them open.
     pub(super) fn merge_open(
         &self,
-        way: Way,
-        bytes: ByteCount,
+        candidate: &MergeCandidate,
         monitor: &dyn Monitor,
     ) -> Result<MergeOutcome, Error> {
+        let now = self.still_to_do(&*self.lock()?, candidate);
+        let Some(MergeCandidate::Merge {
+            parent,
+            child,
+            direction,
+            bytes,
+        }) = now
+        else {
+            return Ok(MergeOutcome::Done);
+        };
+        let way = Way {
+            parent,
+            child,
+            direction,
+        };
         let Some((host, storage)) = self.live() else {
             return Err(Error::LayerInUse(way.child));
         };
@@ -329,81 +359,6 @@ impl<D: Driver> Shared<D> {
             }
         }
         self.let_go(state, volume, joining)
-    }
-
-    /// Makes headers and names of files say what the records say, where nobody has them open.
-    pub(super) fn settle_places(&self, state: &mut State) -> Result<(), Error> {
-        let Some(live) = self.driver.live().filter(|_| !state.is_in_doubt) else {
-            return Ok(());
-        };
-        let placed: Vec<(VolumeId, LayerId)> = state
-            .tree
-            .records()
-            .flat_map(|(volume, record)| record.placed.keys().map(move |layer| (volume, *layer)))
-            .collect();
-        for (volume, layer) in placed {
-            let Some(found) = state
-                .tree
-                .layer(layer)
-                .filter(|l| l.owner == volume)
-                .copied()
-            else {
-                self.forget_placement(state, volume, layer)?;
-                continue;
-            };
-            if state.is_used(layer) || live.is_open(layer)? {
-                continue;
-            }
-            let had_other_name = live.file_of(layer) != layer;
-            let settled = |shared: &Self| settle_one(shared, layer, found.owner, found.parent);
-            if !self.or_stale(state, settled)? {
-                continue;
-            }
-            let children: Vec<LayerId> = state.tree.children(layer).collect();
-            for child in children.into_iter().filter(|_| had_other_name) {
-                let Some(found) = state.tree.layer(child).copied() else {
-                    continue;
-                };
-                if !state.is_used(child) {
-                    let settled =
-                        |shared: &Self| settle_one(shared, child, found.owner, found.parent);
-                    self.or_stale(state, settled)?;
-                }
-            }
-            self.forget_placement(state, volume, layer)?;
-        }
-        Ok(())
-    }
-
-    fn forget_placement(
-        &self,
-        state: &mut State,
-        volume: VolumeId,
-        layer: LayerId,
-    ) -> Result<(), Error> {
-        let Some(record) = state.tree.record(volume) else {
-            return Ok(());
-        };
-        let mut record = record.clone();
-        record.placed.remove(&layer);
-        self.step(state, &Step::PutRecord { volume, record })
-    }
-}
-
-/// Settles one file; false when somebody has it open.
-fn settle_one<D: Driver>(
-    shared: &Shared<D>,
-    layer: LayerId,
-    owner: VolumeId,
-    parent: Option<LayerId>,
-) -> Result<bool, Error> {
-    let Some(live) = shared.driver.live() else {
-        return Ok(false);
-    };
-    match live.settle(layer, owner, parent) {
-        Ok(()) => Ok(true),
-        Err(Error::LayerInUse(_)) => Ok(false),
-        Err(error) => Err(error),
     }
 }
 

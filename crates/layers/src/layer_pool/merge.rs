@@ -106,6 +106,14 @@ impl<D: Driver> Shared<D> {
         candidate: &MergeCandidate,
         monitor: &dyn Monitor,
     ) -> Result<MergeOutcome, Error> {
+        if let MergeCandidate::Merge { child, .. } = candidate {
+            match self.is_open(*child) {
+                Ok(false) => {}
+                Ok(true) => return self.merge_open(candidate, monitor),
+                Err(Error::HostUnreachable(_)) => return Ok(MergeOutcome::GaveWay),
+                Err(error) => return Err(error),
+            }
+        }
         let pair = {
             let mut state = self.lock()?;
             self.settle(&mut state)?;
@@ -132,10 +140,6 @@ impl<D: Driver> Shared<D> {
                         child,
                         direction,
                     };
-                    if self.is_open(way)? {
-                        drop(state);
-                        return self.merge_open(way, bytes, monitor);
-                    }
                     self.driver.check_unused(parent)?;
                     self.driver.check_unused(child)?;
                     self.settle_places(&mut state)?;
@@ -156,7 +160,11 @@ impl<D: Driver> Shared<D> {
     }
 
     /// The candidate as it is by now; none when it is none any more.
-    fn still_to_do(&self, state: &State, candidate: &MergeCandidate) -> Option<MergeCandidate> {
+    pub(super) fn still_to_do(
+        &self,
+        state: &State,
+        candidate: &MergeCandidate,
+    ) -> Option<MergeCandidate> {
         if !state.damaged.is_empty() || !state.tree.inconsistencies().is_empty() {
             return None;
         }

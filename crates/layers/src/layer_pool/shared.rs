@@ -63,10 +63,20 @@ impl State {
         !self.is_used(layer) && !self.making.values().any(|made| *made == layer)
     }
 
-    /// Whether somebody reads it, merges it, or waits for it: who waits comes before the next
-    /// merge.
+    /// Whether somebody reads it, merges it, or waits for it (who waits comes before the next
+    /// merge), or its being there tells what became of a switch.
     pub(super) fn is_used(&self, layer: LayerId) -> bool {
-        self.pins.contains_key(&layer) || self.merging.contains(&layer) || self.is_wanted(layer)
+        self.pins.contains_key(&layer)
+            || self.merging.contains(&layer)
+            || self.is_wanted(layer)
+            || self.is_evidence(layer)
+    }
+
+    /// Whether a volume that is not decided yet was to switch together with this overlay.
+    fn is_evidence(&self, layer: LayerId) -> bool {
+        let records = self.undecided.iter().filter_map(|v| self.tree.record(*v));
+        let mut pending = records.filter_map(|record| record.pending.as_ref());
+        pending.any(|pending| pending.together.values().any(|overlay| *overlay == layer))
     }
 
     /// Whether somebody waits for it.

@@ -25,8 +25,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::plan::Plan;
-use super::{LayerTree, Refusal, SnapshotCause, SnapshotRecord, Step, VolumeRecord};
+use super::{LayerTree, Refusal, SnapshotCause, SnapshotRecord, Step, VolumeOrigin, VolumeRecord};
 use crate::id::{BackupId, LayerId, SnapshotId, VolumeId};
+use crate::task::CloneSource;
 
 /// What the sealed layer will be called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +37,7 @@ pub enum Purpose {
     Snapshot(SnapshotId),
     /// What a backup reads.
     Capture(BackupId),
-    /// Nothing: it becomes immutable so that it can be merged.
+    /// Nothing: it becomes immutable so that it can be merged, or copied.
     Rotation,
 }
 
@@ -136,6 +137,33 @@ impl LayerTree {
                 Step::RemoveLayer { layer },
             ],
         })
+    }
+
+    /// Makes a volume that starts as a copy of what an open volume showed when its tip was last
+    /// put on a sealed layer.
+    pub fn plan_clone_below(
+        &self,
+        source: VolumeId,
+        volume: VolumeId,
+        tip: LayerId,
+    ) -> Result<Plan, Refusal> {
+        let origin = VolumeOrigin::Clone(CloneSource::Volume(source));
+        if !self.may_make(volume, origin)? {
+            return Ok(Plan::default());
+        }
+        let (_, above) = self.live(source)?;
+        let base = self.layer(above).and_then(|layer| layer.parent);
+        let base = base.ok_or(Refusal::NoLayer(above))?;
+        let mut steps = self.steps_to_announce(volume, origin);
+        steps.push(Step::CreateLayer {
+            layer: tip,
+            owner: volume,
+            parent: Some(base),
+            size: self.size(base),
+        });
+        let record = VolumeRecord::new(origin, tip);
+        steps.push(Step::PutRecord { volume, record });
+        Ok(Plan { steps })
     }
 
     /// Records, or forgets, the merge that a host does in a volume's chain.

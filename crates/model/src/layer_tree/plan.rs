@@ -79,7 +79,7 @@ impl LayerTree {
     }
 
     /// The record that explains the layers of a volume before it is made.
-    fn steps_to_announce(&self, volume: VolumeId, origin: VolumeOrigin) -> Vec<Step> {
+    pub(super) fn steps_to_announce(&self, volume: VolumeId, origin: VolumeOrigin) -> Vec<Step> {
         if self.record(volume).is_some() {
             return Vec::new();
         }

@@ -11,7 +11,7 @@ use stillpoint_model::{ByteCount, ErrorKind};
 
 use super::{Bench, read, run, tidy};
 use crate::qcow2::Qcow2Driver;
-use crate::{Error, LayerPool, MergeOutcome, Orphan, Pool};
+use crate::{Driver, Error, LayerPool, MergeOutcome, Orphan, Pool};
 
 /// A volume with a snapshot, both written by QEMU.
 struct Written {
@@ -92,6 +92,32 @@ fn a_damaged_layer_is_named_and_others_go_on() {
         assert!(read(&pool, others) == well.content, "{name}");
         pool.snapshot(well.volume, bench.snapshot()).unwrap();
     }
+}
+
+/// A machine that ended without closing a layer may have left its refcounts behind its tables.
+#[test]
+fn a_layer_that_was_not_closed_is_read_and_not_written_to() {
+    let bench = Bench::new(40);
+    let pool = bench.open();
+    let Written {
+        snapshot, content, ..
+    } = written(&bench, &pool);
+    let layer = pool.snapshot_layer(snapshot).unwrap();
+    drop(pool);
+    let path = bench.layer_path(layer);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    let file = fs::File::options().write(true).open(path).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0x11], 79).unwrap();
+    let pool = bench.open();
+    assert_eq!(pool.damage().unwrap(), Vec::<String>::new());
+    assert!(read(&pool, layer) == content);
+    drop(pool);
+    let driver = Qcow2Driver::open(&bench.pool, bench.id).unwrap();
+    let opened = driver.reopen_layer(layer, ByteCount::from_mib(4));
+    assert_eq!(
+        opened.map(drop).map_err(|e| e.kind()),
+        Err(ErrorKind::Corrupt)
+    );
 }
 
 #[test]

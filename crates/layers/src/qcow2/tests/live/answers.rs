@@ -70,7 +70,11 @@ impl LiveHost for BadLine {
                 .0
                 .join(join, watch)
                 .and(Err(HostError::Failed("the line broke".to_owned()))),
-            _ => self.0.join(join, watch),
+            Trouble::Gone => {
+                self.0.daemon().begin_slow_join(join);
+                Err(HostError::Failed("the pool's process ended".to_owned()))
+            }
+            Trouble::None => self.0.join(join, watch),
         }
     }
 
@@ -106,6 +110,27 @@ impl Scene {
         pool.create_volume(volume, SIZE).unwrap();
         let graph = pool.block_graph(volume).unwrap();
         folder.machine.daemon().attach(volume, &graph);
+        Self {
+            folder,
+            env,
+            line,
+            pool,
+            volume,
+        }
+    }
+
+    /// The same with another process of the pool.
+    fn restarted(self) -> Self {
+        let Self {
+            folder,
+            env,
+            line,
+            pool,
+            volume,
+        } = self;
+        drop(pool);
+        let pool = LayerPool::open(folder.driver(), Arc::clone(&env)).unwrap();
+        pool.connect(Arc::<BadLine>::clone(&line));
         Self {
             folder,
             env,
@@ -220,18 +245,32 @@ fn an_open_volume_is_not_overwritten_or_deleted() {
     let back = pool.roll_back(volume, snapshot, scene.snapshot_id());
     assert_eq!(back.map(drop).map_err(|e| e.kind()), open);
     assert_eq!(pool.delete_volume(volume).map_err(|e| e.kind()), open);
-    let copy = VolumeId::generate(scene.env.as_ref());
-    let source = CloneSource::Volume(volume);
-    let cloned = pool.clone_volume(source, copy);
-    assert_eq!(cloned.map(drop).map_err(|e| e.kind()), open);
     let tip = pool.volume(volume).unwrap().tip;
     assert_eq!(pool.open_layer(tip).map(drop).map_err(|e| e.kind()), open);
-    let source = CloneSource::Snapshot(snapshot);
-    pool.clone_volume(source, copy).unwrap();
     scene.close();
     pool.roll_back(volume, snapshot, scene.snapshot_id())
         .unwrap();
     pool.delete_volume(volume).unwrap();
+}
+
+#[test]
+fn an_open_volume_is_copied_as_it_is_now() {
+    let scene = Scene::new(209);
+    let [copy, of_snapshot] = [(); 2].map(|()| VolumeId::generate(scene.env.as_ref()));
+    scene.write(0, 1, 1);
+    let snapshot = scene.snapshot();
+    scene.write(0, 1, 2);
+    let source = CloneSource::Volume(scene.volume);
+    let first = scene.pool.clone_volume(source, copy).unwrap();
+    scene.write(0, 1, 3);
+    let source_of_snapshot = CloneSource::Snapshot(snapshot);
+    let older = scene.pool.clone_volume(source_of_snapshot, of_snapshot);
+    assert_eq!(
+        scene.pool.clone_volume(source, copy).unwrap().tip,
+        first.tip
+    );
+    assert_eq!(read(&scene.pool, first.tip)[0], 2);
+    assert_eq!(read(&scene.pool, older.unwrap().tip)[0], 1);
 }
 
 #[test]
@@ -283,6 +322,28 @@ fn a_merge_whose_answer_is_lost_is_found_done() {
         scene.line.becomes(Trouble::Refuses);
         let done = scene.pool.merge(&candidate, &NullMonitor).unwrap();
         assert_eq!(done, MergeOutcome::Done, "nothing is left to ask for");
+        assert!(read(&scene.pool, layer) == before, "{direction:?}");
+        assert_eq!(scene.pool.tree().chain(layer).len(), 1);
+    }
+}
+
+/// As after the pool's process ended in the middle of a merge: the machine goes on with it.
+#[test]
+fn a_merge_that_nobody_waits_for_is_stopped_before_the_layers_are_read() {
+    for direction in [Direction::Commit, Direction::Stream] {
+        let mut scene = Scene::new(210);
+        let (candidate, layer) = scene.two_layers(direction);
+        let before = read(&scene.pool, layer);
+        scene.line.becomes(Trouble::Gone);
+        scene.pool.merge(&candidate, &NullMonitor).unwrap_err();
+        scene.line.becomes(Trouble::None);
+        scene = scene.restarted();
+        assert!(read(&scene.pool, layer) == before, "{direction:?}");
+        scene.write(0, 1, 9);
+        let snapshot = scene.snapshot();
+        assert_eq!(scene.first_byte(snapshot), 9);
+        let done = scene.pool.merge(&candidate, &NullMonitor).unwrap();
+        assert_eq!(done, MergeOutcome::Done);
         assert!(read(&scene.pool, layer) == before, "{direction:?}");
         assert_eq!(scene.pool.tree().chain(layer).len(), 1);
     }

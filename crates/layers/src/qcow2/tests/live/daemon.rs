@@ -184,7 +184,15 @@ impl Daemon {
         Ok(jobs.find(|job| job["id"].as_str() == Some(id)).cloned())
     }
 
-    fn begin_join(&self, join: &LiveJoin) -> Result<(), HostError> {
+    /// Begins a join that takes long, and does not wait for it.
+    pub(super) fn begin_slow_join(&self, join: &LiveJoin) {
+        self.begin_join(join, 64 << 10).unwrap();
+        let job = self.job(&join.job).unwrap().unwrap();
+        assert_eq!(job["status"], "running");
+    }
+
+    /// A speed of zero is no limit.
+    fn begin_join(&self, join: &LiveJoin, speed: u64) -> Result<(), HostError> {
         let (command, mut arguments) = match join.direction {
             Direction::Stream => {
                 if join.child != join.tip {
@@ -204,6 +212,7 @@ impl Daemon {
                 ("block-commit", commit)
             }
         };
+        arguments["speed"] = json!(speed);
         arguments["job-id"] = json!(join.job);
         arguments["auto-dismiss"] = json!(false);
         if let Some(name) = &join.backing_name {
@@ -292,7 +301,7 @@ impl LiveHost for Daemon {
             if !watch(ByteCount::ZERO, ByteCount::ZERO) {
                 return Ok(JoinEnd::Stopped);
             }
-            self.begin_join(join)?;
+            self.begin_join(join, 0)?;
         }
         let error = self.end_job(&join.job, watch)?;
         let chain = self
