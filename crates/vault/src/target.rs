@@ -15,8 +15,10 @@ mod fault;
 mod local;
 mod memory;
 mod name;
+mod nfs;
 mod probe;
 mod s3;
+mod walk;
 
 #[cfg(test)]
 mod conformance;
@@ -29,6 +31,7 @@ pub use fault::{Fault, FaultTarget};
 pub use local::LocalTarget;
 pub use memory::MemoryTarget;
 pub use name::{InvalidName, ObjectName};
+pub use nfs::{NfsTarget, Unmounted};
 pub use probe::{Fitness, probe};
 pub use s3::{CredentialSource, CredentialsError, InvalidBucket, S3Settings, S3Target};
 

@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use stillpoint_model::{ByteCount, ByteRange, ErrorKind};
 
-use super::{ListEntry, ListPage, ObjectName, Target, TargetError};
+use super::walk::{Tree, list_page, names_in};
+use super::{ListPage, ObjectName, Target, TargetError};
 use crate::buffers::{Aligned, Buffers};
 use crate::direct;
 
@@ -191,7 +192,7 @@ fn link_unnamed(file: &File, path: &Path) -> io::Result<()> {
 }
 
 /// How the names of an object's parts start: slashes are no part of a file's name.
-fn part_base(name: &str) -> String {
+pub(super) fn part_base(name: &str) -> String {
     format!(".{}", name.replace('/', "+"))
 }
 
@@ -247,20 +248,8 @@ impl Target for LocalTarget {
         after: Option<&str>,
         limit: usize,
     ) -> Result<ListPage, TargetError> {
-        let mut walk = Walk {
-            root: &self.root,
-            after: after.unwrap_or(""),
-            limit,
-            found: vec![],
-        };
-        walk.dir(prefix)
-            .map_err(|error| TargetError::from_io("list", prefix, error))?;
-        let more = walk.found.len() > limit;
-        walk.found.truncate(limit);
-        Ok(ListPage {
-            entries: walk.found,
-            more,
-        })
+        list_page(self, prefix, after, limit)
+            .map_err(|error| TargetError::from_io("list", prefix, error))
     }
 
     fn delete(&self, name: &ObjectName) -> Result<(), TargetError> {
@@ -289,74 +278,23 @@ impl Target for LocalTarget {
     }
 }
 
-/// Lists in the byte order of whole names: a directory sorts as its name and a slash.
-struct Walk<'a> {
-    root: &'a Path,
-    after: &'a str,
-    limit: usize,
-    found: Vec<ListEntry>,
-}
-
-impl Walk<'_> {
-    /// Lists `prefix`, which is empty or ends with a slash.
-    fn dir(&mut self, prefix: &str) -> io::Result<()> {
-        for name in self.children(prefix)? {
-            if self.found.len() > self.limit {
-                break;
+impl Tree for LocalTarget {
+    fn children(&self, dir: &str) -> io::Result<Option<Vec<String>>> {
+        match names_in(&self.root.join(dir)) {
+            // The root is another matter: a missing mount must never look like an empty target.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !dir.is_empty() => {
+                fs::metadata(&self.root)?;
+                Ok(None)
             }
-            if name.ends_with('/') {
-                // Everything below sorts before `after` unless `after` is below or before it.
-                if name.as_str() > self.after || self.after.starts_with(&name) {
-                    self.dir(&name)?;
-                }
-            } else if name.as_str() > self.after {
-                self.file(name)?;
-            }
+            other => other.map(Some),
         }
-        Ok(())
     }
 
-    fn file(&mut self, name: String) -> io::Result<()> {
-        let Ok(name) = ObjectName::new(name) else {
-            return Ok(());
-        };
-        match fs::symlink_metadata(self.root.join(name.as_str())) {
-            Ok(meta) if meta.is_file() => {
-                self.found.push(ListEntry {
-                    name,
-                    len: ByteCount::new(meta.len()),
-                });
-                Ok(())
-            }
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+    fn file_len(&self, path: &str) -> io::Result<Option<u64>> {
+        match fs::symlink_metadata(self.root.join(path)) {
+            Ok(meta) => Ok(meta.is_file().then_some(meta.len())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
-    }
-
-    fn children(&self, prefix: &str) -> io::Result<Vec<String>> {
-        let entries = match fs::read_dir(self.root.join(prefix)) {
-            // A directory that went away held nothing that was there throughout. The root is
-            // another matter: a missing mount must never look like an empty target.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !prefix.is_empty() => {
-                fs::metadata(self.root)?;
-                return Ok(vec![]);
-            }
-            other => other?,
-        };
-        let mut names = vec![];
-        for entry in entries {
-            let entry = entry?;
-            let Ok(name) = entry.file_name().into_string() else {
-                continue;
-            };
-            if name.starts_with('.') {
-                continue;
-            }
-            let slash = if entry.file_type()?.is_dir() { "/" } else { "" };
-            names.push(format!("{prefix}{name}{slash}"));
-        }
-        names.sort_unstable();
-        Ok(names)
     }
 }
