@@ -8,6 +8,7 @@ use std::sync::Arc;
 use stillpoint_client::{ListQuery, OperationFilter, every_page};
 use stillpoint_env::SystemEnv;
 use stillpoint_model::Env;
+use stillpoint_vault::target::{LocalTarget, Target};
 use stillpoint_vault::{RootKey, rescue};
 
 use crate::person::Person;
@@ -80,8 +81,9 @@ fn target_is_exact(server: &Server) -> Result<(), String> {
     let data = server.data();
     let env: Arc<dyn Env> = Arc::new(SystemEnv::new());
     let key = RootKey::load(&data.join("keys/root.key")).map_err(|e| e.to_string())?;
-    let (vaults, unopened) =
-        rescue::open_all(&data.join("target"), &key, &env).map_err(|e| e.to_string())?;
+    let target = LocalTarget::open(data.join("target")).map_err(|e| e.to_string())?;
+    let target: Arc<dyn Target> = Arc::new(target);
+    let (vaults, unopened) = rescue::open_all(&target, &key, &env).map_err(|e| e.to_string())?;
     none_of("vaults that the key does not open", &unopened)?;
     for vault in vaults {
         let left = vault.unreferenced().map_err(|e| e.to_string())?;

@@ -21,6 +21,7 @@
 use std::path::{Path, PathBuf};
 
 pub mod browser;
+pub mod bucket;
 pub mod debian;
 pub mod guest;
 pub mod hash;

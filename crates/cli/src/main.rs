@@ -19,6 +19,7 @@ mod remote;
 mod server;
 mod size;
 mod style;
+mod target;
 mod watch;
 
 use std::process::ExitCode;

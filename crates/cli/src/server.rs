@@ -1,5 +1,6 @@
 //! `stillpoint server`.
 
+mod backup_target;
 mod data_dir;
 mod first_start;
 mod memory;

@@ -89,6 +89,9 @@ pub fn of_vault(error: &vault::Error) -> TaskFailure {
             failure.text =
                 "Data of this backup is damaged or missing in the backup target.".to_owned();
         }
+        ErrorKind::Retry => {
+            failure.text = "The backup target did not answer in time. Try again later.".to_owned();
+        }
         ErrorKind::Conflict => failure.code = ProblemCode::Internal,
         _ => {}
     }

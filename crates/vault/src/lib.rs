@@ -20,7 +20,7 @@
 //!   what differs wherever it is, and names what was not said;
 //! - memory is bounded by [`Tuning`], not by the size of a volume.
 //!
-//! **Invariant:** it knows nothing of accounts, HTTP or SQL, and needs none of them: the target
+//! **Invariant:** it knows nothing of accounts, the API or SQL, and needs none of them: the target
 //! and the key are enough. It never replaces an object, and deletes only what its caller names.
 
 mod backup;

@@ -1,6 +1,6 @@
 //! Getting data back with nothing but a target and the root key.
 //!
-//! What `stillpoint vault list|check|restore` calls. No server, no database, no network.
+//! What `stillpoint vault list|check|restore` calls. No server, no database.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use stillpoint_model::id::{BackupId, VaultId};
 use stillpoint_model::progress::Monitor;
 
 pub use crate::raw_file::RawFile;
-use crate::target::{LocalTarget, Target};
+use crate::target::Target;
 use crate::{BackupInfo, Error, RestoreReport, RootKey, Vault};
 
 /// The vaults in a target.
@@ -34,15 +34,14 @@ pub fn vault_ids(target: &dyn Target) -> Result<Vec<VaultId>, Error> {
 /// A vault that could not be opened, and why.
 pub type Unopened = (VaultId, Error);
 
-/// Opens every vault in a directory that this root key opens; also says which it does not.
+/// Opens every vault in a target that this root key opens; also says which it does not.
 pub fn open_all(
-    directory: &Path,
+    target: &Arc<dyn Target>,
     root: &RootKey,
     env: &Arc<dyn Env>,
 ) -> Result<(Vec<Vault>, Vec<Unopened>), Error> {
-    let target: Arc<dyn Target> = Arc::new(LocalTarget::open(directory)?);
     let (mut vaults, mut unopened) = (vec![], vec![]);
-    for id in vault_ids(&*target)? {
+    for id in vault_ids(&**target)? {
         match Vault::open(target.clone(), id, root, env.clone()) {
             Ok(vault) => vaults.push(vault),
             Err(error) => unopened.push((id, error)),

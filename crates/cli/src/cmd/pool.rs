@@ -186,5 +186,6 @@ fn described_name(name: LayerName) -> String {
         LayerName::Snapshot(snapshot) => format!("snapshot {snapshot}"),
         LayerName::Safety(snapshot) => format!("safety snapshot {snapshot}"),
         LayerName::Capture(_, backup) => format!("base of backup {backup}"),
+        LayerName::Pending(volume) => format!("next of volume {volume}"),
     }
 }

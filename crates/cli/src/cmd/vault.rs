@@ -3,7 +3,7 @@
 //! For the day on which everything else is lost: the target and the key are enough. Nothing here
 //! writes to the target.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anstream::eprintln;
@@ -18,6 +18,7 @@ use super::long_work;
 use crate::failure::{Exit, Failure, Result, print};
 use crate::output::{self, Format};
 use crate::record::rescue::{DamagedObject, KeptBackup};
+use crate::target::{BucketArgs, Place};
 
 /// Rescue backups with nothing but the target and the key: no server is asked
 #[derive(Args, Debug)]
@@ -60,12 +61,14 @@ enum Verb {
 /// Where the backups are, and what opens them.
 #[derive(Args, Debug)]
 struct PlaceArgs {
-    /// The folder of the backup target
-    #[arg(long, value_name = "DIR")]
-    target: PathBuf,
+    /// The backup target: a folder, or s3://BUCKET/PREFIX
+    #[arg(long, value_name = "TARGET")]
+    target: String,
     /// The root key
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
+    #[command(flatten)]
+    bucket: BucketArgs,
 }
 
 /// How the answer is printed.
@@ -101,15 +104,19 @@ impl Command {
 impl PlaceArgs {
     /// Every vault that the key opens. One that it does not open is said, and is a failure only
     /// when there is no other.
-    fn open(&self) -> Result<Vec<Vault>> {
-        if !self.target.is_dir() {
-            let text = format!("there is no folder {}", self.target.display());
+    fn open(self) -> Result<Vec<Vault>> {
+        let place = Place::of_args(&self.target, self.bucket)?;
+        if matches!(&place, Place::Folder(Some(folder)) if !folder.is_dir()) {
+            let text = format!("there is no folder {}", self.target);
             return Err(Failure::new(Exit::NotFound, "not_found", text));
         }
         let env: Arc<dyn Env> = Arc::new(SystemEnv::new());
         let key = RootKey::load(&self.key).map_err(|error| explain(&error))?;
+        let Some(target) = place.open(None, &env)? else {
+            return Ok(vec![]);
+        };
         let (vaults, unopened) =
-            rescue::open_all(&self.target, &key, &env).map_err(|error| explain(&error))?;
+            rescue::open_all(&target, &key, &env).map_err(|error| explain(&error))?;
         let mut unopened = unopened.into_iter();
         if vaults.is_empty() {
             return Err(match unopened.next() {
@@ -124,8 +131,8 @@ impl PlaceArgs {
     }
 }
 
-fn nothing_there(target: &Path) -> Failure {
-    let text = format!("there is no vault in {}", target.display());
+fn nothing_there(target: &str) -> Failure {
+    let text = format!("there is no vault in {target}");
     Failure::new(Exit::NotFound, "not_found", text)
         .hint("the embedded server keeps its backup target in DATA/target")
 }
@@ -138,6 +145,7 @@ fn explain(error: &Error) -> Failure {
         Error::MalformedRootKey | Error::RootKeyFile { .. } => (Exit::Usage, "root_key"),
         Error::Corrupt { .. } | Error::Mismatch(_) => (Exit::Other, "integrity_error"),
         Error::Cancelled => return Failure::interrupted(),
+        Error::Target(_) => (Exit::Other, "backup_target"),
         _ => (Exit::Other, "vault"),
     };
     let failure = Failure::new(exit, code, with_causes(error));

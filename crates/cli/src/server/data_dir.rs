@@ -6,6 +6,7 @@
 //!   stillpoint.db      the store (with its -wal and -shm)
 //!   pool/              layers of the qcow2 pool
 //!   target/            vaults of the local backup target
+//!   target.chosen      which backup target this installation has
 //!   uploads/           images on their way in
 //!   keys/root.key      0600; made once, never overwritten
 //!   credentials        0600; passwords made at the first start
@@ -63,6 +64,11 @@ impl DataDir {
     /// The folder of the local backup target.
     pub fn target(&self) -> PathBuf {
         self.path.join("target")
+    }
+
+    /// Which backup target was chosen.
+    pub fn target_note(&self) -> PathBuf {
+        self.path.join("target.chosen")
     }
 
     /// Where images wait to be imported.

@@ -94,6 +94,19 @@ pub fn root_key(data: &DataDir, env: &dyn Env) -> Result<RootKey> {
 }
 
 fn refuse_backups_without_key(data: &DataDir, key: &Path) -> Result<()> {
+    let elsewhere = fs::read_to_string(data.target_note()).unwrap_or_default();
+    if ["s3 ", "nfs ", "local "]
+        .iter()
+        .any(|kind| elsewhere.starts_with(kind))
+    {
+        let text = format!(
+            "{} is missing, and the backups in `{}` need it",
+            key.display(),
+            elsewhere.trim()
+        );
+        return Err(Failure::new(Exit::Other, "root_key", text)
+            .hint("put the copy that you kept in its place"));
+    }
     let target = data.target();
     let mut entries = fs::read_dir(&target)
         .map_err(|error| Failure::file(format_args!("list {}", target.display()), &error))?;

@@ -34,7 +34,7 @@ use stillpoint_model::volume::VolumeRole;
 use stillpoint_model::{ByteCount, Env, ErrorKind};
 use stillpoint_node::{Node, Storage};
 use stillpoint_store::{Db, Options};
-use stillpoint_vault::target::{LocalTarget, Target, probe};
+use stillpoint_vault::target::Target;
 use stillpoint_vault::{RootKey, Tuning};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -42,11 +42,13 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
+use super::backup_target;
 use super::data_dir::DataDir;
 use super::first_start::{FirstUser, FirstUsers, first_users, root_key};
 use super::node_link::InProcess;
 use super::settings::Settings;
 use crate::failure::{Exit, Failure, Result, print};
+use crate::target::Place;
 
 /// The size of the volume that `--demo` makes.
 const DEMO_SIZE: ByteCount = ByteCount::from_gib(10);
@@ -68,6 +70,7 @@ struct Opened {
     cx: Context,
     installed: Installed,
     root_key: RootKey,
+    target: Option<Arc<dyn Target>>,
 }
 
 /// Runs the server until it is told to stop.
@@ -124,6 +127,7 @@ impl Running {
             cx,
             installed,
             root_key: _,
+            target: _,
         } = opened;
         let (closing, closed) = watch::channel(false);
         let (node_stop, engine_stop) = (CancellationToken::new(), CancellationToken::new());
@@ -206,7 +210,10 @@ async fn sweep_uploads<T>(cx: Context, mut events: watch::Receiver<T>, folder: P
 async fn open(settings: &Settings) -> Result<Opened> {
     let data = DataDir::open(&settings.data)?;
     let env: Arc<dyn Env> = Arc::new(SystemEnv::new());
+    let before = backup_target::noted(&data)?;
+    backup_target::keep_to(before.as_deref(), &settings.target, &data)?;
     let root_key = root_key(&data, &*env)?;
+    let target = backup_target::attach(before.as_deref(), &settings.target, &data, &env)?;
     let users = first_users(&data, &*env)?;
     let db = Db::open(&Options::new(data.database()))
         .await
@@ -215,7 +222,7 @@ async fn open(settings: &Settings) -> Result<Opened> {
     let cx = Context::open(db.clone(), Arc::clone(&env), control)
         .await
         .map_err(|error| broken(&error))?;
-    let installation = installation(users)?;
+    let installation = installation(users, &settings.target)?;
     let installed = ensure_installation(&cx, &installation)
         .await
         .map_err(|error| broken(&error))?;
@@ -226,6 +233,7 @@ async fn open(settings: &Settings) -> Result<Opened> {
         cx,
         installed,
         root_key,
+        target,
     })
 }
 
@@ -234,20 +242,24 @@ fn broken(error: &dyn std::error::Error) -> Failure {
 }
 
 /// One of everything.
-fn installation(users: FirstUsers) -> Result<Installation> {
+fn installation(users: FirstUsers, target: &Place) -> Result<Installation> {
     let local = name("local")?;
+    let target = match target.kind() {
+        Some(kind) => Some(TargetSetup {
+            name: name(kind)?,
+            driver: kind.to_owned(),
+        }),
+        None => None,
+    };
     Ok(Installation {
         region: local.clone(),
         node: local.clone(),
         pool: PoolSetup {
-            name: local.clone(),
+            name: local,
             driver: "qcow2".into(),
             live_capture: false,
         },
-        target: Some(TargetSetup {
-            name: local,
-            driver: "local".into(),
-        }),
+        target,
         administrator: account("administrator", users.administrator)?,
         tenant: Some(account("demo", users.tenant)?),
     })
@@ -288,24 +300,22 @@ async fn make_demo_volume(cx: &Context, tenant: &Actor) -> Result<()> {
     Ok(())
 }
 
-/// What the node works with: the pool and the target of the data folder.
+/// What the node works with: the pool of the data folder and the backup target.
 fn storage(opened: &Opened) -> Result<Storage> {
     let Opened {
         data,
         env,
         installed,
         root_key,
+        target,
         ..
     } = opened;
     let storage = Storage::new(Arc::clone(env), data.uploads(), Tuning::default());
     let storage = storage.with_pool(open_pool(data, Arc::clone(env), installed.pool_id)?);
-    let Some(target_id) = installed.target_id else {
-        return Ok(storage);
-    };
-    let target = LocalTarget::open(data.target()).map_err(|error| broken(&error))?;
-    probe(&target, &**env).map_err(|error| broken(&error))?;
-    let target: Arc<dyn Target> = Arc::new(target);
-    Ok(storage.with_target(target_id, target, root_key.clone()))
+    Ok(match (installed.target_id, target) {
+        (Some(id), Some(target)) => storage.with_target(id, Arc::clone(target), root_key.clone()),
+        _ => storage,
+    })
 }
 
 fn open_pool(data: &DataDir, env: Arc<dyn Env>, id: PoolId) -> Result<Arc<dyn Pool>> {

@@ -10,6 +10,7 @@ use stillpoint_model::plan::Plan;
 
 use crate::config;
 use crate::failure::Result;
+use crate::target::{Place, TargetTable};
 
 /// What is logged when nobody says.
 const DEFAULT_LOG: &str = "info";
@@ -26,7 +27,7 @@ pub struct SettingsArgs {
     /// Where to listen; port 0 takes a free one [default: 127.0.0.1:8420]
     #[arg(long, value_name = "ADDR", env = "STILLPOINT_LISTEN", value_parser = parse_address)]
     listen: Option<SocketAddr>,
-    /// Settings in TOML: data, listen, plan, log
+    /// Settings in TOML: data, listen, plan, log, target
     #[arg(long, value_name = "FILE", env = "STILLPOINT_CONFIG")]
     config: Option<PathBuf>,
     /// The rules for new volumes, in TOML, instead of the built-in plan `stillpoint`
@@ -50,6 +51,7 @@ struct SettingsFile {
     listen: Option<SocketAddr>,
     plan: Option<PathBuf>,
     log: Option<String>,
+    target: Option<TargetTable>,
 }
 
 fn parse_address(text: &str) -> Result<SocketAddr, String> {
@@ -73,6 +75,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// The rules for new volumes.
     pub plan: Plan,
+    /// Where backups go.
+    pub target: Place,
     /// What to log.
     pub log: String,
     /// Whether the first start makes a volume to try things on.
@@ -95,7 +99,12 @@ impl Settings {
             Some(path) => config::read(&path)?,
             None => config::parse(DEFAULT_PLAN, Path::new("presets/stillpoint.toml"))?,
         };
+        let target = match file.target {
+            Some(table) => Place::of_table(table, beside)?,
+            None => Place::Folder(None),
+        };
         Ok(Self {
+            target,
             data: args
                 .data
                 .or(file.data.map(beside))

@@ -308,13 +308,14 @@ fn rescues_to_a_file_from_a_directory_and_a_key_file() {
     );
     let store = dir.path().join("target");
     std::fs::create_dir(&store).unwrap();
-    let target = std::sync::Arc::new(target::LocalTarget::open(&store).unwrap());
+    let target = target::LocalTarget::open(&store).unwrap();
+    let target: std::sync::Arc<dyn Target> = std::sync::Arc::new(target);
     target::probe(&*target, &*env).unwrap();
     let spec = VaultSpec {
         vault_id: VaultId::generate(&*env),
         account_id: stillpoint_model::id::AccountId::generate(&*env),
     };
-    let vault = Vault::open_or_create(target, spec, &root, env.clone()).unwrap();
+    let vault = Vault::open_or_create(target.clone(), spec, &root, env.clone()).unwrap();
     let mut disk = Disk::new(300 * CHUNK);
     (0..100).for_each(|chunk| disk.fill(2 * chunk, chunk + 1));
     let bench = Bench::new(17);
@@ -325,7 +326,7 @@ fn rescues_to_a_file_from_a_directory_and_a_key_file() {
 
     let env: std::sync::Arc<dyn stillpoint_model::Env> = env;
     let root = RootKey::load(&key_file).unwrap();
-    let (vaults, unopened) = rescue::open_all(&store, &root, &env).unwrap();
+    let (vaults, unopened) = rescue::open_all(&target, &root, &env).unwrap();
     assert!(unopened.is_empty());
     let (vault, info) = rescue::find_backup(&vaults, backup.backup_id).unwrap();
     assert!(

@@ -1,0 +1,174 @@
+//! The backup target of an installation: tried before its first use, and never exchanged unseen.
+//!
+//! What was chosen is noted in the data folder once it passed the probe. Later starts attach the
+//! same target without asking it anything, so that a target that is away stops backups and nothing
+//! else. Another target under old backups would make new ones land where the old ones are not;
+//! that is refused.
+
+use std::fs;
+use std::sync::Arc;
+
+use anstream::eprintln;
+use stillpoint_model::Env;
+use stillpoint_vault::Error;
+use stillpoint_vault::target::{ObjectLock, Target, probe};
+
+use super::data_dir::{DataDir, write_once};
+use crate::failure::{Exit, Failure, Result};
+use crate::target::{Place, unusable};
+
+/// What the note says about a target.
+fn note_of(place: &Place) -> String {
+    match place {
+        Place::Nowhere => "none\n".to_owned(),
+        Place::Folder(None) => "local\n".to_owned(),
+        Place::Folder(Some(folder)) => format!("local {}\n", folder.display()),
+        Place::Mount(folder) => format!("nfs {}\n", folder.display()),
+        Place::Bucket(settings) => {
+            let endpoint = settings.endpoint.as_deref().unwrap_or("amazon");
+            format!("s3 {} {endpoint}\n", settings.address())
+        }
+    }
+}
+
+/// What was noted, if a target was chosen before.
+pub fn noted(data: &DataDir) -> Result<Option<String>> {
+    let path = data.target_note();
+    match fs::read_to_string(&path) {
+        Ok(note) => Ok(Some(note)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            // Installations from before there was a choice have the folder of their own.
+            let old = data.database().exists();
+            Ok(old.then(|| note_of(&Place::Folder(None))))
+        }
+        Err(error) => Err(Failure::file(
+            format_args!("read {}", path.display()),
+            &error,
+        )),
+    }
+}
+
+/// Refuses another target than the one that was chosen, `before` this start.
+pub fn keep_to(before: Option<&str>, place: &Place, data: &DataDir) -> Result<()> {
+    let now = note_of(place);
+    let nowhere = note_of(&Place::Nowhere);
+    let Some(before) = before.filter(|before| *before != now && *before != nowhere) else {
+        return Ok(());
+    };
+    let text = format!(
+        "the backups of this installation are in the target `{}`, and the settings name `{}`",
+        before.trim(),
+        now.trim()
+    );
+    let note = data.target_note();
+    Err(Failure::new(Exit::Usage, "backup_target", text)
+        .hint("set [target] back to what it was")
+        .hint(format!(
+            "if that is the same target under another address, write `{}` into {}",
+            now.trim(),
+            note.display()
+        )))
+}
+
+/// Gets the target ready. One that is used for the first time is tried.
+pub fn attach(
+    before: Option<&str>,
+    place: &Place,
+    data: &DataDir,
+    env: &Arc<dyn Env>,
+) -> Result<Option<Arc<dyn Target>>> {
+    let now = note_of(place);
+    let target = place.open(Some(data.target()), env)?;
+    let is_new = before != Some(now.as_str());
+    if let Some(target) = &target
+        && (is_new || !matches!(place, Place::Bucket(_)))
+    {
+        try_it(&**target, &**env)?;
+    }
+    if is_new {
+        // Only that there was none gives way to another note.
+        let note = data.target_note();
+        match fs::remove_file(&note) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Failure::file(
+                    format_args!("remove {}", note.display()),
+                    &error,
+                ));
+            }
+            _ => write_once(&note, now.as_bytes())?,
+        };
+    }
+    Ok(target)
+}
+
+fn try_it(target: &dyn Target, env: &dyn Env) -> Result<()> {
+    let fitness = probe(target, env).map_err(|error| {
+        let failure = unusable(&error);
+        match error {
+            Error::UnfitTarget(_) => failure.hint("no backup was stored there; choose another"),
+            _ => failure.hint("a new backup target must answer when the server starts"),
+        }
+    })?;
+    if fitness.object_lock == ObjectLock::Available {
+        tracing::info!("the backup target has Object Lock");
+    }
+    if fitness.refuses_altered_bodies == Some(false) {
+        eprintln!(
+            "The backup target does not check what it receives: what is damaged on the way is \
+             found when a backup is read back."
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use stillpoint_env::SimEnv;
+
+    use super::*;
+
+    fn data() -> (tempfile::TempDir, DataDir) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let data = DataDir::open(&folder.path().join("data")).expect("a data folder");
+        (folder, data)
+    }
+
+    #[test]
+    fn another_target_under_old_backups_is_refused() {
+        let (folder, data) = data();
+        let env: Arc<dyn Env> = Arc::new(SimEnv::new(1));
+        let own = Place::Folder(None);
+        assert_eq!(noted(&data).expect("a note"), None);
+        attach(None, &own, &data, &env).expect("attached");
+        let before = noted(&data).expect("a note");
+        keep_to(before.as_deref(), &own, &data).expect("the same");
+        let other = Place::Folder(Some(folder.path().to_owned()));
+        let refusal = keep_to(before.as_deref(), &other, &data).expect_err("another");
+        assert!(
+            refusal.to_string().contains("are in the target `local`"),
+            "{refusal}"
+        );
+    }
+
+    #[test]
+    fn none_gives_way_to_a_target() {
+        let (_folder, data) = data();
+        let env: Arc<dyn Env> = Arc::new(SimEnv::new(1));
+        assert!(
+            attach(None, &Place::Nowhere, &data, &env)
+                .expect("none")
+                .is_none()
+        );
+        let before = noted(&data).expect("a note");
+        keep_to(before.as_deref(), &Place::Folder(None), &data).expect("a first one");
+        attach(before.as_deref(), &Place::Folder(None), &data, &env).expect("attached");
+        assert_eq!(noted(&data).expect("a note").as_deref(), Some("local\n"));
+    }
+
+    #[test]
+    fn an_installation_from_before_has_its_own_folder() {
+        let (_folder, data) = data();
+        fs::write(data.database(), "").expect("a database");
+        assert_eq!(noted(&data).expect("a note").as_deref(), Some("local\n"));
+    }
+}
