@@ -8,18 +8,17 @@
 //! **Change tracking is proven.** What the pool says has changed is all that is read; each thirtieth
 //! backup of a volume, and the first after a change of its size, reads everything and compares.
 
-use std::collections::BTreeMap;
-use std::io;
-use std::sync::{Mutex, PoisonError, RwLock};
+mod volume;
 
-use stillpoint_layers::{BLOCK_SIZE, LayerReader, Pool, RestoreWriter};
+use std::collections::BTreeMap;
+
+use stillpoint_layers::Pool;
 use stillpoint_model::error::with_causes;
 use stillpoint_model::id::{BackupId, LayerId, VolumeId};
 use stillpoint_model::task::{Directive, TaskFailure, TaskOutcome, TaskSpec};
 use stillpoint_model::{ByteCount, ByteRange, ErrorKind};
 use stillpoint_vault::{
     BackupInfo, BackupSpec, CheckLevel, Missed, PreparedBackup, Receipt, Vault, VolumeReader,
-    VolumeWriter,
 };
 
 use super::{Hooks, TaskResult};
@@ -27,6 +26,7 @@ use crate::control_plane::ControlError;
 use crate::failure::{misdirected, of_kind, of_pool, of_vault};
 use crate::progress::Watch;
 use crate::storage::Storage;
+use volume::{Sink, Source};
 
 /// How often a commit is tried when the target's answer leaves open whether it happened.
 const COMMIT_ATTEMPTS: u32 = 3;
@@ -364,12 +364,7 @@ fn restore(
     let writer = pool
         .begin_restore(volume, info.provisioned)
         .map_err(|error| of_pool(&error))?;
-    let sink = Sink {
-        pool,
-        volume,
-        size: info.provisioned,
-        state: RwLock::new(SinkState::Writing(Mutex::new(writer))),
-    };
+    let sink = Sink::new(pool, volume, info.provisioned, writer);
     let restored = vault.restore(backup.volume_id, backup.backup_id, &sink, watch);
     let compared = match restored {
         Ok(_) => sink.finish().map_err(|error| of_pool(&error)),
@@ -388,139 +383,6 @@ fn restore(
         size: info.size,
         used: info.used,
     })
-}
-
-/// A captured layer as the vault reads it.
-struct Source(Box<dyn LayerReader>);
-
-impl VolumeReader for Source {
-    fn size(&self) -> ByteCount {
-        self.0.size()
-    }
-
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        self.0.read_at(offset, buf).map_err(io_error)
-    }
-
-    fn next_data(&self, offset: u64) -> io::Result<Option<ByteRange>> {
-        next_data(&*self.0, offset)
-    }
-}
-
-fn next_data(reader: &dyn LayerReader, mut offset: u64) -> io::Result<Option<ByteRange>> {
-    while let Some(extent) = reader.extent_at(offset).map_err(io_error)? {
-        if extent.data {
-            return Ok(Some(extent.range));
-        }
-        offset = extent.range.end();
-    }
-    Ok(None)
-}
-
-/// A volume in the making as the vault writes it, one write at a time, and then reads it back,
-/// from several threads at once.
-struct Sink<'a> {
-    pool: &'a dyn Pool,
-    volume: VolumeId,
-    size: ByteCount,
-    state: RwLock<SinkState<'a>>,
-}
-
-enum SinkState<'a> {
-    Writing(Mutex<Box<dyn RestoreWriter + 'a>>),
-    Reading(Box<dyn LayerReader>),
-    Broken,
-}
-
-impl Sink<'_> {
-    /// Makes the volume durable and opens it to be compared.
-    fn finish(&self) -> Result<(), stillpoint_layers::Error> {
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        match std::mem::replace(&mut *state, SinkState::Broken) {
-            SinkState::Writing(writer) => {
-                let writer = writer.into_inner().unwrap_or_else(PoisonError::into_inner);
-                let info = writer.finish()?;
-                *state = SinkState::Reading(self.pool.open_layer(info.tip)?);
-            }
-            other => *state = other,
-        }
-        Ok(())
-    }
-
-    fn with_writer(
-        &self,
-        write: impl FnOnce(&mut dyn RestoreWriter) -> Result<(), stillpoint_layers::Error>,
-    ) -> io::Result<()> {
-        match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
-            SinkState::Writing(writer) => {
-                let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
-                write(&mut **writer).map_err(io_error)
-            }
-            SinkState::Reading(_) | SinkState::Broken => Err(io::Error::other(format!(
-                "volume {} is finished",
-                self.volume
-            ))),
-        }
-    }
-
-    fn with_reader<T>(
-        &self,
-        read: impl FnOnce(&dyn LayerReader) -> io::Result<T>,
-    ) -> io::Result<T> {
-        match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
-            SinkState::Reading(reader) => read(&**reader),
-            SinkState::Writing(_) | SinkState::Broken => Err(io::Error::other(format!(
-                "volume {} cannot be read",
-                self.volume
-            ))),
-        }
-    }
-}
-
-impl VolumeWriter for Sink<'_> {
-    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        debug_assert!(
-            offset.is_multiple_of(BLOCK_SIZE),
-            "the vault writes whole chunks"
-        );
-        // The last chunk of a volume may reach past its end.
-        let room = self.size.get().saturating_sub(offset);
-        let len = usize::try_from(room).unwrap_or(usize::MAX).min(data.len());
-        self.with_writer(|writer| writer.write_at(offset, &data[..len]))
-    }
-
-    fn write_zeros(&self, range: ByteRange) -> io::Result<()> {
-        self.with_writer(|writer| writer.zero_at(range))
-    }
-
-    fn flush(&self) -> io::Result<()> {
-        self.finish().map_err(io_error)
-    }
-
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        self.with_reader(|reader| reader.read_at(offset, buf).map_err(io_error))
-    }
-
-    fn is_fresh(&self) -> bool {
-        true
-    }
-
-    fn next_data(&self, offset: u64) -> io::Result<Option<ByteRange>> {
-        self.with_reader(|reader| next_data(reader, offset))
-    }
-}
-
-/// A pool's error for the vault, which tells kinds apart by what the system would have said.
-fn io_error(error: stillpoint_layers::Error) -> io::Error {
-    let kind = match error.kind() {
-        ErrorKind::Full => io::ErrorKind::StorageFull,
-        ErrorKind::Corrupt => io::ErrorKind::InvalidData,
-        ErrorKind::Retry => io::ErrorKind::TimedOut,
-        ErrorKind::Unsupported => io::ErrorKind::Unsupported,
-        ErrorKind::NotFound => io::ErrorKind::NotFound,
-        _ => io::ErrorKind::Other,
-    };
-    io::Error::new(kind, error)
 }
 
 #[cfg(test)]
