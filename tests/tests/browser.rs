@@ -18,7 +18,7 @@ use stillpoint_tests::server::Server;
 use stillpoint_wire::backup::BackupCreate;
 use stillpoint_wire::item::ItemKind;
 use stillpoint_wire::upload::ImageFormat;
-use stillpoint_wire::volume::{Attachment, InstanceState, VolumeCreate};
+use stillpoint_wire::volume::{Attachment, AttachedState, VolumeCreate};
 
 /// Long enough to be seen counting, short enough to wait for.
 const COOLDOWN_S: u32 = 4;
@@ -148,7 +148,7 @@ fn the_restore_dialog_blocks_with_reasons() {
     let snapshot = tenant.snapshot(volume, "before");
     let attachment = Attachment {
         instance: "web-1".into(),
-        state: InstanceState::Running,
+        state: AttachedState::Running,
     };
     let id = volume.to_string();
     Person::administrator(&server).get(async |c| c.volume_attach(&id, &attachment).await);

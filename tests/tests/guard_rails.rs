@@ -23,7 +23,7 @@ use stillpoint_wire::item::{ItemKind, ItemPatch};
 use stillpoint_wire::problem::ProblemCode;
 use stillpoint_wire::snapshot::{Snapshot, SnapshotCreate};
 use stillpoint_wire::upload::ImageFormat;
-use stillpoint_wire::volume::{Attachment, InstanceState, VolumeCreate};
+use stillpoint_wire::volume::{Attachment, AttachedState, VolumeCreate};
 
 /// A server and three ways in.
 struct World {
@@ -282,7 +282,7 @@ fn attached_to_a_running_instance() {
     let snapshot = world.tenant.snapshot(volume, "before");
     let attachment = Attachment {
         instance: "web-1".into(),
-        state: InstanceState::Running,
+        state: AttachedState::Running,
     };
     let id = volume.to_string();
     world

@@ -30,7 +30,7 @@ use stillpoint_wire::backup::Backup;
 use stillpoint_wire::item::{ItemKind, Trigger};
 use stillpoint_wire::snapshot::Snapshot;
 use stillpoint_wire::upload::ImageFormat;
-use stillpoint_wire::volume::{Attachment, InstanceState};
+use stillpoint_wire::volume::{Attachment, AttachedState};
 
 const VOLUME: &str = "debian";
 const DATABASE: &str = "srv/database";
@@ -177,7 +177,7 @@ impl Story {
     fn attach(&self, volume: VolumeId) {
         let attachment = Attachment {
             instance: "web-1".into(),
-            state: InstanceState::Running,
+            state: AttachedState::Running,
         };
         let id = volume.to_string();
         self.administrator

@@ -17,9 +17,13 @@ use stillpoint_model::Timestamp;
 use stillpoint_model::account::Actor;
 use stillpoint_model::event::EventKind;
 use stillpoint_model::guard::{
-    Action, ActiveOperation, Allowed, Facts, ItemFacts, VolumeFacts, can,
+    Action, ActiveOperation, Allowed, Facts, InstanceFacts, ItemFacts, OtherVolume, VolumeFacts,
+    can,
 };
-use stillpoint_model::id::{BackupId, OperationId, PoolId, ProjectId, SnapshotId, VolumeId};
+use stillpoint_model::id::{
+    BackupId, InstanceId, OperationId, PoolId, ProjectId, SnapshotId, VolumeId,
+};
+use stillpoint_model::instance::Instance;
 use stillpoint_model::name::Name;
 use stillpoint_model::operation::{Operation, OperationState, Phase, Progress};
 use stillpoint_model::place::Pool;
@@ -188,6 +192,7 @@ pub(crate) struct Draft {
     pub(crate) volume: Option<(VolumeId, Name)>,
     pub(crate) snapshot_id: Option<SnapshotId>,
     pub(crate) backup_id: Option<BackupId>,
+    pub(crate) instance: Option<(InstanceId, Name)>,
 }
 
 impl Desk<'_> {
@@ -213,11 +218,21 @@ impl Desk<'_> {
     /// What the guard needs to know of a volume.
     pub(crate) async fn volume_facts(&mut self, volume: &Volume) -> Result<VolumeFacts> {
         let counts = volume_item_counts(self.tx, volume.id).await?;
-        let active = match volume.active_operation {
-            Some(id) => operation_by_id(self.tx, id).await?,
-            None => None,
-        };
-        volume_facts(&self.cx, volume, counts, active.as_ref())
+        let active = self.operation_of(volume.active_operation).await?;
+        let own = volume.own_instance().and_then(|own| own.active_operation);
+        let above = self.operation_of(own).await?;
+        volume_facts(&self.cx, volume, counts, active.as_ref(), above.as_ref())
+    }
+
+    /// The operation that holds something.
+    pub(crate) async fn operation_of(
+        &mut self,
+        id: Option<OperationId>,
+    ) -> Result<Option<Operation>> {
+        match id {
+            Some(id) => Ok(operation_by_id(self.tx, id).await?),
+            None => Ok(None),
+        }
     }
 
     /// What the guard needs to know of the volume that an item was made of, which may be gone.
@@ -250,6 +265,19 @@ impl Desk<'_> {
         volume: Option<VolumeFacts>,
         item: Option<ItemFacts>,
     ) -> Result<Allowed> {
+        self.can_beside(action, plan, pool, (volume, item), None)
+            .await
+    }
+
+    /// Asks the guard about something that an instance has to do with.
+    pub(crate) async fn can_beside(
+        &mut self,
+        action: Action,
+        plan: &Plan,
+        pool: &Pool,
+        (volume, item): (Option<VolumeFacts>, Option<ItemFacts>),
+        instance: Option<InstanceFacts>,
+    ) -> Result<Allowed> {
         let nodes = node_list(self.tx).await?;
         let node = nodes.iter().find(|node| node.id == pool.node_id);
         let facts = Facts {
@@ -257,6 +285,8 @@ impl Desk<'_> {
             plan,
             volume,
             item,
+            instance,
+            runs_instances: node.is_some_and(|node| node.runs_instances),
             in_flight: operation_in_flight(self.tx, self.actor.account_id).await?,
             node_online: node.is_some_and(|node| self.cx.is_online(node, self.now)),
             override_cooldown: self.change.override_cooldown,
@@ -319,6 +349,8 @@ impl Desk<'_> {
             volume_name: draft.volume.as_ref().map(|(_, name)| name.clone()),
             snapshot_id: draft.snapshot_id,
             backup_id: draft.backup_id,
+            instance_id: draft.instance.as_ref().map(|(id, _)| *id),
+            instance_name: draft.instance.as_ref().map(|(_, name)| name.clone()),
             progress: Progress::start(Phase::Waiting),
             fence: 1,
             failure: None,
@@ -348,12 +380,14 @@ pub(crate) const fn active_facts(operation: &Operation) -> ActiveOperation {
     }
 }
 
-/// What the guard needs to know of a volume with so many snapshots and backups.
+/// What the guard needs to know of a volume with so many snapshots and backups, that `active`
+/// holds, and whose instance `above` holds.
 pub(crate) fn volume_facts(
     cx: &Context,
     volume: &Volume,
     counts: (u32, u32),
     active: Option<&Operation>,
+    above: Option<&Operation>,
 ) -> Result<VolumeFacts> {
     let places = cx.places();
     let pool = places.pool(volume.pool_id)?;
@@ -363,11 +397,37 @@ pub(crate) fn volume_facts(
         state: volume.state,
         attachment: volume.attachment.clone(),
         active_operation: active.map(active_facts),
+        instance_operation: above.map(active_facts),
         cooldown_until: volume.cooldown_until,
         snapshots: counts.0,
         backups: counts.1,
         live_capture: pool.live_capture,
         has_backup_target: places.target_of(pool).is_some(),
+    })
+}
+
+/// What the guard needs to know of an instance with these volumes.
+pub(crate) fn instance_facts(
+    cx: &Context,
+    instance: &Instance,
+    volumes: &[Volume],
+    operation: impl Fn(Option<OperationId>) -> Option<ActiveOperation>,
+) -> Result<InstanceFacts> {
+    let places = cx.places();
+    let beside = |volume: &Volume| {
+        Ok(OtherVolume {
+            id: volume.id,
+            place: volume.own_instance().map_or(0, |own| own.place),
+            active_operation: operation(volume.active_operation),
+            live_capture: places.pool(volume.pool_id)?.live_capture,
+        })
+    };
+    Ok(InstanceFacts {
+        id: instance.id,
+        state: instance.state,
+        power: instance.power,
+        active_operation: operation(instance.active_operation),
+        volumes: volumes.iter().map(beside).collect::<Result<_>>()?,
     })
 }
 
@@ -379,6 +439,7 @@ fn subject(operation: &Operation) -> Uuid {
         .map(BackupId::as_uuid)
         .or(operation.snapshot_id.map(SnapshotId::as_uuid));
     let volume = operation.volume_id.map(VolumeId::as_uuid);
+    let volume = volume.or(operation.instance_id.map(InstanceId::as_uuid));
     let (first, second) = if volume_first {
         (volume, item)
     } else {
@@ -400,6 +461,10 @@ async fn record_events(tx: &mut Tx, operation: &Operation) -> Result<()> {
         (
             EventKind::Backup,
             operation.backup_id.map(BackupId::as_uuid),
+        ),
+        (
+            EventKind::Instance,
+            operation.instance_id.map(InstanceId::as_uuid),
         ),
         (EventKind::Operation, Some(operation.id.as_uuid())),
     ];

@@ -108,6 +108,7 @@ impl Item for Backup {
             volume: Some((self.volume_id, self.volume_name.clone())),
             snapshot_id: None,
             backup_id: Some(self.id),
+            instance: None,
         }
     }
 

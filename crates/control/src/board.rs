@@ -21,23 +21,27 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use stillpoint_model::Timestamp;
 use stillpoint_model::id::{NodeId, TaskId};
+use stillpoint_model::instance::Sight;
 use stillpoint_model::operation::{OperationState, Phase, Progress};
 use stillpoint_model::saga::{Task, TaskState};
 use stillpoint_model::task::{Assignment, Directive, Report, TaskFailure, TaskOutcome};
-use stillpoint_model::{ByteCount, Timestamp};
 use stillpoint_store::{Conn, Tx, operation, place, task};
 
 use crate::Context;
 use crate::engine::operation_changed;
 use crate::error::Error;
+use crate::reconcile::machines::{self, Doubts};
+
+mod meter;
+
+use meter::Meter;
 
 /// How often the progress of one task is written at most.
 const WRITE_EVERY: Duration = Duration::from_millis(900);
 /// How often a node that asks for work is recorded as alive.
 const SEEN_EVERY: Duration = Duration::from_secs(10);
-/// The weight of the newest second in the moving average of the rate.
-const NEWEST: f64 = 0.3;
 
 /// Why the board did not do what a node asked for.
 #[derive(Debug, thiserror::Error)]
@@ -68,17 +72,7 @@ pub struct Board {
 struct Memory {
     meters: HashMap<TaskId, Meter>,
     seen: HashMap<NodeId, Duration>,
-}
-
-/// How fast a task moves.
-struct Meter {
-    fence: i64,
-    at: Duration,
-    done: ByteCount,
-    phase: Phase,
-    rate: Option<f64>,
-    written_at: Duration,
-    written: Progress,
+    doubts: HashMap<NodeId, Doubts>,
 }
 
 impl Board {
@@ -282,6 +276,24 @@ impl Board {
         Ok(())
     }
 
+    /// Hears what all machines of a node do. Rows follow ([`crate::reconcile`]).
+    pub async fn sighted(&self, node_id: NodeId, sights: Vec<Sight>) -> Result<(), Rejection> {
+        let doubts = self.lock().doubts.remove(&node_id).unwrap_or_default();
+        let cx = self.cx.clone();
+        let seen = self
+            .cx
+            .db()
+            .write(move |tx| {
+                Box::pin(async move { machines::sighted(tx, &cx, node_id, &sights, &doubts).await })
+            })
+            .await?;
+        self.lock().doubts.insert(node_id, seen.doubts);
+        if seen.chores {
+            self.cx.board_bell().notify_waiters();
+        }
+        Ok(())
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -290,43 +302,6 @@ impl Board {
 /// What a report changes besides the lease.
 struct Write {
     progress: Option<Progress>,
-}
-
-impl Meter {
-    /// Takes in a report.
-    fn turn(&mut self, progress: &Progress, at: Duration) {
-        if progress.phase != self.phase || progress.bytes_done < self.done {
-            self.phase = progress.phase;
-            self.done = progress.bytes_done;
-            self.at = at;
-            self.rate = None;
-            return;
-        }
-        let elapsed = at.saturating_sub(self.at).as_secs_f64();
-        if elapsed < 0.2 {
-            return;
-        }
-        let bytes = progress.bytes_done.saturating_sub(self.done).get();
-        #[expect(clippy::cast_precision_loss, reason = "a rate is an estimate")]
-        let newest = bytes as f64 / elapsed;
-        let weight = 1.0 - (1.0 - NEWEST).powf(elapsed);
-        self.rate = Some(
-            self.rate
-                .map_or(newest, |rate| rate + (newest - rate) * weight),
-        );
-        self.done = progress.bytes_done;
-        self.at = at;
-    }
-
-    fn rate_in_bytes(&self) -> Option<ByteCount> {
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a float becomes the nearest integer that there is"
-        )]
-        let rate = self.rate? as u64;
-        (rate > 0).then_some(ByteCount::new(rate))
-    }
 }
 
 /// The task whose present lease has this number.

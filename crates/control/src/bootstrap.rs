@@ -168,6 +168,7 @@ async fn ensure_node(
         region_id,
         name: name.clone(),
         last_seen_at: None,
+        runs_instances: false,
     };
     node_insert(tx, &node).await?;
     made(cx, tx, "node_create", id.as_uuid(), name.as_str()).await?;

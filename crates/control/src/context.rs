@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use stillpoint_model::id::{NodeId, PlanId, PoolId, RegionId, TargetId};
+use stillpoint_model::instance::Flavors;
 use stillpoint_model::place::{Node, Pool, Region, Target};
 use stillpoint_model::plan::{Plan, PlanVersion};
 use stillpoint_model::{ByteCount, Env, Timestamp};
@@ -26,18 +27,23 @@ pub struct Settings {
     pub session: Duration,
     /// The largest volume that can be made or imported.
     pub max_volume_size: ByteCount,
+    /// What instances are made of.
+    pub flavors: Flavors,
     /// The plan of new volumes. A text that differs from the last one makes a new version.
     pub plan: Plan,
 }
 
 impl Settings {
-    /// The defaults, with this plan.
+    /// The defaults, with this plan and no flavors.
     pub const fn new(plan: Plan) -> Self {
         Self {
             lease: Duration::from_secs(30),
             node_timeout: Duration::from_secs(60),
             session: Duration::from_hours(12),
             max_volume_size: ByteCount::from_gib(64 << 10),
+            flavors: Flavors {
+                flavors: Vec::new(),
+            },
             plan,
         }
     }

@@ -3,6 +3,7 @@
 use stillpoint_model::Timestamp;
 use stillpoint_model::account::Actor;
 use stillpoint_model::backup::Backup;
+use stillpoint_model::guard::Action;
 use stillpoint_model::id::OperationId;
 use stillpoint_model::item::{ItemKind, ItemState};
 use stillpoint_model::operation::{Operation, OperationKind, OperationState};
@@ -23,9 +24,10 @@ use crate::audit::{self, Entry};
 use crate::backup::BackupCreate;
 use crate::engine;
 use crate::error::{Error, Result};
+use crate::instance::{self, DeleteVolumes};
 use crate::item::{self, ItemCreate};
 use crate::once::Once;
-use crate::reference::volume_id_for_list;
+use crate::reference::{instance_id_for_list, volume_id_for_list};
 use crate::restore::{RestoreCreate, RestoreMode, RestorePointRef};
 use crate::volume::VolumeCreate;
 use crate::{
@@ -42,6 +44,8 @@ pub struct OperationQuery {
     pub page: ListQuery,
     /// Only those about this volume, which may be gone when it is named by its id.
     pub volume: Option<Reference>,
+    /// Only those about this instance, which may be gone when it is named by its id.
+    pub instance: Option<Reference>,
     /// Only those under way, or only those that are over.
     pub in_flight: Option<bool>,
     /// Those of every account. For administrators alone.
@@ -58,8 +62,13 @@ pub async fn list(cx: &Context, actor: &Actor, query: &OperationQuery) -> Result
         Some(reference) => Some(volume_id_for_list(&mut conn, actor, reference).await?),
         None => None,
     };
+    let instance = match &query.instance {
+        Some(reference) => Some(instance_id_for_list(&mut conn, actor, reference).await?),
+        None => None,
+    };
     let filter = OperationFilter {
         volume,
+        instance,
         in_flight: query.in_flight,
     };
     let account = (!query.all_accounts).then_some(actor.account_id);
@@ -230,6 +239,9 @@ fn gone(what: &str) -> Error {
 
 /// Asks for the same again.
 async fn again(desk: Desk<'_>, operation: Operation, order: Order) -> Result<Accepted> {
+    if let Some(id) = operation.instance_id {
+        return instance_again(desk, &operation, id.into(), order.request).await;
+    }
     let volume_id = operation.volume_id.ok_or_else(|| gone("volume"))?;
     match order.request {
         Request::VolumeResize { size } => volume::admit_resize(desk, volume_id.into(), size).await,
@@ -263,6 +275,49 @@ async fn again(desk: Desk<'_>, operation: Operation, order: Order) -> Result<Acc
         Request::BackupCreate { .. }
         | Request::BackupDelete { .. }
         | Request::BackupVerify { .. } => backup_again(desk, &operation, order.request).await,
+        Request::InstanceCreate { .. }
+        | Request::InstanceStart { .. }
+        | Request::InstanceStop { .. }
+        | Request::InstancePause
+        | Request::InstanceResume
+        | Request::InstanceDelete { .. }
+        | Request::VolumeAttach { .. }
+        | Request::VolumeDetach { .. } => Err(gone("instance")),
+    }
+}
+
+async fn instance_again(
+    desk: Desk<'_>,
+    operation: &Operation,
+    instance: Reference,
+    request: Request,
+) -> Result<Accepted> {
+    let volume = operation.volume_id.map(Reference::from);
+    let volume = volume.ok_or_else(|| gone("volume"));
+    match request {
+        Request::InstanceStart { .. } => {
+            instance::admit_power(desk, instance, Action::InstanceStart, None).await
+        }
+        Request::InstanceStop { mode } => {
+            instance::admit_power(desk, instance, Action::InstanceStop, Some(mode)).await
+        }
+        Request::InstancePause => {
+            instance::admit_power(desk, instance, Action::InstancePause, None).await
+        }
+        Request::InstanceResume => {
+            instance::admit_power(desk, instance, Action::InstanceResume, None).await
+        }
+        Request::InstanceDelete { delete, .. } => {
+            let volumes = delete.into_iter().map(Reference::from).collect();
+            let name = operation.instance_name.clone().map(String::from);
+            instance::admit_delete(desk, instance, DeleteVolumes::These(volumes), name).await
+        }
+        Request::VolumeAttach { .. } => volume::admit_attach(desk, volume?, instance).await,
+        Request::VolumeDetach { .. } => volume::admit_detach(desk, volume?).await,
+        _ => {
+            let text = "The making of an instance is not retried. Ask for the instance again.";
+            Err(Refusal::new(ProblemCode::NotEligible, text).into())
+        }
     }
 }
 

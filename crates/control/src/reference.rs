@@ -2,12 +2,14 @@
 
 use serde::Serialize;
 use stillpoint_model::account::Actor;
-use stillpoint_model::id::VolumeId;
+use stillpoint_model::id::{InstanceId, VolumeId};
+use stillpoint_model::instance::Instance;
 use stillpoint_model::name::Name;
 use stillpoint_model::place::Pool;
 use stillpoint_model::refusal::{ProblemCode, Refusal};
 use stillpoint_model::volume::Volume;
 use stillpoint_store::Conn;
+use stillpoint_store::instance::{instance_by_id, instance_by_name};
 use stillpoint_store::volume::{volume_by_id, volume_by_name};
 use uuid::Uuid;
 
@@ -48,7 +50,14 @@ macro_rules! from_ids {
     )*};
 }
 
-from_ids!(VolumeId, SnapshotId, BackupId, PoolId, OperationId);
+from_ids!(
+    VolumeId,
+    SnapshotId,
+    BackupId,
+    PoolId,
+    OperationId,
+    InstanceId
+);
 
 /// The actor's own volume.
 pub(crate) async fn own_volume(
@@ -62,6 +71,32 @@ pub(crate) async fn own_volume(
     };
     let own = found.filter(|volume| volume.account_id == actor.account_id);
     Ok(own.ok_or_else(|| Refusal::not_found("volume"))?)
+}
+
+/// The actor's own instance.
+pub(crate) async fn own_instance(
+    conn: &mut Conn,
+    actor: &Actor,
+    reference: &Reference,
+) -> Result<Instance> {
+    let found = match reference {
+        Reference::Id(id) => instance_by_id(conn, InstanceId::from_uuid(*id)).await?,
+        Reference::Name(name) => instance_by_name(conn, actor.project_id, name).await?,
+    };
+    let own = found.filter(|instance| instance.account_id == actor.account_id);
+    Ok(own.ok_or_else(|| Refusal::not_found("instance"))?)
+}
+
+/// The id of the actor's own instance, or of one that is gone: what lists are filtered by.
+pub(crate) async fn instance_id_for_list(
+    conn: &mut Conn,
+    actor: &Actor,
+    reference: &Reference,
+) -> Result<InstanceId> {
+    match reference {
+        Reference::Id(id) => Ok(InstanceId::from_uuid(*id)),
+        Reference::Name(_) => Ok(own_instance(conn, actor, reference).await?.id),
+    }
 }
 
 /// The id of the actor's own volume, or of one that is gone: what lists are filtered by. They

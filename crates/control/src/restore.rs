@@ -83,11 +83,11 @@ pub(crate) async fn admit_create(mut desk: Desk<'_>, request: RestoreCreate) -> 
 }
 
 /// A snapshot or a backup that is to be restored.
-struct RestorePoint {
-    id: RestorePointId,
-    source: RestoreSource,
-    size: ByteCount,
-    item: ItemFacts,
+pub(crate) struct RestorePoint {
+    pub(crate) id: RestorePointId,
+    pub(crate) source: RestoreSource,
+    pub(crate) size: ByteCount,
+    pub(crate) item: ItemFacts,
     /// The volume it was made of, if it still exists.
     volume: Option<Volume>,
     place: Place,
@@ -100,7 +100,7 @@ enum Place {
 }
 
 impl RestorePoint {
-    async fn find(desk: &mut Desk<'_>, reference: &RestorePointRef) -> Result<Self> {
+    pub(crate) async fn find(desk: &mut Desk<'_>, reference: &RestorePointRef) -> Result<Self> {
         match reference.kind {
             ItemKind::Snapshot => Self::snapshot(desk, &reference.item).await,
             ItemKind::Backup => Self::backup(desk, &reference.item).await,
@@ -142,7 +142,7 @@ impl RestorePoint {
     }
 
     /// The pool that a new volume goes to: the chosen one, else the source's.
-    fn pool<'p>(
+    pub(crate) fn pool<'p>(
         &self,
         places: &'p Places,
         chosen: Option<&Reference>,
@@ -248,6 +248,7 @@ async fn in_place(
         volume: Some((volume.id, volume.name.clone())),
         snapshot_id,
         backup_id,
+        instance: None,
     };
     desk.lock(volume).await?;
     desk.accept(draft, &plan.plan, allowed).await

@@ -89,6 +89,7 @@ impl Item for Snapshot {
             volume: Some((self.volume_id, self.volume_name.clone())),
             snapshot_id: Some(self.id),
             backup_id: None,
+            instance: None,
         }
     }
 

@@ -6,8 +6,9 @@
 use std::collections::HashMap;
 
 use stillpoint_model::Timestamp;
-use stillpoint_model::guard::{Action, Allowed, Facts, ItemFacts, VolumeFacts, can};
+use stillpoint_model::guard::{Action, Allowed, Facts, InstanceFacts, ItemFacts, VolumeFacts, can};
 use stillpoint_model::id::{AccountId, NodeId, OperationId, PoolId};
+use stillpoint_model::instance::Instance;
 use stillpoint_model::operation::{Operation, OperationKind};
 use stillpoint_model::plan::Plan;
 use stillpoint_model::refusal::Refusal;
@@ -20,7 +21,7 @@ use stillpoint_store::place::node_list;
 use uuid::Uuid;
 
 use crate::Context;
-use crate::admission::{active_facts, volume_facts};
+use crate::admission::{active_facts, instance_facts, volume_facts};
 use crate::error::Result;
 use crate::item::kind::Head;
 
@@ -38,6 +39,7 @@ pub(crate) struct Surroundings {
     pub(crate) now: Timestamp,
     in_flight: u32,
     online: Vec<NodeId>,
+    runs_instances: Vec<NodeId>,
     by_id: HashMap<OperationId, Operation>,
     by_item: HashMap<Uuid, OperationId>,
 }
@@ -51,10 +53,16 @@ impl Surroundings {
             .filter(|n| cx.is_online(n, now))
             .map(|n| n.id)
             .collect();
+        let runs_instances = nodes
+            .iter()
+            .filter(|n| n.runs_instances)
+            .map(|n| n.id)
+            .collect();
         Ok(Self {
             now,
             in_flight: 0,
             online,
+            runs_instances,
             by_id: HashMap::new(),
             by_item: HashMap::new(),
         })
@@ -94,10 +102,10 @@ impl Surroundings {
     ) -> Result<Self> {
         let mut around = Self::empty(cx, conn).await?;
         around.in_flight = operation_in_flight(conn, account_id).await?;
-        if let Some(id) = volume.and_then(|v| v.active_operation)
-            && let Some(operation) = operation_by_id(conn, id).await?
-        {
-            around.by_id.insert(id, operation);
+        if let Some(volume) = volume {
+            around.learn(conn, volume.active_operation).await?;
+            let own = volume.own_instance().and_then(|own| own.active_operation);
+            around.learn(conn, own).await?;
         }
         if let Some(item) = item
             && let Some(operation) = operation_on_item(conn, item).await?
@@ -106,6 +114,36 @@ impl Surroundings {
             around.by_id.insert(operation.id, operation);
         }
         Ok(around)
+    }
+
+    /// For one instance with its volumes.
+    pub(crate) async fn of_instance(
+        cx: &Context,
+        conn: &mut Conn,
+        instance: &Instance,
+        volumes: &[Volume],
+    ) -> Result<Self> {
+        let mut around = Self::empty(cx, conn).await?;
+        around.in_flight = operation_in_flight(conn, instance.account_id).await?;
+        around.learn(conn, instance.active_operation).await?;
+        for volume in volumes {
+            around.learn(conn, volume.active_operation).await?;
+        }
+        Ok(around)
+    }
+
+    async fn learn(&mut self, conn: &mut Conn, id: Option<OperationId>) -> Result<()> {
+        if let Some(id) = id
+            && let Some(operation) = operation_by_id(conn, id).await?
+        {
+            self.by_id.insert(id, operation);
+        }
+        Ok(())
+    }
+
+    /// The operation of this id.
+    pub(crate) fn operation(&self, id: Option<OperationId>) -> Option<&Operation> {
+        self.by_id.get(&id?)
     }
 
     /// The operation that holds a volume.
@@ -134,7 +172,21 @@ impl Surroundings {
         volume: &Volume,
         counts: (u32, u32),
     ) -> Result<VolumeFacts> {
-        volume_facts(cx, volume, counts, self.on_volume(volume))
+        let own = volume.own_instance().and_then(|own| own.active_operation);
+        let above = self.operation(own);
+        volume_facts(cx, volume, counts, self.on_volume(volume), above)
+    }
+
+    /// What the guard needs to know of an instance with these volumes.
+    pub(crate) fn instance_facts(
+        &self,
+        cx: &Context,
+        instance: &Instance,
+        volumes: &[Volume],
+    ) -> Result<InstanceFacts> {
+        instance_facts(cx, instance, volumes, |id| {
+            self.operation(id).map(active_facts)
+        })
     }
 
     /// What the guard says of these actions.
@@ -147,25 +199,57 @@ impl Surroundings {
         volume: Option<&VolumeFacts>,
         item: Option<ItemFacts>,
     ) -> Vec<Permission> {
+        let facts = Facts {
+            volume: volume.cloned(),
+            item,
+            ..self.facts(cx, plan, pool)
+        };
+        answers(actions, &facts)
+    }
+
+    /// What the guard says of these actions on an instance.
+    pub(crate) fn instance_permissions(
+        &self,
+        cx: &Context,
+        actions: &[Action],
+        plan: &Plan,
+        pool: PoolId,
+        instance: InstanceFacts,
+    ) -> Vec<Permission> {
+        let facts = Facts {
+            instance: Some(instance),
+            ..self.facts(cx, plan, Some(pool))
+        };
+        answers(actions, &facts)
+    }
+
+    /// What is known of work in a pool, whatever it is about.
+    fn facts<'p>(&self, cx: &Context, plan: &'p Plan, pool: Option<PoolId>) -> Facts<'p> {
         let places = cx.places();
         let node = pool
             .and_then(|id| places.pool(id).ok())
             .map(|pool| pool.node_id);
-        let facts = Facts {
+        Facts {
             now: self.now,
             plan,
-            volume: volume.cloned(),
-            item,
+            volume: None,
+            item: None,
+            instance: None,
+            runs_instances: node.is_some_and(|node| self.runs_instances.contains(&node)),
             in_flight: self.in_flight,
             node_online: node.is_some_and(|node| self.online.contains(&node)),
             override_cooldown: false,
-        };
-        actions
-            .iter()
-            .map(|action| Permission {
-                action: *action,
-                answer: can(*action, &facts),
-            })
-            .collect()
+        }
     }
+}
+
+/// What the guard says of these actions.
+fn answers(actions: &[Action], facts: &Facts<'_>) -> Vec<Permission> {
+    actions
+        .iter()
+        .map(|action| Permission {
+            action: *action,
+            answer: can(*action, facts),
+        })
+        .collect()
 }

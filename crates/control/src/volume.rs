@@ -31,12 +31,17 @@ use crate::reference::{own_volume, pool_for};
 use crate::view::Surroundings;
 use crate::{Answer, Change, Context, Cursor, ListQuery, Page, Permission, Reference};
 
+mod attach;
 mod edit;
+mod options;
 
+pub(crate) use attach::{admit_attach, admit_detach};
+pub use attach::{attach, detach};
 pub use edit::{rename, set_attachment};
+pub use options::{VolumeOptions, options};
 
 /// What may be done with a volume.
-const ACTIONS: [Action; 7] = [
+const ACTIONS: [Action; 9] = [
     Action::SnapshotCreate,
     Action::BackupCreate,
     Action::RestoreInPlace,
@@ -44,6 +49,8 @@ const ACTIONS: [Action; 7] = [
     Action::VolumeResize,
     Action::VolumeRename,
     Action::VolumeDelete,
+    Action::VolumeAttach,
+    Action::VolumeDetach,
 ];
 
 /// A volume, and what goes with it.
@@ -108,17 +115,6 @@ pub struct VolumeImport {
     pub pool: Option<Reference>,
 }
 
-/// What may be chosen for a new volume.
-#[derive(Clone, Debug)]
-pub struct VolumeOptions {
-    /// The pools to choose from; the first is taken when none is named.
-    pub pools: Vec<Pool>,
-    /// Whether a volume may be made or imported now.
-    pub permissions: Vec<Permission>,
-    /// The largest size.
-    pub max_size: ByteCount,
-}
-
 async fn view(
     cx: &Context,
     conn: &mut Conn,
@@ -178,20 +174,6 @@ async fn show_row(cx: &Context, conn: &mut Conn, volume: Volume) -> Result<Volum
     view(cx, conn, &around, (volume, counts)).await
 }
 
-/// What may be chosen for a new volume.
-pub async fn options(cx: &Context, actor: &Actor) -> Result<VolumeOptions> {
-    let mut conn = cx.db().read().await?;
-    let around = Surroundings::of_one(cx, &mut conn, actor.account_id, None, None).await?;
-    let (plan, places) = (cx.default_plan(), cx.places());
-    let pool = places.pools.first().map(|pool| pool.id);
-    let actions = [Action::VolumeCreate, Action::VolumeImport];
-    Ok(VolumeOptions {
-        pools: places.pools.clone(),
-        permissions: around.permissions(cx, &actions, &plan.plan, pool, None, None),
-        max_size: cx.settings().max_volume_size,
-    })
-}
-
 /// A volume that is to be made.
 pub(crate) struct NewVolume {
     pub(crate) id: VolumeId,
@@ -226,7 +208,26 @@ impl Desk<'_> {
         plan: &PlanVersion,
         draft: (Request, Allowed),
     ) -> Result<Accepted> {
-        let volume = Volume {
+        let volume = self.new_volume(new, pool, plan);
+        volume_insert(self.tx, &volume).await?;
+        let (snapshot_id, backup_id) = draft.0.reads();
+        let project_id = self.actor.project_id;
+        let accepted = Draft {
+            action,
+            request: draft.0,
+            pool_id: pool.id,
+            project_id,
+            volume: Some((volume.id, volume.name)),
+            snapshot_id,
+            backup_id,
+            instance: None,
+        };
+        self.accept(accepted, &plan.plan, draft.1).await
+    }
+
+    /// The row of a volume that is to be made, held by this operation.
+    pub(crate) fn new_volume(&self, new: NewVolume, pool: &Pool, plan: &PlanVersion) -> Volume {
+        Volume {
             id: new.id,
             account_id: self.actor.account_id,
             project_id: self.actor.project_id,
@@ -245,20 +246,7 @@ impl Desk<'_> {
             failure: None,
             created_at: self.now,
             version: 1,
-        };
-        volume_insert(self.tx, &volume).await?;
-        let (snapshot_id, backup_id) = draft.0.reads();
-        let project_id = self.actor.project_id;
-        let accepted = Draft {
-            action,
-            request: draft.0,
-            pool_id: pool.id,
-            project_id,
-            volume: Some((volume.id, volume.name)),
-            snapshot_id,
-            backup_id,
-        };
-        self.accept(accepted, &plan.plan, draft.1).await
+        }
     }
 }
 
@@ -488,6 +476,7 @@ async fn accept_change(
         volume: Some((volume.id, volume.name.clone())),
         snapshot_id: None,
         backup_id: None,
+        instance: None,
     };
     desk.lock(volume).await?;
     desk.accept(draft, &plan.plan, allowed).await

@@ -13,10 +13,13 @@ use crate::Timestamp;
 use crate::id::{OperationId, VolumeId};
 use crate::item::{Consistency, ItemState};
 use crate::operation::OperationKind;
-use crate::plan::{AttachCondition, Plan, RuleAnswer};
+use crate::plan::{AttachCondition, Circumstances, Plan, RuleAnswer};
 use crate::refusal::{ProblemCode, Refusal, WayOut};
-use crate::volume::{Attachment, InstanceState, VolumeRole, VolumeState};
+use crate::volume::{AttachedState, Attachment, VolumeRole, VolumeState};
 use crate::words::words;
+
+mod instance;
+pub use instance::{InstanceFacts, OtherVolume};
 
 #[cfg(test)]
 mod tests;
@@ -50,6 +53,24 @@ words! {
         RestoreNew = "restore_new",
         /// Overwrite a volume with a snapshot or a backup.
         RestoreInPlace = "restore_in_place",
+        /// Make an instance.
+        InstanceCreate = "instance_create",
+        /// Rename an instance.
+        InstanceRename = "instance_rename",
+        /// Start an instance.
+        InstanceStart = "instance_start",
+        /// Stop an instance.
+        InstanceStop = "instance_stop",
+        /// Have an instance stand still, with its memory kept.
+        InstancePause = "instance_pause",
+        /// Have a paused instance go on.
+        InstanceResume = "instance_resume",
+        /// Delete an instance.
+        InstanceDelete = "instance_delete",
+        /// Attach a volume to an instance.
+        VolumeAttach = "volume_attach",
+        /// Detach a volume from its instance.
+        VolumeDetach = "volume_detach",
     }
 }
 
@@ -70,6 +91,15 @@ impl Action {
             Self::BackupVerify => OperationKind::BackupVerify,
             Self::RestoreNew => OperationKind::RestoreNew,
             Self::RestoreInPlace => OperationKind::RestoreInPlace,
+            Self::InstanceCreate => OperationKind::InstanceCreate,
+            Self::InstanceRename => return None,
+            Self::InstanceStart => OperationKind::InstanceStart,
+            Self::InstanceStop => OperationKind::InstanceStop,
+            Self::InstancePause => OperationKind::InstancePause,
+            Self::InstanceResume => OperationKind::InstanceResume,
+            Self::InstanceDelete => OperationKind::InstanceDelete,
+            Self::VolumeAttach => OperationKind::VolumeAttach,
+            Self::VolumeDetach => OperationKind::VolumeDetach,
         })
     }
 
@@ -83,6 +113,8 @@ impl Action {
                 | Self::SnapshotCreate
                 | Self::BackupCreate
                 | Self::RestoreInPlace
+                | Self::VolumeAttach
+                | Self::VolumeDetach
         )
     }
 
@@ -97,6 +129,11 @@ impl Action {
                 | Self::BackupCreate
                 | Self::RestoreInPlace
         )
+    }
+
+    /// Whether it fails when an instance opens the volume meanwhile.
+    fn needs_volume_closed(self, volume: &VolumeFacts) -> bool {
+        self == Self::RestoreInPlace || (self.captures_or_overwrites() && !volume.live_capture)
     }
 
     /// Whether it needs the volume's layers to stand still.
@@ -127,6 +164,8 @@ pub struct VolumeFacts {
     pub attachment: Option<Attachment>,
     /// What holds it.
     pub active_operation: Option<ActiveOperation>,
+    /// What holds the instance of ours that has it.
+    pub instance_operation: Option<ActiveOperation>,
     /// No new operation before this time.
     pub cooldown_until: Option<Timestamp>,
     /// Snapshots that count toward the cap: manual ones that are not gone or failed.
@@ -161,6 +200,10 @@ pub struct Facts<'a> {
     pub volume: Option<VolumeFacts>,
     /// The item it is about.
     pub item: Option<ItemFacts>,
+    /// The instance it is about; none when one is to be made.
+    pub instance: Option<InstanceFacts>,
+    /// Whether the node that must do the work runs instances.
+    pub runs_instances: bool,
     /// The account's operations in flight.
     pub in_flight: u32,
     /// Whether the node that must do the work answers.
@@ -184,6 +227,7 @@ pub fn can(action: Action, facts: &Facts<'_>) -> Result<Allowed, Refusal> {
     if let Some(item) = &facts.item {
         check_item(action, item)?;
     }
+    instance::check_state(action, facts)?;
     if action == Action::RestoreInPlace && facts.volume.is_none() {
         return Err(source_is_gone());
     }
@@ -198,6 +242,7 @@ pub fn can(action: Action, facts: &Facts<'_>) -> Result<Allowed, Refusal> {
     if !facts.node_online && action.operation().is_some() {
         return Err(node_offline());
     }
+    instance::check_busy(action, facts)?;
     if let Some(volume) = &facts.volume {
         check_busy(action, volume)?;
     }
@@ -260,8 +305,8 @@ fn check_volume_state(action: Action, volume: &VolumeFacts) -> Result<(), Refusa
 fn attach_condition(volume: &VolumeFacts) -> AttachCondition {
     match volume.attachment.as_ref().map(|a| a.state) {
         None => AttachCondition::Detached,
-        Some(InstanceState::Stopped) => AttachCondition::Stopped,
-        Some(InstanceState::Running) => AttachCondition::Running,
+        Some(AttachedState::Stopped) => AttachCondition::Stopped,
+        Some(AttachedState::Running) => AttachCondition::Running,
     }
 }
 
@@ -270,7 +315,12 @@ fn check_eligibility(
     plan: &Plan,
     volume: &VolumeFacts,
 ) -> Result<Vec<String>, Refusal> {
-    match plan.answer(action, volume.role, attach_condition(volume)) {
+    let seen = Circumstances {
+        role: volume.role,
+        attach: attach_condition(volume),
+        instance: volume.attachment.as_ref().map(instance::condition),
+    };
+    match plan.answer(action, &seen) {
         Some(RuleAnswer::Allow) => Ok(Vec::new()),
         Some(RuleAnswer::Warn { text }) => Ok(vec![text.clone()]),
         Some(RuleAnswer::Deny { text }) => {
@@ -365,8 +415,8 @@ fn node_offline() -> Refusal {
         .or(WayOut::AskOperator)
 }
 
-/// Whether an instance may start with a volume: not while an operation holds it, for its layers
-/// change hands.
+/// Whether an instance of the orchestrator's may start with a volume: not while an operation holds
+/// it, for its layers change hands.
 pub fn can_start(active: Option<ActiveOperation>) -> Result<(), Refusal> {
     active.map_or(Ok(()), |active| Err(busy(active)))
 }
@@ -379,13 +429,17 @@ fn busy(active: ActiveOperation) -> Refusal {
 }
 
 fn check_busy(action: Action, volume: &VolumeFacts) -> Result<(), Refusal> {
-    let Some(active) = volume
-        .active_operation
-        .filter(|_| action.needs_idle_volume())
-    else {
+    if !action.needs_idle_volume() {
         return Ok(());
-    };
-    Err(busy(active))
+    }
+    if let Some(active) = volume.active_operation {
+        return Err(busy(active));
+    }
+    // An instance that is starting has its volumes open soon.
+    match volume.instance_operation {
+        Some(active) if action.needs_volume_closed(volume) => Err(instance::busy(active)),
+        _ => Ok(()),
+    }
 }
 
 fn check_in_flight(action: Action, facts: &Facts<'_>) -> Result<(), Refusal> {

@@ -14,7 +14,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{AccountId, BackupId, OperationId, ProjectId, SnapshotId, UserId, VolumeId};
+use crate::id::{
+    AccountId, BackupId, InstanceId, OperationId, ProjectId, SnapshotId, UserId, VolumeId,
+};
 use crate::name::Name;
 use crate::refusal::ProblemCode;
 use crate::words::words;
@@ -47,6 +49,22 @@ words! {
         RestoreNew = "restore_new",
         /// Overwrite a volume with a snapshot or a backup.
         RestoreInPlace = "restore_in_place",
+        /// Make an instance.
+        InstanceCreate = "instance_create",
+        /// Start an instance.
+        InstanceStart = "instance_start",
+        /// Stop an instance.
+        InstanceStop = "instance_stop",
+        /// Have an instance stand still, with its memory kept.
+        InstancePause = "instance_pause",
+        /// Have a paused instance go on.
+        InstanceResume = "instance_resume",
+        /// Delete an instance.
+        InstanceDelete = "instance_delete",
+        /// Attach a volume to an instance.
+        VolumeAttach = "volume_attach",
+        /// Detach a volume from its instance.
+        VolumeDetach = "volume_detach",
     }
 }
 
@@ -54,17 +72,23 @@ impl OperationKind {
     /// The word of `Volume is busy with operation: ...`.
     pub const fn word(self) -> &'static str {
         match self {
-            Self::VolumeCreate => "create",
+            Self::VolumeCreate | Self::InstanceCreate => "create",
             Self::VolumeImport => "import",
             Self::VolumeClone => "clone",
             Self::VolumeResize => "resize",
-            Self::VolumeDelete => "delete",
+            Self::VolumeDelete | Self::InstanceDelete => "delete",
             Self::SnapshotCreate => "snapshot",
             Self::SnapshotDelete => "snapshot delete",
             Self::BackupCreate => "backup",
             Self::BackupDelete => "backup delete",
             Self::BackupVerify => "verify",
             Self::RestoreNew | Self::RestoreInPlace => "restore",
+            Self::InstanceStart => "start",
+            Self::InstanceStop => "stop",
+            Self::InstancePause => "pause",
+            Self::InstanceResume => "resume",
+            Self::VolumeAttach => "attach",
+            Self::VolumeDetach => "detach",
         }
     }
 
@@ -88,6 +112,8 @@ impl OperationKind {
                 | Self::VolumeDelete
                 | Self::RestoreNew
                 | Self::RestoreInPlace
+                | Self::VolumeAttach
+                | Self::VolumeDetach
         )
     }
 
@@ -100,11 +126,16 @@ impl OperationKind {
     }
 
     /// Whether it counts against the account's operations in flight. Deletes never do: a
-    /// customer at a limit must be able to get below it.
+    /// customer at a limit must be able to get below it. Neither does stopping an instance, which
+    /// may be urgent.
     pub const fn counts_in_flight(self) -> bool {
         !matches!(
             self,
-            Self::VolumeDelete | Self::SnapshotDelete | Self::BackupDelete
+            Self::VolumeDelete
+                | Self::SnapshotDelete
+                | Self::BackupDelete
+                | Self::InstanceDelete
+                | Self::InstanceStop
         )
     }
 }
@@ -180,6 +211,8 @@ words! {
         Verification = "verification",
         /// Names and storage are released.
         CleanUp = "clean-up",
+        /// A machine is started, stopped or changed.
+        Machine = "machine",
         /// Steps are taken back.
         Undoing = "undoing",
         /// Over.
@@ -264,6 +297,10 @@ pub struct Operation {
     pub snapshot_id: Option<SnapshotId>,
     /// The backup that it makes, deletes, verifies or restores from.
     pub backup_id: Option<BackupId>,
+    /// The instance that it makes, changes or deletes.
+    pub instance_id: Option<InstanceId>,
+    /// That instance's name when it was accepted.
+    pub instance_name: Option<Name>,
     /// How far its current phase is.
     pub progress: Progress,
     /// The number that its workers must show; raised before its lock is ever released.

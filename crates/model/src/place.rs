@@ -24,6 +24,8 @@ pub struct Node {
     pub name: Name,
     /// When it was last heard of.
     pub last_seen_at: Option<Timestamp>,
+    /// Whether it has said that it runs instances.
+    pub runs_instances: bool,
 }
 
 /// Storage that holds volumes.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::guard::Action;
 use crate::id::PlanId;
+use crate::instance::{InstanceState, Load};
 use crate::volume::VolumeRole;
 use crate::words::words;
 
@@ -76,9 +77,61 @@ pub struct EligibilityRule {
     /// The attachment it is about; empty means every attachment.
     #[serde(default)]
     pub attach: Vec<AttachCondition>,
+    /// The states of the instance that it is about; empty means every state, and no instance.
+    #[serde(default)]
+    pub instance_state: Vec<InstanceState>,
+    /// Whether the instance's first set-up must be over, or not; none means either, and no
+    /// instance.
+    #[serde(default)]
+    pub ready: Option<bool>,
+    /// Only when the instance is busier than this, in percent of its processors.
+    #[serde(default)]
+    pub load_above: Option<u8>,
     /// What it answers.
     #[serde(flatten)]
     pub answer: RuleAnswer,
+}
+
+/// What the eligibility rules see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Circumstances {
+    /// What the volume is for.
+    pub role: VolumeRole,
+    /// Whether and how it is attached.
+    pub attach: AttachCondition,
+    /// The instance that has it.
+    pub instance: Option<InstanceCondition>,
+}
+
+/// What the eligibility rules see of an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InstanceCondition {
+    /// What it is good for.
+    pub state: InstanceState,
+    /// Whether its first set-up is over.
+    pub ready: bool,
+    /// How busy it was lately, when that is known.
+    pub load: Option<Load>,
+}
+
+impl EligibilityRule {
+    fn matches(&self, action: Action, seen: &Circumstances) -> bool {
+        (self.actions.is_empty() || self.actions.contains(&action))
+            && self.role.is_none_or(|role| role == seen.role)
+            && (self.attach.is_empty() || self.attach.contains(&seen.attach))
+            && self.matches_instance(seen.instance)
+    }
+
+    fn matches_instance(&self, seen: Option<InstanceCondition>) -> bool {
+        let asks =
+            !self.instance_state.is_empty() || self.ready.is_some() || self.load_above.is_some();
+        let Some(seen) = seen else { return !asks };
+        (self.instance_state.is_empty() || self.instance_state.contains(&seen.state))
+            && self.ready.is_none_or(|ready| ready == seen.ready)
+            && self
+                .load_above
+                .is_none_or(|above| seen.load.is_some_and(|load| load.as_percent() > above))
+    }
 }
 
 /// How many items may be kept.
@@ -185,20 +238,10 @@ impl Plan {
     }
 
     /// What the eligibility rules say of an action; none when no rule matches.
-    pub fn answer(
-        &self,
-        action: Action,
-        role: VolumeRole,
-        attach: AttachCondition,
-    ) -> Option<&RuleAnswer> {
-        let matches = |rule: &&EligibilityRule| {
-            (rule.actions.is_empty() || rule.actions.contains(&action))
-                && rule.role.is_none_or(|r| r == role)
-                && (rule.attach.is_empty() || rule.attach.contains(&attach))
-        };
+    pub fn answer(&self, action: Action, seen: &Circumstances) -> Option<&RuleAnswer> {
         self.eligibility
             .iter()
-            .find(matches)
+            .find(|rule| rule.matches(action, seen))
             .map(|rule| &rule.answer)
     }
 }

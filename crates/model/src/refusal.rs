@@ -13,6 +13,8 @@ words! {
     ProblemCode {
         /// Another operation holds the volume.
         VolumeBusy = "volume_busy",
+        /// Another operation holds the instance.
+        InstanceBusy = "instance_busy",
         /// The volume rests after an operation.
         Cooldown = "cooldown",
         /// The plan's cap of snapshots is reached.
@@ -89,6 +91,7 @@ impl ProblemCode {
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::VolumeBusy
+            | Self::InstanceBusy
             | Self::Cooldown
             | Self::SnapshotLimit
             | Self::BackupLimit
@@ -118,6 +121,7 @@ impl ProblemCode {
     pub const fn title(self) -> &'static str {
         match self {
             Self::VolumeBusy => "Volume is busy",
+            Self::InstanceBusy => "Instance is busy",
             Self::Cooldown => "Volume is in cooldown",
             Self::SnapshotLimit => "Snapshot limit reached",
             Self::BackupLimit => "Backup limit reached",

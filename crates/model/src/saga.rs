@@ -21,6 +21,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{BackupId, NodeId, OperationId, PoolId, SnapshotId, TaskId, VolumeId};
+use crate::instance::{InstanceState, MachineDisk, MachineOrder, StopMode};
 use crate::operation::{Failure, Operation, OperationKind};
 use crate::plan::Plan;
 use crate::task::{ImageFormat, TaskFailure, TaskOutcome, TaskSpec, VaultRef};
@@ -92,8 +93,33 @@ pub enum RestoreSource {
     },
 }
 
+/// What a new volume of an instance begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "disk", rename_all = "snake_case")]
+pub enum DiskSource {
+    /// Nothing but zeros.
+    Empty {
+        /// Its size.
+        size: ByteCount,
+    },
+    /// A snapshot or a backup.
+    RestorePoint {
+        /// Which.
+        source: RestoreSource,
+    },
+}
+
+/// A volume that an operation makes for an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewDisk {
+    /// The new volume.
+    pub volume_id: VolumeId,
+    /// What it begins with.
+    pub from: DiskSource,
+}
+
 /// What was asked for, beyond the ids that the operation itself names (`volume_id`,
-/// `snapshot_id`, `backup_id`: what it makes, changes or deletes).
+/// `snapshot_id`, `backup_id`, `instance_id`: what it makes, changes or deletes).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Request {
@@ -162,6 +188,48 @@ pub enum Request {
         /// Where a backup is restored to before the volume switches to it.
         staged_id: VolumeId,
     },
+    /// Make an instance.
+    InstanceCreate {
+        /// What its machine is made of, with all its volumes.
+        machine: MachineOrder,
+        /// The volumes that are made for it. The others exist.
+        make: Vec<NewDisk>,
+        /// Whether it is started, too.
+        start: bool,
+    },
+    /// Start an instance.
+    InstanceStart {
+        /// What its machine is made of.
+        machine: MachineOrder,
+    },
+    /// Stop an instance.
+    InstanceStop {
+        /// How.
+        mode: StopMode,
+    },
+    /// Have an instance stand still.
+    InstancePause,
+    /// Have a paused instance go on.
+    InstanceResume,
+    /// Delete an instance.
+    InstanceDelete {
+        /// What it was.
+        was: InstanceState,
+        /// The volumes that it has and that stay.
+        keep: Vec<VolumeId>,
+        /// The volumes that it has and that are deleted with it.
+        delete: Vec<VolumeId>,
+    },
+    /// Attach a volume to an instance.
+    VolumeAttach {
+        /// The volume, in its place.
+        disk: MachineDisk,
+    },
+    /// Detach a volume from its instance.
+    VolumeDetach {
+        /// The volume, in its place.
+        disk: MachineDisk,
+    },
 }
 
 impl Request {
@@ -180,17 +248,47 @@ impl Request {
             Self::BackupVerify { .. } => OperationKind::BackupVerify,
             Self::RestoreNew { .. } => OperationKind::RestoreNew,
             Self::RestoreInPlace { .. } => OperationKind::RestoreInPlace,
+            Self::InstanceCreate { .. } => OperationKind::InstanceCreate,
+            Self::InstanceStart { .. } => OperationKind::InstanceStart,
+            Self::InstanceStop { .. } => OperationKind::InstanceStop,
+            Self::InstancePause => OperationKind::InstancePause,
+            Self::InstanceResume => OperationKind::InstanceResume,
+            Self::InstanceDelete { .. } => OperationKind::InstanceDelete,
+            Self::VolumeAttach { .. } => OperationKind::VolumeAttach,
+            Self::VolumeDetach { .. } => OperationKind::VolumeDetach,
+        }
+    }
+
+    /// The volumes that it holds beside the one that the operation names.
+    pub fn other_volumes(&self) -> Vec<VolumeId> {
+        match self {
+            Self::InstanceCreate { machine, .. } => {
+                machine.disks.iter().map(|disk| disk.volume_id).collect()
+            }
+            Self::InstanceDelete { keep, delete, .. } => {
+                keep.iter().chain(delete).copied().collect()
+            }
+            _ => Vec::new(),
         }
     }
 
     /// The items that it only reads. They cannot be deleted while it runs.
     pub fn reads(&self) -> (Option<SnapshotId>, Option<BackupId>) {
+        let items = |source: &RestoreSource| match *source {
+            RestoreSource::Snapshot { snapshot_id } => (Some(snapshot_id), None),
+            RestoreSource::Backup { backup_id, .. } => (None, Some(backup_id)),
+        };
         match self {
             Self::BackupCreate { snapshot_id, .. } => (*snapshot_id, None),
-            Self::RestoreNew { source } | Self::RestoreInPlace { source, .. } => match *source {
-                RestoreSource::Snapshot { snapshot_id } => (Some(snapshot_id), None),
-                RestoreSource::Backup { backup_id, .. } => (None, Some(backup_id)),
-            },
+            Self::RestoreNew { source } | Self::RestoreInPlace { source, .. } => items(source),
+            // Admission takes one restore point at most.
+            Self::InstanceCreate { make, .. } => make
+                .iter()
+                .find_map(|disk| match &disk.from {
+                    DiskSource::RestorePoint { source } => Some(items(source)),
+                    DiskSource::Empty { .. } => None,
+                })
+                .unwrap_or_default(),
             _ => (None, None),
         }
     }

@@ -10,9 +10,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{
-    AccountId, BackupId, LayerId, OperationId, PoolId, SnapshotId, TargetId, TaskId, VaultId,
-    VolumeId,
+    AccountId, BackupId, InstanceId, LayerId, OperationId, PoolId, SnapshotId, TargetId, TaskId,
+    VaultId, VolumeId,
 };
+use crate::instance::{MachineDisk, MachineOrder, Power, StopMode};
 use crate::item::Consistency;
 use crate::operation::Progress;
 use crate::refusal::ProblemCode;
@@ -207,14 +208,93 @@ pub enum TaskSpec {
         /// The snapshot that exists only if the change happened.
         witness: Option<SnapshotId>,
     },
+    /// Run an instance's machine. One that runs, or is paused, is left as it is.
+    InstanceStart {
+        /// The instance.
+        instance_id: InstanceId,
+        /// What its machine is made of.
+        machine: MachineOrder,
+    },
+    /// Stop an instance's machine. One that is off is left as it is.
+    InstanceStop {
+        /// The instance.
+        instance_id: InstanceId,
+        /// How.
+        mode: StopMode,
+    },
+    /// Have an instance's machine stand still.
+    InstancePause {
+        /// The instance.
+        instance_id: InstanceId,
+    },
+    /// Have an instance's machine go on.
+    InstanceResume {
+        /// The instance.
+        instance_id: InstanceId,
+    },
+    /// End an instance's machine and remove what is left of it. Its volumes stay.
+    InstanceRemove {
+        /// The instance.
+        instance_id: InstanceId,
+    },
+    /// Give a machine a volume, if it runs.
+    VolumePlug {
+        /// The instance.
+        instance_id: InstanceId,
+        /// The volume, in its place.
+        disk: MachineDisk,
+    },
+    /// Take a volume from a machine, if it runs. The guest lets go of it first.
+    VolumeUnplug {
+        /// The instance.
+        instance_id: InstanceId,
+        /// The volume.
+        volume_id: VolumeId,
+    },
+    /// Say what an instance's machine does, and which volumes it has open: how the control plane
+    /// learns whether a change happened whose worker was lost.
+    InstanceInspect {
+        /// The instance.
+        instance_id: InstanceId,
+    },
+    /// Do several tasks, one after the other.
+    All {
+        /// The tasks.
+        tasks: Vec<TaskSpec>,
+    },
     /// Join layers that no name keeps apart, and remove files of runs that are over.
     PoolTidy,
 }
 
 impl TaskSpec {
     /// The things that it changes. Two tasks that share one never run at the same time.
+    ///
+    /// A machine that starts owns the volumes that it opens, and a volume that is plugged belongs
+    /// to both, so that a capture sees either none of it or all.
     pub fn owners(&self) -> Vec<uuid::Uuid> {
         match *self {
+            Self::InstanceStart {
+                instance_id,
+                ref machine,
+            } => {
+                let disks = machine.disks.iter().map(|disk| disk.volume_id.as_uuid());
+                std::iter::once(instance_id.as_uuid())
+                    .chain(disks)
+                    .collect()
+            }
+            Self::InstanceStop { instance_id, .. }
+            | Self::InstancePause { instance_id }
+            | Self::InstanceResume { instance_id }
+            | Self::InstanceRemove { instance_id }
+            | Self::InstanceInspect { instance_id } => vec![instance_id.as_uuid()],
+            Self::VolumePlug { instance_id, disk } => {
+                vec![instance_id.as_uuid(), disk.volume_id.as_uuid()]
+            }
+            Self::VolumeUnplug {
+                instance_id,
+                volume_id,
+            } => vec![instance_id.as_uuid(), volume_id.as_uuid()],
+            Self::All { ref tasks } => tasks.iter().flat_map(Self::owners).collect(),
             Self::VolumeCreate { volume_id, .. }
             | Self::VolumeImport { volume_id, .. }
             | Self::VolumeResize { volume_id, .. }
@@ -317,6 +397,18 @@ pub enum TaskOutcome {
         bytes_read: ByteCount,
         /// Hex of the hash over the whole volume.
         content_hash: String,
+    },
+    /// What a machine does now, and what it has open.
+    Machine {
+        /// What it does.
+        power: Power,
+        /// The volumes that it has open.
+        open: Vec<VolumeId>,
+    },
+    /// What several tasks found out, in their order.
+    All {
+        /// One for each.
+        outcomes: Vec<TaskOutcome>,
     },
     /// Layers were joined or files removed.
     Tidied {

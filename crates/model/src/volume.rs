@@ -8,7 +8,8 @@
 //!                     +--> deleting --> gone
 //! ```
 
-use crate::id::{AccountId, LayerId, OperationId, PlanId, PoolId, ProjectId, VolumeId};
+use crate::id::{AccountId, InstanceId, LayerId, OperationId, PlanId, PoolId, ProjectId, VolumeId};
+use crate::instance::{Instance, InstanceState, Load};
 use crate::item::RestorePointId;
 use crate::name::Name;
 use crate::words::words;
@@ -42,7 +43,7 @@ words! {
 
 words! {
     /// Whether the instance that a volume is attached to runs.
-    InstanceState {
+    AttachedState {
         /// The instance runs and has the volume open.
         Running = "running",
         /// The instance is shut off.
@@ -50,13 +51,59 @@ words! {
     }
 }
 
-/// The instance that has a volume, as the provider's orchestrator reported it.
+/// The instance that has a volume: one of ours, or one that the provider's orchestrator reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attachment {
     /// The instance's name.
     pub instance: Name,
     /// Whether it runs.
+    pub state: AttachedState,
+    /// More, when it is one of ours; then name and state are those of its row.
+    pub own: Option<OwnInstance>,
+}
+
+/// What the rules of a volume need to know of the instance of ours that has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnInstance {
+    /// Its id.
+    pub id: InstanceId,
+    /// The volume's place in it; 0 is the root.
+    pub place: u32,
+    /// What it is good for.
     pub state: InstanceState,
+    /// Whether its first set-up is over.
+    pub ready: bool,
+    /// How busy it was lately.
+    pub load: Option<Load>,
+    /// The operation that holds it.
+    pub active_operation: Option<OperationId>,
+}
+
+impl Attachment {
+    /// What the orchestrator reported.
+    pub const fn reported(instance: Name, state: AttachedState) -> Self {
+        Self {
+            instance,
+            state,
+            own: None,
+        }
+    }
+
+    /// A volume in this place of an instance of ours.
+    pub fn to(instance: &Instance, place: u32) -> Self {
+        Self {
+            instance: instance.name.clone(),
+            state: instance.power.attached_state(),
+            own: Some(OwnInstance {
+                id: instance.id,
+                place,
+                state: instance.state,
+                ready: instance.ready,
+                load: instance.load,
+                active_operation: instance.active_operation,
+            }),
+        }
+    }
 }
 
 /// A block device of one pool.
@@ -112,10 +159,15 @@ pub enum VolumeOrigin {
 }
 
 impl Volume {
+    /// The instance of ours that has it, and its place there.
+    pub fn own_instance(&self) -> Option<OwnInstance> {
+        self.attachment.as_ref()?.own
+    }
+
     /// Whether an instance that runs has it open.
     pub fn is_attached_running(&self) -> bool {
         self.attachment
             .as_ref()
-            .is_some_and(|a| a.state == InstanceState::Running)
+            .is_some_and(|a| a.state == AttachedState::Running)
     }
 }

@@ -3,6 +3,7 @@
 use std::future::Future;
 
 use stillpoint_model::id::{NodeId, TaskId};
+use stillpoint_model::instance::Sight;
 use stillpoint_model::task::{Assignment, Directive, Report, TaskFailure, TaskOutcome};
 
 /// Why the control plane gave no answer, or no good one.
@@ -22,6 +23,13 @@ pub enum ControlError {
 pub trait ControlPlane: Send + Sync + 'static {
     /// A new run of this node begins: whatever an earlier run had is free to be given again.
     fn hello(&self, node_id: NodeId) -> impl Future<Output = Result<(), ControlError>> + Send;
+
+    /// Says what all machines of this node do. None of a machine means that it is off.
+    fn sighted(
+        &self,
+        node_id: NodeId,
+        sights: Vec<Sight>,
+    ) -> impl Future<Output = Result<(), ControlError>> + Send;
 
     /// Work for this node. Waits a while for some; none when there was none.
     fn next_task(

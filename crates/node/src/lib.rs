@@ -5,8 +5,9 @@
 //!
 //! ```text
 //! ControlPlane --assignment--> Node --> perform(task) --> stillpoint_layers::Pool
-//!      ^                         |                   \-> stillpoint_vault::Vault
-//!      +-- report, confirm, finish
+//!      ^                         |                   |-> stillpoint_vault::Vault
+//!      |                         |                   \-> Machines: a hypervisor's driver
+//!      +-- report, confirm, finish, sighted
 //! ```
 //!
 //! **Invariant:** it knows no SQL, no plans, no prices and no customers: ids come with the task.
@@ -14,6 +15,7 @@
 
 mod control_plane;
 mod failure;
+mod machines;
 mod owners;
 mod progress;
 mod runner;
@@ -21,6 +23,7 @@ mod storage;
 mod tasks;
 
 pub use control_plane::{ControlError, ControlPlane};
+pub use machines::{MachineError, MachineResult, MachineSeen, Machines, OpenDisk};
 pub use progress::Watch;
 pub use runner::{Node, Settings};
 pub use storage::Storage;

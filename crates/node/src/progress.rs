@@ -73,7 +73,7 @@ fn index(phase: Phase) -> u8 {
 }
 
 /// What the owner of an operation sees while this task runs.
-pub const fn phase_of(spec: &TaskSpec) -> Phase {
+pub fn phase_of(spec: &TaskSpec) -> Phase {
     match spec {
         TaskSpec::VolumeCreate { .. }
         | TaskSpec::VolumeImport { .. }
@@ -81,6 +81,18 @@ pub const fn phase_of(spec: &TaskSpec) -> Phase {
         | TaskSpec::SnapshotSeal { .. }
         | TaskSpec::BackupCapture { .. }
         | TaskSpec::BackupUpload { .. } => Phase::DataCapture,
+        TaskSpec::InstanceStart { .. }
+        | TaskSpec::InstanceStop { .. }
+        | TaskSpec::InstancePause { .. }
+        | TaskSpec::InstanceResume { .. }
+        | TaskSpec::InstanceRemove { .. }
+        | TaskSpec::InstanceInspect { .. }
+        | TaskSpec::VolumePlug { .. }
+        | TaskSpec::VolumeUnplug { .. } => Phase::Machine,
+        TaskSpec::All { tasks } => match tasks.first() {
+            Some(first) => phase_of(first),
+            None => Phase::CleanUp,
+        },
         TaskSpec::VolumeClone { .. }
         | TaskSpec::VolumeRollBack { .. }
         | TaskSpec::VolumeSwitch { .. }

@@ -49,6 +49,8 @@ pub struct Settings {
     pub renew_every: Duration,
     /// The pause before the control plane is asked again after it did not answer.
     pub retry_after: Duration,
+    /// How often its machines are looked at.
+    pub look_every: Duration,
 }
 
 impl Default for Settings {
@@ -58,6 +60,7 @@ impl Default for Settings {
             report_every: Duration::from_millis(250),
             renew_every: Duration::from_secs(8),
             retry_after: Duration::from_secs(1),
+            look_every: Duration::from_secs(5),
         }
     }
 }
@@ -122,6 +125,7 @@ impl<C: ControlPlane> Node<C> {
         };
         tokio::select! {
             () = work => {}
+            () = inner.watch_machines() => {}
             () = inner.shutdown.cancelled() => {}
         }
         while tasks.join_next().await.is_some() {}
@@ -133,6 +137,25 @@ impl<C: ControlPlane> Inner<C> {
         while let Err(error) = self.control.hello(self.id).await {
             tracing::warn!(%error, node = %self.id, "the control plane does not know this node yet");
             self.pause().await;
+        }
+    }
+
+    /// Says what its machines do, again and again. A node without a hypervisor says nothing.
+    async fn watch_machines(&self) {
+        let Some(machines) = self.storage.watched_machines() else {
+            return std::future::pending().await;
+        };
+        loop {
+            let looked = Arc::clone(&machines);
+            match tokio::task::spawn_blocking(move || looked.sights()).await {
+                Ok(sights) => {
+                    if let Err(error) = self.control.sighted(self.id, sights).await {
+                        tracing::warn!(%error, node = %self.id, "what machines do was not heard");
+                    }
+                }
+                Err(error) => tracing::error!(%error, "machines cannot be looked at"),
+            }
+            tokio::time::sleep(self.settings.look_every).await;
         }
     }
 

@@ -12,6 +12,7 @@ use stillpoint_vault::target::Target;
 use stillpoint_vault::{RootKey, Tuning, Vault, VaultSpec};
 
 use crate::failure::{not_configured, of_vault};
+use crate::machines::Machines;
 
 /// A backup target and the key over all keys in it.
 struct KeyedTarget {
@@ -27,6 +28,7 @@ pub struct Storage {
     pools: HashMap<PoolId, Arc<dyn Pool>>,
     targets: HashMap<TargetId, KeyedTarget>,
     vaults: Mutex<HashMap<VaultId, Vault>>,
+    machines: Option<Arc<dyn Machines>>,
 }
 
 impl Storage {
@@ -39,6 +41,7 @@ impl Storage {
             pools: HashMap::new(),
             targets: HashMap::new(),
             vaults: Mutex::default(),
+            machines: None,
         }
     }
 
@@ -54,6 +57,24 @@ impl Storage {
     pub fn with_target(mut self, id: TargetId, target: Arc<dyn Target>, root_key: RootKey) -> Self {
         self.targets.insert(id, KeyedTarget { target, root_key });
         self
+    }
+
+    /// Adds a hypervisor: from now on the node says what its machines do.
+    #[must_use]
+    pub fn with_machines(mut self, machines: Arc<dyn Machines>) -> Self {
+        self.machines = Some(machines);
+        self
+    }
+
+    /// The machines of this node.
+    pub(crate) fn machines(&self) -> Result<&dyn Machines, TaskFailure> {
+        let machines = self.machines.as_deref();
+        machines.ok_or_else(|| not_configured("hypervisor"))
+    }
+
+    /// The machines of this node, to look at.
+    pub(crate) fn watched_machines(&self) -> Option<Arc<dyn Machines>> {
+        self.machines.clone()
     }
 
     /// A pool of this node.

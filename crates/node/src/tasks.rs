@@ -4,13 +4,17 @@
 //! task, and pool and vault find their own work done.
 
 mod backup;
+mod machine;
 mod tidy;
 mod volume;
 
+use stillpoint_model::ErrorKind;
 use stillpoint_model::id::PoolId;
+use stillpoint_model::progress::Monitor;
 use stillpoint_model::task::{Directive, TaskFailure, TaskOutcome, TaskSpec};
 
 use crate::control_plane::ControlError;
+use crate::failure::of_kind;
 use crate::progress::Watch;
 use crate::storage::Storage;
 
@@ -35,6 +39,15 @@ pub fn perform(
 ) -> TaskResult {
     let pool = storage.pool(pool_id)?;
     match spec {
+        TaskSpec::All { tasks } => all(storage, pool_id, tasks, hooks),
+        TaskSpec::InstanceStart { .. }
+        | TaskSpec::InstanceStop { .. }
+        | TaskSpec::InstancePause { .. }
+        | TaskSpec::InstanceResume { .. }
+        | TaskSpec::InstanceRemove { .. }
+        | TaskSpec::InstanceInspect { .. }
+        | TaskSpec::VolumePlug { .. }
+        | TaskSpec::VolumeUnplug { .. } => machine::perform(storage, spec, hooks.watch()),
         TaskSpec::VolumeCreate { .. }
         | TaskSpec::VolumeImport { .. }
         | TaskSpec::VolumeResize { .. }
@@ -56,4 +69,20 @@ pub fn perform(
         | TaskSpec::BackupRestore { .. } => backup::perform(storage, pool, spec, hooks),
         TaskSpec::PoolTidy => tidy::tidy(pool, hooks.watch()),
     }
+}
+
+/// One after the other; the first that fails ends it. What was done before it is found done by the
+/// next attempt, and taken back by the undo of them all.
+fn all(storage: &Storage, pool_id: PoolId, tasks: &[TaskSpec], hooks: &dyn Hooks) -> TaskResult {
+    let mut outcomes = Vec::with_capacity(tasks.len());
+    for task in tasks {
+        outcomes.push(perform(storage, pool_id, task, hooks)?);
+        if outcomes.len() < tasks.len() && hooks.watch().is_cancelled() {
+            return Err(of_kind(
+                ErrorKind::Cancelled,
+                "between two tasks".to_owned(),
+            ));
+        }
+    }
+    Ok(TaskOutcome::All { outcomes })
 }

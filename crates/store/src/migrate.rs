@@ -12,6 +12,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0004_records.sql"),
     include_str!("../migrations/0005_operations.sql"),
     include_str!("../migrations/0006_idempotency.sql"),
+    include_str!("../migrations/0007_instances.sql"),
 ];
 
 const HISTORY: &str = "CREATE TABLE IF NOT EXISTS migrations (\

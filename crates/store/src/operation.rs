@@ -6,7 +6,7 @@
 use sqlx::Row;
 use sqlx::any::AnyRow;
 use stillpoint_model::Timestamp;
-use stillpoint_model::id::{AccountId, OperationId, TaskId, VolumeId};
+use stillpoint_model::id::{AccountId, InstanceId, OperationId, TaskId, VolumeId};
 use stillpoint_model::operation::{Operation, Progress};
 use stillpoint_model::saga::{Order, Run, Setback, StepRecord};
 use uuid::Uuid;
@@ -21,6 +21,8 @@ use crate::row::{Columns, json, sql};
 pub struct OperationFilter {
     /// Only those about this volume.
     pub volume: Option<VolumeId>,
+    /// Only those about this instance.
+    pub instance: Option<InstanceId>,
     /// Only those under way, or only those that are over.
     pub in_flight: Option<bool>,
 }
@@ -29,7 +31,7 @@ pub struct OperationFilter {
 macro_rules! columns {
     () => {
         "id, account_id, project_id, user_id, kind, state, volume_id, volume_name, snapshot_id, \
-         backup_id, phase, bytes_done, bytes_total, rate, fence, failure, created_at, \
+         backup_id, instance_id, instance_name, phase, bytes_done, bytes_total, rate, fence, failure, created_at, \
          started_at, progressed_at, finished_at, version"
     };
 }
@@ -46,6 +48,8 @@ fn operation(c: &mut Columns<'_>) -> Result<Operation> {
         volume_name: c.optional()?,
         snapshot_id: c.optional()?,
         backup_id: c.optional()?,
+        instance_id: c.optional()?,
+        instance_name: c.optional()?,
         progress: Progress {
             phase: c.parse()?,
             bytes_done: c.bytes()?,
@@ -74,8 +78,8 @@ pub async fn operation_insert(tx: &mut Tx, run: &Run) -> Result<()> {
         "INSERT INTO operations (id, account_id, project_id, user_id, kind, state, volume_id, \
          volume_name, snapshot_id, backup_id, reads_snapshot, reads_backup, phase, bytes_done, \
          fence, created_at, progressed_at, version, order_json, direction, next_step, abandoned, \
-         due_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, \
-         $17, $18, $19, $20, $21, $22, $23)",
+         due_at, instance_id, instance_name) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, \
+         $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25)",
         op.id,
         op.account_id,
         op.project_id,
@@ -99,6 +103,8 @@ pub async fn operation_insert(tx: &mut Tx, run: &Run) -> Result<()> {
         run.cursor,
         run.abandoned,
         run.due_at,
+        op.instance_id,
+        op.instance_name.as_ref(),
     )
     .execute(&mut **tx)
     .await?;
@@ -120,7 +126,8 @@ pub async fn operation_by_id(conn: &mut Conn, id: OperationId) -> Result<Option<
 pub async fn operation_in_flight(conn: &mut Conn, account_id: AccountId) -> Result<u32> {
     let row = sql!(
         "SELECT COUNT(*) FROM operations WHERE account_id = $1 AND finished_at IS NULL \
-         AND kind NOT IN ('volume_delete', 'snapshot_delete', 'backup_delete')",
+         AND kind NOT IN ('volume_delete', 'snapshot_delete', 'backup_delete', 'instance_delete', \
+         'instance_stop')",
         account_id
     )
     .fetch_one(conn)
@@ -213,6 +220,10 @@ pub async fn operation_list(
             sql!(statement, volume, created_at, id, limit, account)
         }
         (Some(volume), None) => sql!(pages!("volume_id = $1"), volume, created_at, id, limit),
+        (None, account) if let Some(instance) = filter.instance => {
+            let statement = pages!("instance_id = $1 AND account_id = COALESCE($5, account_id)");
+            sql!(statement, instance, created_at, id, limit, account)
+        }
         (None, Some(account)) => sql!(pages!("account_id = $1"), account, created_at, id, limit),
         (None, None) => sql!(pages!("$1 = 'all'"), "all", created_at, id, limit),
     };
@@ -392,14 +403,43 @@ pub async fn operation_next_due(conn: &mut Conn) -> Result<Option<Timestamp>> {
         .map(Timestamp::from_micros))
 }
 
-/// Releases volumes whose operation is over or unknown. Answers how many there were.
+/// Releases volumes and instances whose operation is over or unknown. Answers how many there
+/// were.
 pub async fn operation_release_loose(tx: &mut Tx) -> Result<u64> {
-    let done = sqlx::query(
-        "UPDATE volumes SET active_operation_id = NULL, version = version + 1 \
-         WHERE active_operation_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM operations o \
-         WHERE o.id = volumes.active_operation_id AND o.finished_at IS NULL)",
+    macro_rules! release {
+        ($table:literal) => {
+            concat!(
+                "UPDATE ",
+                $table,
+                " SET active_operation_id = NULL, version = version + 1 \
+                 WHERE active_operation_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM operations o \
+                 WHERE o.id = ",
+                $table,
+                ".active_operation_id AND o.finished_at IS NULL)"
+            )
+        };
+    }
+    let volumes = sqlx::query(release!("volumes")).execute(&mut **tx).await?;
+    let instances = sqlx::query(release!("instances"))
+        .execute(&mut **tx)
+        .await?;
+    Ok(volumes.rows_affected() + instances.rows_affected())
+}
+
+/// The latest operation that was about an instance.
+pub async fn operation_last_of_instance(
+    conn: &mut Conn,
+    id: InstanceId,
+) -> Result<Option<Operation>> {
+    let row = sql!(
+        concat!(
+            "SELECT ",
+            columns!(),
+            " FROM operations WHERE instance_id = $1 ORDER BY created_at DESC, id DESC LIMIT 1"
+        ),
+        id
     )
-    .execute(&mut **tx)
+    .fetch_optional(conn)
     .await?;
-    Ok(done.rows_affected())
+    row.as_ref().map(operation_of).transpose()
 }

@@ -44,17 +44,20 @@ fn node(row: &AnyRow) -> Result<Node> {
         region_id: columns.parse()?,
         name: columns.parse()?,
         last_seen_at: columns.optional_time()?,
+        runs_instances: columns.flag()?,
     })
 }
 
 /// Inserts a node.
 pub async fn node_insert(tx: &mut Tx, node: &Node) -> Result<()> {
     sql!(
-        "INSERT INTO nodes (id, region_id, name, last_seen_at) VALUES ($1, $2, $3, $4)",
+        "INSERT INTO nodes (id, region_id, name, last_seen_at, runs_instances) \
+         VALUES ($1, $2, $3, $4, $5)",
         node.id,
         node.region_id,
         &node.name,
         node.last_seen_at,
+        node.runs_instances,
     )
     .execute(&mut **tx)
     .await?;
@@ -63,7 +66,7 @@ pub async fn node_insert(tx: &mut Tx, node: &Node) -> Result<()> {
 
 /// All nodes, by name.
 pub async fn node_list(conn: &mut Conn) -> Result<Vec<Node>> {
-    sql!("SELECT id, region_id, name, last_seen_at FROM nodes ORDER BY name")
+    sql!("SELECT id, region_id, name, last_seen_at, runs_instances FROM nodes ORDER BY name")
         .fetch_all(conn)
         .await?
         .iter()
@@ -76,6 +79,22 @@ pub async fn node_touch(tx: &mut Tx, id: NodeId, at: Timestamp) -> Result<()> {
     sql!("UPDATE nodes SET last_seen_at = $2 WHERE id = $1", id, at)
         .execute(&mut **tx)
         .await?;
+    Ok(())
+}
+
+/// Records that a node runs instances, or does not.
+pub async fn node_update_runs_instances(
+    tx: &mut Tx,
+    id: NodeId,
+    runs_instances: bool,
+) -> Result<()> {
+    sql!(
+        "UPDATE nodes SET runs_instances = $2 WHERE id = $1",
+        id,
+        runs_instances
+    )
+    .execute(&mut **tx)
+    .await?;
     Ok(())
 }
 

@@ -7,8 +7,8 @@ use serde::de::DeserializeOwned;
 use sqlx::Row;
 use sqlx::any::AnyRow;
 use stillpoint_model::id::{
-    AccountId, BackupId, LayerId, NodeId, OperationId, PlanId, PoolId, ProjectId, RegionId,
-    RequestId, SessionId, SnapshotId, TargetId, TokenId, UserId, VaultId, VolumeId,
+    AccountId, BackupId, InstanceId, LayerId, NodeId, OperationId, PlanId, PoolId, ProjectId,
+    RegionId, RequestId, SessionId, SnapshotId, TargetId, TokenId, UserId, VaultId, VolumeId,
 };
 use stillpoint_model::item::ItemSizes;
 use stillpoint_model::name::Name;
@@ -86,6 +86,7 @@ values! { String:
     Uuid => |id| id.to_string(),
     AccountId => |id| id.to_string(),
     BackupId => |id| id.to_string(),
+    InstanceId => |id| id.to_string(),
     LayerId => |id| id.to_string(),
     NodeId => |id| id.to_string(),
     OperationId => |id| id.to_string(),
@@ -132,6 +133,11 @@ impl<'r> Columns<'r> {
             column: self.next,
             value,
         }
+    }
+
+    /// Leaves columns out.
+    pub(crate) const fn skip(&mut self, columns: usize) {
+        self.next += columns;
     }
 
     fn step(&mut self) -> usize {

@@ -3,13 +3,17 @@
 use std::collections::BTreeSet;
 
 use sqlx::any::AnyRow;
-use stillpoint_model::id::{AccountId, BackupId, PlanId, ProjectId, SnapshotId, VolumeId};
+use stillpoint_model::id::{
+    AccountId, BackupId, InstanceId, PlanId, ProjectId, SnapshotId, VolumeId,
+};
+use stillpoint_model::instance::Power;
 use stillpoint_model::item::RestorePointId;
 use stillpoint_model::name::Name;
-use stillpoint_model::volume::{Attachment, Volume, VolumeOrigin};
+use stillpoint_model::volume::{Attachment, OwnInstance, Volume, VolumeOrigin};
 use uuid::Uuid;
 
 use crate::error::Result;
+use crate::instance::load;
 use crate::page::PageKey;
 use crate::row::{Columns, sql};
 use crate::{Conn, Tx};
@@ -17,14 +21,29 @@ use crate::{Conn, Tx};
 macro_rules! columns {
     () => {
         "id, account_id, project_id, pool_id, plan_id, name, role, size_bytes, state, \
-         attached_instance, attached_state, origin_kind, origin_id, active_operation_id, \
-         cooldown_until, tip_layer_id, used_bytes, failure, created_at, version"
+         attached_instance, attached_state, instance_id, place, origin_kind, origin_id, \
+         active_operation_id, cooldown_until, tip_layer_id, used_bytes, failure, created_at, \
+         version"
+    };
+}
+
+/// What goes with the row of an instance that has the volume.
+macro_rules! instance_columns {
+    () => {
+        ", instance_name, instance_state, instance_power, instance_ready, instance_load, \
+         instance_operation_id"
     };
 }
 
 macro_rules! select {
     ($rest:literal) => {
-        concat!("SELECT ", columns!(), " FROM volumes ", $rest)
+        concat!(
+            "SELECT ",
+            columns!(),
+            instance_columns!(),
+            " FROM volumes_attached volumes ",
+            $rest
+        )
     };
 }
 
@@ -33,7 +52,8 @@ fn volume(row: &AnyRow) -> Result<Volume> {
 }
 
 fn volume_from(columns: &mut Columns<'_>) -> Result<Volume> {
-    Ok(Volume {
+    let mut own = None;
+    let mut volume = Volume {
         id: columns.parse()?,
         account_id: columns.parse()?,
         project_id: columns.parse()?,
@@ -43,7 +63,7 @@ fn volume_from(columns: &mut Columns<'_>) -> Result<Volume> {
         role: columns.parse()?,
         size: columns.bytes()?,
         state: columns.parse()?,
-        attachment: attachment(columns)?,
+        attachment: reported(columns, &mut own)?,
         origin: origin(columns)?,
         active_operation: columns.optional()?,
         cooldown_until: columns.optional_time()?,
@@ -52,14 +72,68 @@ fn volume_from(columns: &mut Columns<'_>) -> Result<Volume> {
         failure: columns.optional_text()?,
         created_at: columns.time()?,
         version: columns.integer()?,
+    };
+    if let Some((id, place)) = own {
+        volume.attachment = Some(attached(columns, id, place)?);
+    } else {
+        columns.skip(6);
+    }
+    Ok(volume)
+}
+
+/// What the orchestrator reported; into `own` goes the instance of ours and the place in it.
+fn reported(
+    columns: &mut Columns<'_>,
+    own: &mut Option<(InstanceId, u32)>,
+) -> Result<Option<Attachment>> {
+    let (instance, state) = (columns.optional()?, columns.optional()?);
+    let id = columns.optional()?;
+    let place = columns.optional_integer()?;
+    let place = place.and_then(|place| u32::try_from(place).ok());
+    *own = id.map(|id| (id, place.unwrap_or_default()));
+    Ok(instance
+        .zip(state)
+        .map(|(instance, state)| Attachment::reported(instance, state)))
+}
+
+/// The instance of ours that has a volume.
+fn attached(columns: &mut Columns<'_>, id: InstanceId, place: u32) -> Result<Attachment> {
+    let instance: Name = columns.parse()?;
+    let state = columns.parse()?;
+    let power: Power = columns.parse()?;
+    Ok(Attachment {
+        instance,
+        state: power.attached_state(),
+        own: Some(OwnInstance {
+            id,
+            place,
+            state,
+            ready: columns.flag()?,
+            load: load(columns)?,
+            active_operation: columns.optional()?,
+        }),
     })
 }
 
-fn attachment(columns: &mut Columns<'_>) -> Result<Option<Attachment>> {
-    let (instance, state) = (columns.optional()?, columns.optional()?);
-    Ok(instance
-        .zip(state)
-        .map(|(instance, state)| Attachment { instance, state }))
+/// The columns of an attachment: what was reported, or our instance and the place in it.
+type AttachmentColumns<'a> = (
+    Option<&'a Name>,
+    Option<&'static str>,
+    Option<InstanceId>,
+    Option<u32>,
+);
+
+fn attachment_columns(attachment: Option<&Attachment>) -> AttachmentColumns<'_> {
+    match attachment {
+        None => (None, None, None, None),
+        Some(Attachment { own: Some(own), .. }) => (None, None, Some(own.id), Some(own.place)),
+        Some(reported) => (
+            Some(&reported.instance),
+            Some(reported.state.as_str()),
+            None,
+            None,
+        ),
+    }
 }
 
 fn origin(columns: &mut Columns<'_>) -> Result<Option<VolumeOrigin>> {
@@ -94,13 +168,14 @@ fn origin_columns(origin: Option<VolumeOrigin>) -> (Option<&'static str>, Option
 /// Inserts a volume.
 pub async fn volume_insert(tx: &mut Tx, volume: &Volume) -> Result<()> {
     let (origin_kind, origin_id) = origin_columns(volume.origin);
-    let attachment = volume.attachment.as_ref();
+    let (attached_instance, attached_state, instance_id, place) =
+        attachment_columns(volume.attachment.as_ref());
     sql!(
         concat!(
             "INSERT INTO volumes (",
             columns!(),
             ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, \
-             $18, $19, $20)"
+             $18, $19, $20, $21, $22)"
         ),
         volume.id,
         volume.account_id,
@@ -111,8 +186,10 @@ pub async fn volume_insert(tx: &mut Tx, volume: &Volume) -> Result<()> {
         volume.role.as_str(),
         volume.size,
         volume.state.as_str(),
-        attachment.map(|a| &a.instance),
-        attachment.map(|a| a.state.as_str()),
+        attached_instance,
+        attached_state,
+        instance_id,
+        place,
         origin_kind,
         origin_id,
         volume.active_operation,
@@ -130,17 +207,21 @@ pub async fn volume_insert(tx: &mut Tx, volume: &Volume) -> Result<()> {
 
 /// Writes everything of a volume that can change.
 pub async fn volume_update(tx: &mut Tx, volume: &Volume) -> Result<()> {
-    let attachment = volume.attachment.as_ref();
+    let (attached_instance, attached_state, instance_id, place) =
+        attachment_columns(volume.attachment.as_ref());
     sql!(
         "UPDATE volumes SET name = $2, size_bytes = $3, state = $4, attached_instance = $5, \
-         attached_state = $6, active_operation_id = $7, cooldown_until = $8, tip_layer_id = $9, \
-         used_bytes = $10, failure = $11, version = $12 WHERE id = $1",
+         attached_state = $6, instance_id = $7, place = $8, active_operation_id = $9, \
+         cooldown_until = $10, tip_layer_id = $11, used_bytes = $12, failure = $13, version = $14 \
+         WHERE id = $1",
         volume.id,
         &volume.name,
         volume.size,
         volume.state.as_str(),
-        attachment.map(|a| &a.instance),
-        attachment.map(|a| a.state.as_str()),
+        attached_instance,
+        attached_state,
+        instance_id,
+        place,
         volume.active_operation,
         volume.cooldown_until,
         volume.tip,
@@ -216,10 +297,12 @@ macro_rules! select_counted {
         concat!(
             "SELECT ",
             columns!(),
+            instance_columns!(),
             ", (SELECT COUNT(*) FROM snapshots s WHERE s.volume_id = volumes.id \
              AND s.trigger_word = 'manual' AND s.state NOT IN ('failed', 'lost')), \
              (SELECT COUNT(*) FROM backups b WHERE b.volume_id = volumes.id \
-             AND b.trigger_word = 'manual' AND b.state NOT IN ('failed', 'lost')) FROM volumes ",
+             AND b.trigger_word = 'manual' AND b.state NOT IN ('failed', 'lost')) \
+             FROM volumes_attached volumes ",
             $rest
         )
     };
@@ -330,4 +413,40 @@ pub async fn volume_update_plan(tx: &mut Tx, name: &str, to: PlanId) -> Result<u
     .execute(&mut **tx)
     .await?;
     Ok(done.rows_affected())
+}
+
+/// The volumes of an instance of ours, the root first.
+pub async fn volume_list_of_instance(conn: &mut Conn, id: InstanceId) -> Result<Vec<Volume>> {
+    sql!(select!("WHERE instance_id = $1 ORDER BY place"), id)
+        .fetch_all(conn)
+        .await?
+        .iter()
+        .map(volume)
+        .collect()
+}
+
+/// The volumes of the instances of a page of a project, the root of each first.
+pub async fn volume_list_of_instances(
+    conn: &mut Conn,
+    account_id: AccountId,
+    project_id: ProjectId,
+    page: &PageKey,
+) -> Result<Vec<Volume>> {
+    sql!(
+        select!(
+            "WHERE instance_id IN (SELECT id FROM instances \
+             WHERE project_id = $1 AND (created_at, id) < ($2, $3) AND account_id = $4 \
+             ORDER BY created_at DESC, id DESC LIMIT $5) ORDER BY instance_id, place"
+        ),
+        project_id,
+        page.created_at(),
+        page.id(),
+        account_id,
+        page.limit,
+    )
+    .fetch_all(conn)
+    .await?
+    .iter()
+    .map(volume)
+    .collect()
 }

@@ -30,6 +30,7 @@ impl Node {
             region_id: _,
             name,
             last_seen_at,
+            runs_instances: _,
         } = node;
         Self {
             id,

@@ -1,7 +1,7 @@
 //! Operations.
 
 use serde::{Deserialize, Serialize};
-use stillpoint_model::id::{BackupId, OperationId, SnapshotId, UserId, VolumeId};
+use stillpoint_model::id::{BackupId, InstanceId, OperationId, SnapshotId, UserId, VolumeId};
 use stillpoint_model::name::Name;
 use stillpoint_model::{ByteCount, Timestamp, operation};
 use utoipa::ToSchema;
@@ -36,6 +36,22 @@ words! {
         RestoreNew = "restore_new",
         /// Overwrite a volume with a snapshot or a backup.
         RestoreInPlace = "restore_in_place",
+        /// Make an instance.
+        InstanceCreate = "instance_create",
+        /// Start an instance.
+        InstanceStart = "instance_start",
+        /// Stop an instance.
+        InstanceStop = "instance_stop",
+        /// Have an instance stand still, with its memory kept.
+        InstancePause = "instance_pause",
+        /// Have a paused instance go on.
+        InstanceResume = "instance_resume",
+        /// Delete an instance.
+        InstanceDelete = "instance_delete",
+        /// Attach a volume to an instance.
+        VolumeAttach = "volume_attach",
+        /// Detach a volume from its instance.
+        VolumeDetach = "volume_detach",
     }
 }
 
@@ -81,6 +97,8 @@ words! {
         Verification = "verification",
         /// Names and storage are released.
         CleanUp = "clean-up",
+        /// A machine is started, stopped or changed.
+        Machine = "machine",
         /// Steps are taken back.
         Undoing = "undoing",
         /// Over.
@@ -158,6 +176,12 @@ pub struct Operation {
     /// The backup that it makes, deletes, verifies or restores from.
     #[schema(value_type = Option<String>, format = "uuid")]
     pub backup_id: Option<BackupId>,
+    /// The instance that it makes, changes or deletes.
+    #[schema(value_type = Option<String>, format = "uuid")]
+    pub instance_id: Option<InstanceId>,
+    /// That instance's name when it was accepted.
+    #[schema(value_type = Option<String>)]
+    pub instance_name: Option<Name>,
     /// Who asked.
     #[schema(value_type = String, format = "uuid")]
     pub user_id: UserId,
@@ -198,6 +222,8 @@ impl From<operation::Operation> for Operation {
             volume_name,
             snapshot_id,
             backup_id,
+            instance_id,
+            instance_name,
             progress,
             fence: _,
             failure,
@@ -215,6 +241,8 @@ impl From<operation::Operation> for Operation {
             volume_name,
             snapshot_id,
             backup_id,
+            instance_id,
+            instance_name,
             user_id,
             progress: progress.into(),
             cancellable,

@@ -38,6 +38,24 @@ words! {
         RestoreNew = "restore_new",
         /// Overwrite a volume with a snapshot or a backup.
         RestoreInPlace = "restore_in_place",
+        /// Make an instance.
+        InstanceCreate = "instance_create",
+        /// Rename an instance.
+        InstanceRename = "instance_rename",
+        /// Start an instance.
+        InstanceStart = "instance_start",
+        /// Stop an instance.
+        InstanceStop = "instance_stop",
+        /// Have an instance stand still, with its memory kept.
+        InstancePause = "instance_pause",
+        /// Have a paused instance go on.
+        InstanceResume = "instance_resume",
+        /// Delete an instance.
+        InstanceDelete = "instance_delete",
+        /// Attach a volume to an instance.
+        VolumeAttach = "volume_attach",
+        /// Detach a volume from its instance.
+        VolumeDetach = "volume_detach",
     }
 }
 

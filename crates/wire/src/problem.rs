@@ -12,6 +12,8 @@ words! {
     ProblemCode = refusal::ProblemCode {
         /// Another operation holds the volume.
         VolumeBusy = "volume_busy",
+        /// Another operation holds the instance.
+        InstanceBusy = "instance_busy",
         /// The volume rests after an operation.
         Cooldown = "cooldown",
         /// The plan's cap of snapshots is reached.

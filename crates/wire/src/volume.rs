@@ -42,7 +42,7 @@ words! {
 
 words! {
     /// Whether the instance that a volume is attached to runs.
-    InstanceState = volume::InstanceState {
+    AttachedState = volume::AttachedState {
         /// The instance runs and has the volume open.
         Running = "running",
         /// The instance is shut off.
@@ -67,12 +67,16 @@ pub struct Attachment {
     /// The instance's name.
     pub instance: String,
     /// Whether it runs.
-    pub state: InstanceState,
+    pub state: AttachedState,
 }
 
 impl From<volume::Attachment> for Attachment {
     fn from(attachment: volume::Attachment) -> Self {
-        let volume::Attachment { instance, state } = attachment;
+        let volume::Attachment {
+            instance,
+            state,
+            own: _,
+        } = attachment;
         Self {
             instance: instance.into(),
             state: state.into(),

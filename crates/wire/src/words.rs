@@ -66,7 +66,7 @@ pub(crate) mod tests {
         let all = [
             crate::volume::VolumeState::pairs(),
             crate::volume::VolumeRole::pairs(),
-            crate::volume::InstanceState::pairs(),
+            crate::volume::AttachedState::pairs(),
             crate::volume::Confirmation::pairs(),
             crate::upload::ImageFormat::pairs(),
             crate::item::ItemState::pairs(),

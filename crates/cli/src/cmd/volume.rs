@@ -7,7 +7,7 @@ use stillpoint_client::{Answer, Change, Error};
 use stillpoint_model::ByteCount;
 use stillpoint_wire::upload::ImageFormat;
 use stillpoint_wire::volume::{
-    Attachment, ImageSource, InstanceState, Volume, VolumeClone, VolumeCreate, VolumePatch,
+    AttachedState, Attachment, ImageSource, Volume, VolumeClone, VolumeCreate, VolumePatch,
     VolumeResize, VolumeRole,
 };
 
@@ -109,7 +109,7 @@ enum Verb {
         instance: String,
         /// Whether the instance runs
         #[arg(long, default_value = "running")]
-        state: InstanceStateArg,
+        state: AttachedStateArg,
     },
     /// Say that no instance has the volume (administrators)
     Detach {
@@ -142,7 +142,7 @@ enum ImageFormatArg {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum InstanceStateArg {
+enum AttachedStateArg {
     Running,
     Stopped,
 }
@@ -165,11 +165,11 @@ impl From<ImageFormatArg> for ImageFormat {
     }
 }
 
-impl From<InstanceStateArg> for InstanceState {
-    fn from(state: InstanceStateArg) -> Self {
+impl From<AttachedStateArg> for AttachedState {
+    fn from(state: AttachedStateArg) -> Self {
         match state {
-            InstanceStateArg::Running => Self::Running,
-            InstanceStateArg::Stopped => Self::Stopped,
+            AttachedStateArg::Running => Self::Running,
+            AttachedStateArg::Stopped => Self::Stopped,
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use stillpoint_control::board::{Board, Rejection};
 use stillpoint_model::error::with_causes;
 use stillpoint_model::id::{NodeId, TaskId};
+use stillpoint_model::instance::Sight;
 use stillpoint_model::task::{Assignment, Directive, Report, TaskFailure, TaskOutcome};
 use stillpoint_node::{ControlError, ControlPlane};
 
@@ -35,6 +36,10 @@ fn heard(rejection: Rejection) -> ControlError {
 impl ControlPlane for InProcess {
     async fn hello(&self, node_id: NodeId) -> Result<(), ControlError> {
         self.board.hello(node_id).await.map_err(heard)
+    }
+
+    async fn sighted(&self, node_id: NodeId, sights: Vec<Sight>) -> Result<(), ControlError> {
+        self.board.sighted(node_id, sights).await.map_err(heard)
     }
 
     async fn next_task(&self, node_id: NodeId) -> Result<Option<Assignment>, ControlError> {

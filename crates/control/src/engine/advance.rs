@@ -226,6 +226,16 @@ impl Mover<'_> {
         operation.progressed_at = now;
         operation.progress = Progress::start(Phase::Done);
         run.task_id = None;
+        if let Some(instance) = &mut self.scene.instance
+            && instance.active_operation == Some(operation.id)
+        {
+            instance.active_operation = None;
+        }
+        for volume in &mut self.scene.volumes {
+            if volume.active_operation == Some(operation.id) {
+                volume.active_operation = None;
+            }
+        }
         if let Some(volume) = &mut self.scene.volume
             && volume.active_operation == Some(operation.id)
         {

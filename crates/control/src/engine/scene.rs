@@ -5,6 +5,7 @@ use stillpoint_model::Timestamp;
 use stillpoint_model::backup::Backup;
 use stillpoint_model::event::EventKind;
 use stillpoint_model::id::{OperationId, SnapshotId};
+use stillpoint_model::instance::Instance;
 use stillpoint_model::name::Name;
 use stillpoint_model::naming::first_free;
 use stillpoint_model::operation::Operation;
@@ -12,7 +13,7 @@ use stillpoint_model::saga::{Request, Run};
 use stillpoint_model::snapshot::Snapshot;
 use stillpoint_model::volume::Volume;
 use stillpoint_store::event::NewEvent;
-use stillpoint_store::{Conn, Tx, backup, event, operation, snapshot, task, volume};
+use stillpoint_store::{Conn, Tx, backup, event, instance, operation, snapshot, task, volume};
 
 use super::advance::Moves;
 use crate::error::Result;
@@ -39,6 +40,8 @@ pub async fn load_scene(conn: &mut Conn, id: OperationId, now: Timestamp) -> Res
         snapshot: None,
         backup: None,
         safety: None,
+        instance: None,
+        volumes: Vec::new(),
     };
     if let Some(id) = scene.run.operation.volume_id {
         scene.volume = volume::volume_by_id(conn, id).await?;
@@ -48,6 +51,12 @@ pub async fn load_scene(conn: &mut Conn, id: OperationId, now: Timestamp) -> Res
     }
     if let Some(id) = scene.run.operation.backup_id {
         scene.backup = backup::backup_by_id(conn, id).await?;
+    }
+    if let Some(id) = scene.run.operation.instance_id {
+        scene.instance = instance::instance_by_id(conn, id).await?;
+    }
+    for id in scene.run.order.request.other_volumes() {
+        scene.volumes.extend(volume::volume_by_id(conn, id).await?);
     }
     if let Some(id) = safety_of(&scene.run) {
         scene.safety = snapshot::snapshot_by_id(conn, id).await?;
@@ -77,26 +86,13 @@ pub async fn save_move(tx: &mut Tx, before: &Scene, after: &Scene, moves: &Moves
 
 /// Saves the rows that changed, but not the run.
 pub(crate) async fn save_scene(tx: &mut Tx, before: &Scene, after: &Scene) -> Result<()> {
-    if before.volume != after.volume {
-        match (&before.volume, &after.volume) {
-            (_, Some(row)) => {
-                let row = Volume {
-                    version: row.version + 1,
-                    ..row.clone()
-                };
-                volume::volume_update(tx, &row).await?;
-            }
-            (Some(row), None) => volume::volume_delete(tx, row.id).await?,
-            (None, None) => {}
-        }
-        changed(
-            tx,
-            after,
-            EventKind::Volume,
-            after.run.operation.volume_id.map(|i| i.as_uuid()),
-        )
-        .await?;
+    save_volume(tx, after, before.volume.as_ref(), after.volume.as_ref()).await?;
+    for row in &before.volumes {
+        let kept = after.volumes.iter().find(|kept| kept.id == row.id);
+        save_volume(tx, after, Some(row), kept).await?;
     }
+    // Its volumes have let go of an instance that is deleted.
+    save_instance(tx, after, before.instance.as_ref()).await?;
     save_snapshot(tx, after, before.snapshot.as_ref(), after.snapshot.as_ref()).await?;
     save_snapshot(tx, after, before.safety.as_ref(), after.safety.as_ref()).await?;
     if before.backup != after.backup {
@@ -120,6 +116,50 @@ pub(crate) async fn save_scene(tx: &mut Tx, before: &Scene, after: &Scene) -> Re
         .await?;
     }
     Ok(())
+}
+
+async fn save_volume(
+    tx: &mut Tx,
+    scene: &Scene,
+    before: Option<&Volume>,
+    after: Option<&Volume>,
+) -> Result<()> {
+    if before == after {
+        return Ok(());
+    }
+    match (before, after) {
+        (_, Some(row)) => {
+            let row = Volume {
+                version: row.version + 1,
+                ..row.clone()
+            };
+            volume::volume_update(tx, &row).await?;
+        }
+        (Some(row), None) => volume::volume_delete(tx, row.id).await?,
+        (None, None) => {}
+    }
+    let id = after.or(before).map(|row| row.id.as_uuid());
+    changed(tx, scene, EventKind::Volume, id).await
+}
+
+async fn save_instance(tx: &mut Tx, scene: &Scene, before: Option<&Instance>) -> Result<()> {
+    let after = scene.instance.as_ref();
+    if before == after {
+        return Ok(());
+    }
+    match (before, after) {
+        (_, Some(row)) => {
+            let row = Instance {
+                version: row.version + 1,
+                ..row.clone()
+            };
+            instance::instance_update(tx, &row).await?;
+        }
+        (Some(row), None) => instance::instance_delete(tx, row.id).await?,
+        (None, None) => {}
+    }
+    let id = after.or(before).map(|row| row.id.as_uuid());
+    changed(tx, scene, EventKind::Instance, id).await
 }
 
 async fn save_snapshot(

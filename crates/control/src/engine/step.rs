@@ -219,6 +219,13 @@ fn leaves_upkeep(run: &Run) -> bool {
             | OperationKind::VolumeResize
             | OperationKind::SnapshotCreate
             | OperationKind::BackupVerify
+            | OperationKind::InstanceCreate
+            | OperationKind::InstanceStart
+            | OperationKind::InstanceStop
+            | OperationKind::InstancePause
+            | OperationKind::InstanceResume
+            | OperationKind::VolumeAttach
+            | OperationKind::VolumeDetach
     );
     let smooth = run.operation.state == OperationState::Succeeded
         && run.steps.iter().all(|step| step.attempt <= 1);

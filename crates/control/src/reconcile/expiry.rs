@@ -74,6 +74,8 @@ fn operation_of(id: OperationId, made_by: &Operation, row: &Snapshot, now: Times
         volume_name: Some(row.volume_name.clone()),
         snapshot_id: Some(row.id),
         backup_id: None,
+        instance_id: None,
+        instance_name: None,
         progress: Progress::start(Phase::Validation),
         fence: 1,
         failure: None,

@@ -9,6 +9,7 @@
 //! | pools hold nothing that no name needs | [`pool_tidy`] |
 //! | safety snapshots go when their day is over | [`expiry`] |
 //! | no row waits for an operation that is over | [`loose_rows`] |
+//! | rows say what machines do | [`machines`], whenever a node has looked |
 //! | records that grow by themselves are cut by age | [`crate::upkeep`] |
 
 use std::time::Duration;
@@ -20,6 +21,7 @@ use crate::error::Result;
 
 pub mod expiry;
 pub mod loose_rows;
+pub(crate) mod machines;
 pub mod pool_tidy;
 
 /// The reconcilers with their timers.

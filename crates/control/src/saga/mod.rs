@@ -17,6 +17,7 @@
 //! [`saga`] matches on every kind, so a new kind cannot be forgotten.
 
 use stillpoint_model::backup::Backup;
+use stillpoint_model::instance::Instance;
 use stillpoint_model::operation::{OperationKind, Phase};
 use stillpoint_model::saga::{RestoreSource, Run, Setback, StepState};
 use stillpoint_model::snapshot::Snapshot;
@@ -27,10 +28,14 @@ use stillpoint_model::{ByteCount, Timestamp};
 mod backup_create;
 mod backup_delete;
 mod backup_verify;
+mod instance_create;
+mod instance_delete;
+mod instance_power;
 mod restore_in_place;
 mod restore_new;
 mod snapshot_create;
 mod snapshot_delete;
+mod volume_attach;
 mod volume_create;
 mod volume_delete;
 mod volume_resize;
@@ -52,6 +57,10 @@ pub struct Scene {
     pub backup: Option<Backup>,
     /// The snapshot that keeps what a roll back replaces.
     pub safety: Option<Snapshot>,
+    /// The instance that it makes, changes or deletes.
+    pub instance: Option<Instance>,
+    /// The volumes that it holds beside its own. One that is taken out is deleted.
+    pub volumes: Vec<Volume>,
 }
 
 /// A change of rows.
@@ -166,6 +175,14 @@ pub const fn saga(kind: OperationKind) -> &'static Saga {
         OperationKind::BackupVerify => &backup_verify::SAGA,
         OperationKind::RestoreNew => &restore_new::SAGA,
         OperationKind::RestoreInPlace => &restore_in_place::SAGA,
+        OperationKind::InstanceCreate => &instance_create::SAGA,
+        OperationKind::InstanceStart => &instance_power::START,
+        OperationKind::InstanceStop => &instance_power::STOP,
+        OperationKind::InstancePause => &instance_power::PAUSE,
+        OperationKind::InstanceResume => &instance_power::RESUME,
+        OperationKind::InstanceDelete => &instance_delete::SAGA,
+        OperationKind::VolumeAttach => &volume_attach::ATTACH,
+        OperationKind::VolumeDetach => &volume_attach::DETACH,
     }
 }
 
@@ -251,11 +268,30 @@ fn record_volume(volume: &mut Volume, outcome: &TaskOutcome) {
             used,
             ..
         } => (tip, provisioned, used),
-        TaskOutcome::Done | TaskOutcome::Stored { .. } | TaskOutcome::Tidied { .. } => return,
+        TaskOutcome::Done
+        | TaskOutcome::Stored { .. }
+        | TaskOutcome::Tidied { .. }
+        | TaskOutcome::Machine { .. }
+        | TaskOutcome::All { .. } => return,
     };
     volume.tip = Some(tip);
     volume.size = size;
     volume.used = used;
+}
+
+/// Asks what a machine does.
+fn inspect_instance(scene: &Scene) -> Option<TaskSpec> {
+    let instance_id = scene.run.operation.instance_id?;
+    Some(TaskSpec::InstanceInspect { instance_id })
+}
+
+/// Records what an instance's machine does now, and what that makes of its state.
+fn settle_instance(scene: &mut Scene, outcome: &TaskOutcome) {
+    let now = scene.now;
+    if let (Some(instance), TaskOutcome::Machine { power, .. }) = (&mut scene.instance, outcome) {
+        instance.settle(*power, now);
+        instance.failure = None;
+    }
 }
 
 /// A volume that was to be made is not: it goes when its owner cancelled, else it stays listed

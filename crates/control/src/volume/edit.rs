@@ -7,8 +7,8 @@ use stillpoint_model::guard::{Action, Facts, can, can_start};
 use stillpoint_model::id::VolumeId;
 use stillpoint_model::name::Name;
 use stillpoint_model::naming::name_taken;
-use stillpoint_model::refusal::{ProblemCode, Refusal};
-use stillpoint_model::volume::{Attachment, InstanceState, Volume, VolumeState};
+use stillpoint_model::refusal::{ProblemCode, Refusal, WayOut};
+use stillpoint_model::volume::{AttachedState, Attachment, Volume, VolumeState};
 use stillpoint_store::Tx;
 use stillpoint_store::event::{NewEvent, event_insert};
 use stillpoint_store::operation::operation_by_id;
@@ -41,8 +41,10 @@ pub async fn rename(
             let facts = Facts {
                 now,
                 plan: &plan.plan,
-                volume: Some(volume_facts(&handle, &volume, counts, None)?),
+                volume: Some(volume_facts(&handle, &volume, counts, None, None)?),
                 item: None,
+                instance: None,
+                runs_instances: false,
                 in_flight: 0,
                 node_online: true,
                 override_cooldown: false,
@@ -95,9 +97,15 @@ pub async fn set_attachment(
                 Reference::Name(_) => own_volume(tx, &actor, &reference).await?,
             };
             check_version(&change, volume.version)?;
+            if volume.own_instance().is_some() {
+                let text = "The volume is attached to an instance of this installation, which \
+                            alone says what it does. Detach the volume first.";
+                let refusal = Refusal::new(ProblemCode::NotEligible, text);
+                return Err(refusal.or(WayOut::DetachVolume(volume.id)).into());
+            }
             let starts = attachment
                 .as_ref()
-                .is_some_and(|a| a.state == InstanceState::Running);
+                .is_some_and(|a| a.state == AttachedState::Running);
             if let Some(id) = volume.active_operation.filter(|_| starts) {
                 can_start(operation_by_id(tx, id).await?.as_ref().map(active_facts))?;
             }

@@ -7,21 +7,23 @@ use stillpoint_env::SimEnv;
 use stillpoint_model::account::{Account, Role, User};
 use stillpoint_model::backup::Backup;
 use stillpoint_model::id::{
-    AccountId, BackupId, NodeId, OperationId, PlanId, PoolId, ProjectId, RegionId, SnapshotId,
-    TargetId, UserId, VaultId, VolumeId,
+    AccountId, BackupId, InstanceId, NodeId, OperationId, PlanId, PoolId, ProjectId, RegionId,
+    SnapshotId, TargetId, UserId, VaultId, VolumeId,
 };
+use stillpoint_model::instance::{Flavor, Instance, InstanceState, Power};
 use stillpoint_model::item::{ItemSizes, ItemState, Trigger};
 use stillpoint_model::name::Name;
 use stillpoint_model::operation::{Operation, OperationKind, OperationState, Phase, Progress};
 use stillpoint_model::place::{Node, Pool, Region, Target};
 use stillpoint_model::plan::Plan;
-use stillpoint_model::saga::{Order, Request, Run, Terms};
+use stillpoint_model::saga::{DiskSource, Order, Request, Run, Terms};
 use stillpoint_model::snapshot::Snapshot;
 use stillpoint_model::task::VaultRef;
-use stillpoint_model::volume::{Volume, VolumeRole, VolumeState};
+use stillpoint_model::volume::{Attachment, Volume, VolumeRole, VolumeState};
 use stillpoint_model::{ByteCount, Env, Timestamp};
 use stillpoint_store::{
-    Db, Durability, Options, Tx, account, backup, operation, place, plan, snapshot, volume,
+    Db, Durability, Options, Tx, account, backup, instance, operation, place, plan, snapshot,
+    volume,
 };
 
 /// The ids of what is there.
@@ -54,6 +56,7 @@ pub struct Wanted {
     pub volume: Option<VolumeId>,
     pub snapshot: Option<SnapshotId>,
     pub backup: Option<BackupId>,
+    pub instance: Option<InstanceId>,
 }
 
 pub fn name(text: &str) -> Name {
@@ -167,6 +170,21 @@ impl Ground {
             .expect("a query")
     }
 
+    pub async fn instance(&self, id: InstanceId) -> Option<Instance> {
+        let mut conn = self.db.read().await.expect("a reader");
+        instance::instance_by_id(&mut conn, id)
+            .await
+            .expect("a query")
+    }
+
+    /// The volumes of an instance, the root first.
+    pub async fn volumes_of(&self, id: InstanceId) -> Vec<Volume> {
+        let mut conn = self.db.read().await.expect("a reader");
+        volume::volume_list_of_instance(&mut conn, id)
+            .await
+            .expect("a query")
+    }
+
     pub async fn backup(&self, id: BackupId) -> Option<Backup> {
         let mut conn = self.db.read().await.expect("a reader");
         backup::backup_by_id(&mut conn, id).await.expect("a query")
@@ -207,6 +225,7 @@ async fn found(
             region_id: region,
             name: name(&format!("node {index}")),
             last_seen_at: None,
+            runs_instances: true,
         };
         place::node_insert(tx, &node).await?;
         let pool = Pool {
@@ -273,10 +292,19 @@ async fn admit(
         OperationKind::VolumeDelete
         | OperationKind::VolumeResize
         | OperationKind::BackupVerify
-        | OperationKind::RestoreInPlace => {}
+        | OperationKind::RestoreInPlace
+        | OperationKind::VolumeAttach
+        | OperationKind::VolumeDetach => hold_instance(tx, &wanted, id).await?,
+        OperationKind::InstanceCreate => new_instance(tx, ids, &wanted, id, now).await?,
+        OperationKind::InstanceStart
+        | OperationKind::InstanceStop
+        | OperationKind::InstancePause
+        | OperationKind::InstanceResume => hold_instance(tx, &wanted, id).await?,
+        OperationKind::InstanceDelete => doom_instance(tx, &wanted, id).await?,
     }
     if kind.locks_volume()
-        && let Some(mut row) = volume::volume_by_id(tx, wanted.volume.expect("a volume")).await?
+        && let Some(volume_id) = wanted.volume
+        && let Some(mut row) = volume::volume_by_id(tx, volume_id).await?
     {
         row.active_operation = Some(id);
         row.cooldown_until = None;
@@ -294,6 +322,110 @@ async fn admit(
     operation::operation_insert(tx, &Run::accepted(op, order)).await
 }
 
+/// The operation holds the instance that it is about, if it is about one.
+async fn hold_instance(
+    tx: &mut Tx,
+    wanted: &Wanted,
+    by: OperationId,
+) -> stillpoint_store::Result<()> {
+    let Some(id) = wanted.instance else {
+        return Ok(());
+    };
+    let found = instance::instance_by_id(tx, id).await?;
+    let mut row = found.expect("the instance");
+    row.active_operation = Some(by);
+    row.next_place += 1;
+    instance::instance_update(tx, &row).await
+}
+
+async fn doom_instance(
+    tx: &mut Tx,
+    wanted: &Wanted,
+    by: OperationId,
+) -> stillpoint_store::Result<()> {
+    hold_instance(tx, wanted, by).await?;
+    let id = wanted.instance.expect("an instance");
+    let mut row = instance::instance_by_id(tx, id).await?.expect("its row");
+    row.state = InstanceState::Deleting;
+    instance::instance_update(tx, &row).await?;
+    let Request::InstanceDelete { delete, .. } = &wanted.request else {
+        panic!("a deletion")
+    };
+    for mut row in volume::volume_list_of_instance(tx, id).await? {
+        row.active_operation = Some(by);
+        if delete.contains(&row.id) {
+            row.state = VolumeState::Deleting;
+        }
+        volume::volume_update(tx, &row).await?;
+    }
+    Ok(())
+}
+
+async fn new_instance(
+    tx: &mut Tx,
+    ids: Ids,
+    wanted: &Wanted,
+    by: OperationId,
+    now: Timestamp,
+) -> stillpoint_store::Result<()> {
+    let Request::InstanceCreate { machine, make, .. } = &wanted.request else {
+        panic!("the making of an instance")
+    };
+    let row = instance_row(ids, wanted, by, now);
+    instance::instance_insert(tx, &row).await?;
+    for disk in &machine.disks {
+        let attachment = Some(Attachment::to(&row, disk.place));
+        if let Some(new) = make.iter().find(|new| new.volume_id == disk.volume_id) {
+            let size = match new.from {
+                DiskSource::Empty { size } => size,
+                DiskSource::RestorePoint { .. } => ByteCount::ZERO,
+            };
+            let made = volume_row(ids, disk.volume_id, wanted.pool, by, now);
+            let made = Volume {
+                attachment,
+                size,
+                ..made
+            };
+            volume::volume_insert(tx, &made).await?;
+        } else {
+            let found = volume::volume_by_id(tx, disk.volume_id).await?;
+            let mut existing = found.expect("the volume");
+            existing.attachment = attachment;
+            existing.state = VolumeState::InUse;
+            existing.active_operation = Some(by);
+            volume::volume_update(tx, &existing).await?;
+        }
+    }
+    Ok(())
+}
+
+fn instance_row(ids: Ids, wanted: &Wanted, by: OperationId, now: Timestamp) -> Instance {
+    let id = wanted.instance.expect("a new instance");
+    Instance {
+        id,
+        account_id: ids.account,
+        project_id: ids.project,
+        pool_id: wanted.pool,
+        name: name(&format!("i-{}", id.as_uuid().simple())),
+        flavor: Flavor {
+            name: name("small"),
+            vcpus: 1,
+            memory_bytes: ByteCount::from_mib(256),
+            gpu: None,
+        },
+        state: InstanceState::Provisioning,
+        power: Power::Off,
+        ready: false,
+        load: None,
+        next_place: 8,
+        active_operation: Some(by),
+        failure: None,
+        created_at: now,
+        started_at: None,
+        version: 1,
+    }
+}
+
 fn operation_row(ids: Ids, id: OperationId, wanted: &Wanted, now: Timestamp) -> Operation {
     Operation {
         id,
@@ -306,6 +438,8 @@ fn operation_row(ids: Ids, id: OperationId, wanted: &Wanted, now: Timestamp) -> 
         volume_name: None,
         snapshot_id: wanted.snapshot,
         backup_id: wanted.backup,
+        instance_id: wanted.instance,
+        instance_name: None,
         progress: Progress::start(Phase::Validation),
         fence: 1,
         failure: None,

@@ -18,6 +18,7 @@ use stillpoint_vault::target::MemoryTarget;
 use stillpoint_vault::{RootKey, Tuning, Vault};
 
 use crate::ground::Ground;
+use crate::machines::SimMachines;
 
 pub const SIZE: usize = 256 * 1024;
 
@@ -30,6 +31,7 @@ pub struct Lab {
     pub faults: Faults,
     pub pool: Arc<dyn Pool>,
     pub node_id: NodeId,
+    pub machines: SimMachines,
     pub pool_id: PoolId,
     target: Arc<MemoryTarget>,
     root_key: RootKey,
@@ -84,6 +86,7 @@ impl Lab {
             faults,
             pool,
             node_id,
+            machines: SimMachines::default(),
             pool_id,
             target,
             root_key,
@@ -107,6 +110,7 @@ impl Lab {
             },
         )
         .with_pool(self.pool.clone())
+        .with_machines(Arc::new(self.machines.clone()))
         .with_target(
             self.ground.ids.vault.target_id,
             self.target.clone(),
@@ -176,6 +180,17 @@ impl Lab {
             }
         }
         panic!("it never comes to rest");
+    }
+
+    /// The node says what its machines do, as it does every few seconds, and everything that
+    /// follows is done.
+    pub async fn look(&self) {
+        use stillpoint_node::Machines;
+        for _ in 0..3 {
+            let said = self.board.sighted(self.node_id, self.machines.sights());
+            said.await.expect("heard");
+            self.run_to_rest().await;
+        }
     }
 
     /// Whether no operation is under way and no task is left.

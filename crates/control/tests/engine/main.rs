@@ -4,6 +4,7 @@
 mod ground;
 #[cfg(test)]
 mod lab;
+mod machines;
 #[cfg(test)]
 mod matrix;
 #[cfg(test)]

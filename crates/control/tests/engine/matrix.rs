@@ -11,12 +11,13 @@ use std::time::Duration;
 use stillpoint_control::board::Rejection;
 use stillpoint_control::engine;
 use stillpoint_layers::fault::Fault;
-use stillpoint_model::id::{BackupId, OperationId, SnapshotId, VolumeId};
+use stillpoint_model::id::{BackupId, InstanceId, OperationId, SnapshotId, VolumeId};
+use stillpoint_model::instance::{InstanceState, MachineDisk, MachineOrder, Power, StopMode};
 use stillpoint_model::item::ItemState;
 use stillpoint_model::layer_tree::LayerName;
 use stillpoint_model::operation::{OperationKind, OperationState, Phase, Progress};
 use stillpoint_model::refusal::ProblemCode;
-use stillpoint_model::saga::{Request, RestoreSource};
+use stillpoint_model::saga::{DiskSource, NewDisk, Request, RestoreSource};
 use stillpoint_model::task::{Assignment, ImageFormat, Report, TaskFailure, TaskOutcome};
 use stillpoint_model::volume::VolumeState;
 use stillpoint_model::{ByteCount, Env, ErrorKind};
@@ -116,6 +117,36 @@ struct Start {
     volume: VolumeId,
     snapshot: SnapshotId,
     backup: BackupId,
+    /// An instance, and its root; there is one for operations about instances.
+    instance: InstanceId,
+    root: VolumeId,
+}
+
+/// What the instance of a scenario does at its start, and whether it has the volume.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Setup {
+    NoInstance,
+    Instance { power: Power, has_volume: bool },
+}
+
+/// What a way to ask for a kind starts from.
+const fn setup(kind: OperationKind, variant: usize) -> Setup {
+    let (power, has_volume) = match (kind, variant) {
+        (OperationKind::InstanceStart, _) | (OperationKind::VolumeAttach, 1) => (Power::Off, false),
+        (OperationKind::InstanceStop, 2) | (OperationKind::InstanceResume, _) => {
+            (Power::Paused, false)
+        }
+        (
+            OperationKind::InstanceStop
+            | OperationKind::InstancePause
+            | OperationKind::VolumeAttach,
+            _,
+        ) => (Power::Running, false),
+        (OperationKind::VolumeDetach, 1) => (Power::Off, true),
+        (OperationKind::InstanceDelete | OperationKind::VolumeDetach, _) => (Power::Running, true),
+        _ => return Setup::NoInstance,
+    };
+    Setup::Instance { power, has_volume }
 }
 
 /// How an operation is asked for.
@@ -137,6 +168,7 @@ const NOW: u8 = 110;
 const OF_UPLOAD: u8 = 160;
 
 /// Every way to ask for a kind. A new kind does not compile without one.
+#[expect(clippy::too_many_lines, reason = "one arm per kind")]
 fn asks(kind: OperationKind) -> &'static [Ask] {
     match kind {
         OperationKind::VolumeCreate => &[|lab, _| {
@@ -206,6 +238,149 @@ fn asks(kind: OperationKind) -> &'static [Ask] {
             |lab, start| restore_in_place(lab, start, from_snapshot(start)),
             |lab, start| restore_in_place(lab, start, from_backup(lab, start)),
         ],
+        OperationKind::InstanceCreate
+        | OperationKind::InstanceStart
+        | OperationKind::InstanceStop
+        | OperationKind::InstancePause
+        | OperationKind::InstanceResume
+        | OperationKind::InstanceDelete
+        | OperationKind::VolumeAttach
+        | OperationKind::VolumeDetach => asks_of_instance(kind),
+    }
+}
+
+/// The same of the kinds that are about instances.
+fn asks_of_instance(kind: OperationKind) -> &'static [Ask] {
+    match kind {
+        OperationKind::InstanceCreate => &[
+            |lab, start| new_instance(lab, start, empty(), true),
+            |lab, start| new_instance(lab, start, of_point(from_snapshot(start)), false),
+            |lab, start| new_instance(lab, start, of_point(from_backup(lab, start)), true),
+        ],
+        OperationKind::InstanceStart => &[|lab, start| {
+            let machine = machine(lab, &[start.root]);
+            of_instance(lab, start, Request::InstanceStart { machine })
+        }],
+        OperationKind::InstanceStop => &[
+            |lab, start| stop(lab, start, StopMode::USUAL),
+            |lab, start| stop(lab, start, StopMode::Forced),
+            |lab, start| stop(lab, start, StopMode::Forced),
+        ],
+        OperationKind::InstancePause => {
+            &[|lab, start| of_instance(lab, start, Request::InstancePause)]
+        }
+        OperationKind::InstanceResume => {
+            &[|lab, start| of_instance(lab, start, Request::InstanceResume)]
+        }
+        OperationKind::InstanceDelete => &[|lab, start| {
+            let request = Request::InstanceDelete {
+                was: InstanceState::Active,
+                keep: vec![start.volume],
+                delete: vec![start.root],
+            };
+            of_instance(lab, start, request)
+        }],
+        OperationKind::VolumeAttach => &[attach, attach],
+        OperationKind::VolumeDetach => &[detach, detach],
+        other => panic!("{other} is about no instance"),
+    }
+}
+
+fn of_instance(lab: &Lab, start: &Start, request: Request) -> Wanted {
+    Wanted {
+        volume: None,
+        instance: Some(start.instance),
+        ..about(lab, start, request)
+    }
+}
+
+fn stop(lab: &Lab, start: &Start, mode: StopMode) -> Wanted {
+    of_instance(lab, start, Request::InstanceStop { mode })
+}
+
+fn disk(lab: &Lab, volume_id: VolumeId, place: u32) -> MachineDisk {
+    MachineDisk {
+        volume_id,
+        pool_id: lab.pool_id,
+        place,
+    }
+}
+
+fn machine(lab: &Lab, volumes: &[VolumeId]) -> MachineOrder {
+    MachineOrder {
+        hostname: "web".into(),
+        vcpus: 1,
+        memory: ByteCount::from_mib(256),
+        disks: (0..)
+            .zip(volumes)
+            .map(|(place, id)| disk(lab, *id, place))
+            .collect(),
+    }
+}
+
+fn attach(lab: &Lab, start: &Start) -> Wanted {
+    let disk = disk(lab, start.volume, 9);
+    Wanted {
+        instance: Some(start.instance),
+        ..about(lab, start, Request::VolumeAttach { disk })
+    }
+}
+
+fn detach(lab: &Lab, start: &Start) -> Wanted {
+    let disk = disk(lab, start.volume, 9);
+    Wanted {
+        instance: Some(start.instance),
+        ..about(lab, start, Request::VolumeDetach { disk })
+    }
+}
+
+const fn empty() -> DiskSource {
+    DiskSource::Empty {
+        size: ByteCount::new(SIZE as u64),
+    }
+}
+
+const fn of_point(source: RestoreSource) -> DiskSource {
+    DiskSource::RestorePoint { source }
+}
+
+/// An instance with a new root, and with the volume of the scenario.
+fn new_instance(lab: &Lab, begin: &Start, from: DiskSource, start: bool) -> Wanted {
+    let env = &*lab.ground.env;
+    let volume_id = VolumeId::generate(env);
+    let request = Request::InstanceCreate {
+        machine: machine(lab, &[volume_id, begin.volume]),
+        make: vec![NewDisk { volume_id, from }],
+        start,
+    };
+    let (snapshot, backup) = request.reads();
+    Wanted {
+        instance: Some(InstanceId::generate(env)),
+        snapshot,
+        backup,
+        ..of_instance(lab, begin, request)
+    }
+}
+
+/// Brings the instance of a scenario to where it starts.
+async fn set_up(lab: &Lab, start: &Start, setup: Setup) {
+    let Setup::Instance { power, has_volume } = setup else {
+        return;
+    };
+    let request = Request::InstanceCreate {
+        machine: machine(lab, &[start.root]),
+        make: vec![NewDisk {
+            volume_id: start.root,
+            from: empty(),
+        }],
+        start: power != Power::Off,
+    };
+    done(lab, of_instance(lab, start, request)).await;
+    if has_volume {
+        done(lab, attach(lab, start)).await;
+    }
+    if power == Power::Paused {
+        done(lab, of_instance(lab, start, Request::InstancePause)).await;
     }
 }
 
@@ -216,6 +391,7 @@ fn about(lab: &Lab, start: &Start, request: Request) -> Wanted {
         volume: Some(start.volume),
         snapshot: None,
         backup: None,
+        instance: None,
     }
 }
 
@@ -226,6 +402,7 @@ fn about_new_volume(lab: &Lab, request: Request) -> Wanted {
         volume: Some(VolumeId::generate(&*lab.ground.env)),
         snapshot: None,
         backup: None,
+        instance: None,
     }
 }
 
@@ -308,6 +485,8 @@ async fn start(lab: &Lab) -> Start {
         volume: VolumeId::generate(env),
         snapshot: SnapshotId::generate(env),
         backup: BackupId::generate(env),
+        instance: InstanceId::generate(env),
+        root: VolumeId::generate(env),
     };
     let size = ByteCount::new(SIZE as u64);
     done(lab, about(lab, &start, Request::VolumeCreate { size })).await;
@@ -581,11 +760,12 @@ async fn check(lab: &Lab, start: &Start, wanted: &Wanted, op: OperationId, cell:
     assert!(op.state.is_terminal(), "{cell}: {}", op.state);
     let succeeded = op.state == OperationState::Succeeded;
     check_rows(lab, start, wanted, cell).await;
+    check_instances(lab, start, wanted, succeeded, cell).await;
     check_pool(lab, cell).await;
     check_vault(lab, cell).await;
     check_contents(lab, start, wanted, succeeded, cell).await;
-    let about = lab.ground.volume(op.volume_id.expect("a volume")).await;
     if op.kind.starts_cooldown() {
+        let about = lab.ground.volume(op.volume_id.expect("a volume")).await;
         let rests = about.is_some_and(|v| v.cooldown_until.is_some());
         assert_eq!(
             rests, succeeded,
@@ -601,7 +781,11 @@ async fn check_rows(lab: &Lab, start: &Start, wanted: &Wanted, cell: &str) {
             continue;
         };
         assert_eq!(row.active_operation, None, "{cell}: a lock is left");
-        let settled = matches!(row.state, VolumeState::Available | VolumeState::Failed);
+        let settled = match row.state {
+            VolumeState::Available | VolumeState::Failed => row.attachment.is_none(),
+            VolumeState::InUse => row.attachment.is_some(),
+            VolumeState::Creating | VolumeState::Deleting => false,
+        };
         assert!(settled, "{cell}: the volume is {}", row.state);
         let explained = (row.state == VolumeState::Failed) == row.failure.is_some();
         assert!(
@@ -637,6 +821,97 @@ async fn check_rows(lab: &Lab, start: &Start, wanted: &Wanted, cell: &str) {
     }
 }
 
+/// Rows and machines say the same, and the operation did what it was for.
+async fn check_instances(lab: &Lab, start: &Start, wanted: &Wanted, succeeded: bool, cell: &str) {
+    for id in [Some(start.instance), wanted.instance]
+        .into_iter()
+        .flatten()
+    {
+        let (row, seen) = (lab.ground.instance(id).await, lab.machines.seen(id));
+        let Some(row) = row else {
+            assert_eq!(seen.power, Power::Off, "{cell}: a machine without a row");
+            continue;
+        };
+        assert_eq!(row.active_operation, None, "{cell}: the instance is held");
+        assert_eq!(row.power, seen.power, "{cell}: row and machine");
+        let settled = row.state == InstanceState::Failed || row.state == row.power.settled_state();
+        assert!(settled, "{cell}: the instance is {}", row.state);
+        let volumes = lab.ground.volumes_of(id).await;
+        let mut attached: Vec<_> = volumes.iter().map(|v| v.id).collect();
+        let mut open = seen.open;
+        attached.sort();
+        open.sort();
+        if row.power.has_volumes_open() {
+            assert_eq!(attached, open, "{cell}: attached and open");
+        }
+        for volume in volumes {
+            assert_eq!(volume.active_operation, None, "{cell}: a lock is left");
+            let there = lab.pool.volume(volume.id).is_ok();
+            assert!(there, "{cell}: an attached volume is not in the pool");
+        }
+    }
+    if let Some(id) = wanted.instance {
+        check_purpose(lab, start, wanted, id, succeeded, cell).await;
+    }
+}
+
+/// Whether an operation about an instance did what it was for, when it says so.
+async fn check_purpose(
+    lab: &Lab,
+    start: &Start,
+    wanted: &Wanted,
+    id: InstanceId,
+    succeeded: bool,
+    cell: &str,
+) {
+    let row = lab.ground.instance(id).await;
+    let power = row.as_ref().map(|row| row.power);
+    let volume = lab.ground.volume(start.volume).await;
+    let has_volume = volume.is_some_and(|v| v.own_instance().is_some_and(|own| own.id == id));
+    match &wanted.request {
+        Request::InstanceCreate {
+            make, start: on, ..
+        } => {
+            let made = row.is_some_and(|row| row.state != InstanceState::Failed);
+            assert_eq!(made, succeeded, "{cell}");
+            assert_eq!(has_volume, succeeded, "{cell}: the volume that existed");
+            let there = lab.pool.volume(make[0].volume_id).is_ok();
+            assert_eq!(there, succeeded, "{cell}: the new root");
+            let running = if *on { Power::Running } else { Power::Off };
+            assert!(!succeeded || power == Some(running), "{cell}: {power:?}");
+            if succeeded {
+                let expected = match make[0].from {
+                    DiskSource::Empty { .. } => vec![0; SIZE],
+                    DiskSource::RestorePoint { .. } if wanted.snapshot.is_some() => {
+                        content(OF_SNAPSHOT)
+                    }
+                    DiskSource::RestorePoint { .. } => content(OF_BACKUP),
+                };
+                let read = lab.volume_content(make[0].volume_id);
+                assert!(read == expected, "{cell}: the new root's content");
+            }
+        }
+        // One whose worker was given up may have done it: then the row follows the machine.
+        Request::InstanceStart { .. } | Request::InstanceResume => {
+            assert!(!succeeded || power == Some(Power::Running), "{cell}");
+        }
+        Request::InstanceStop { .. } => {
+            assert!(!succeeded || power == Some(Power::Off), "{cell}");
+        }
+        Request::InstancePause => {
+            assert!(!succeeded || power == Some(Power::Paused), "{cell}");
+        }
+        Request::InstanceDelete { .. } => {
+            assert_eq!(power.is_none(), succeeded, "{cell}");
+            let there = lab.pool.volume(start.root).is_ok();
+            assert_eq!(there, !succeeded, "{cell}: the root that goes with it");
+        }
+        Request::VolumeAttach { .. } => assert!(has_volume || !succeeded, "{cell}"),
+        Request::VolumeDetach { .. } => assert!(!has_volume || !succeeded, "{cell}"),
+        _ => {}
+    }
+}
+
 fn safety_of(wanted: &Wanted) -> Option<SnapshotId> {
     match wanted.request {
         Request::RestoreInPlace { safety_id, .. } => Some(safety_id),
@@ -661,6 +936,7 @@ async fn check_pool(lab: &Lab, cell: &str) {
                 LayerName::Snapshot(id) | LayerName::Safety(id) => {
                     lab.ground.snapshot(id).await.is_some()
                 }
+                LayerName::Pending(_) => false,
                 LayerName::Capture(_, id) => {
                     let row = lab.ground.backup(id).await;
                     row.is_some_and(|b| b.content_hash.is_some())
@@ -754,7 +1030,7 @@ async fn check_volume(lab: &Lab, start: &Start, wanted: &Wanted, succeeded: bool
         return;
     }
     let row = row.expect("the volume is listed");
-    assert_eq!(row.state, VolumeState::Available, "{cell}");
+    assert_ne!(row.state, VolumeState::Failed, "{cell}");
     let info = lab.pool.volume(start.volume).expect("the volume is there");
     assert_eq!(
         row.size, info.size,
@@ -792,7 +1068,7 @@ async fn check_volume(lab: &Lab, start: &Start, wanted: &Wanted, succeeded: bool
 /// What the operation was to make.
 #[expect(clippy::too_many_lines, reason = "one arm per kind")]
 async fn check_made(lab: &Lab, wanted: &Wanted, succeeded: bool, cell: &str) {
-    let volume = wanted.volume.expect("a volume");
+    let Some(volume) = wanted.volume else { return };
     let expected = match wanted.request {
         Request::VolumeCreate { .. } => Some(vec![0; SIZE]),
         Request::VolumeImport { .. } => Some(content(OF_UPLOAD)),
@@ -866,9 +1142,45 @@ async fn check_made(lab: &Lab, wanted: &Wanted, succeeded: bool, cell: &str) {
     }
 }
 
+/// Deletes the instances of a scenario, with the volumes that were made for them.
+async fn clear_instances(lab: &Lab, start: &Start, wanted: &Wanted) {
+    let instances: BTreeSet<_> = [Some(start.instance), wanted.instance]
+        .into_iter()
+        .flatten()
+        .collect();
+    for id in instances {
+        let Some(row) = lab.ground.instance(id).await else {
+            continue;
+        };
+        let volumes = lab.ground.volumes_of(id).await.into_iter().map(|v| v.id);
+        let (keep, delete) = volumes.partition(|id| *id == start.volume);
+        let request = Request::InstanceDelete {
+            was: row.state,
+            keep,
+            delete,
+        };
+        let instance = Some(id);
+        done(
+            lab,
+            Wanted {
+                instance,
+                ..of_instance(lab, start, request)
+            },
+        )
+        .await;
+    }
+    // A deletion that failed after all may have left its root.
+    if lab.ground.volume(start.root).await.is_some() {
+        let volume = Some(start.root);
+        let wanted = about(lab, start, Request::VolumeDelete);
+        done(lab, Wanted { volume, ..wanted }).await;
+    }
+}
+
 /// Ends what a scenario leaves, so that the next begins on a tidy floor.
 async fn clear(lab: &Lab, start: &Start, wanted: &Wanted) {
     let vault = lab.ground.ids.vault;
+    clear_instances(lab, start, wanted).await;
     for id in snapshots(start, wanted) {
         if lab.ground.snapshot(id).await.is_some() {
             let snapshot = Some(id);
@@ -920,8 +1232,10 @@ async fn clear(lab: &Lab, start: &Start, wanted: &Wanted) {
 }
 
 /// One cell. Answers how many tasks the operation had.
-async fn cell(lab: &mut Lab, ask: Ask, trouble: Trouble, at: usize, name: &str) -> usize {
+async fn cell(lab: &mut Lab, way: Way, trouble: Trouble, at: usize, name: &str) -> usize {
+    let (ask, setup) = way;
     let start = start(lab).await;
+    set_up(lab, &start, setup).await;
     let wanted = ask(lab, &start);
     let op = lab.ground.accept(wanted.clone()).await;
     let mut cell = Cell {
@@ -934,26 +1248,34 @@ async fn cell(lab: &mut Lab, ask: Ask, trouble: Trouble, at: usize, name: &str) 
         after: 0,
     };
     let tasks = cell.run().await;
+    if wanted.instance.is_some() {
+        lab.look().await;
+    }
     check(lab, &start, &wanted, op, name).await;
     clear(lab, &start, &wanted).await;
     tasks
 }
 
+/// A way to ask, and what it starts from.
+type Way = (Ask, Setup);
+
 async fn every_trouble_of(kind: OperationKind, variant: usize, ask: Ask) -> usize {
     let mut lab = Lab::new(u64::try_from(variant).expect("few")).await;
     let name = format!("{kind} {variant} undisturbed");
-    let tasks = cell(&mut lab, ask, Trouble::None, usize::MAX, &name).await;
+    let way = (ask, setup(kind, variant));
+    let tasks = cell(&mut lab, way, Trouble::None, usize::MAX, &name).await;
     assert!(tasks > 0, "{name}: no node had anything to do");
     for trouble in TROUBLES {
         for at in 0..tasks {
             let name = format!("{kind} {variant}, task {at}: {trouble:?}");
-            cell(&mut lab, ask, *trouble, at, &name).await;
+            cell(&mut lab, way, *trouble, at, &name).await;
         }
     }
     assert!(
         lab.pool.tree().layers().next().is_none(),
         "{kind}: layers are left"
     );
+    assert!(lab.machines.is_empty(), "{kind}: machines are left");
     TROUBLES.len() * tasks
 }
 

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use stillpoint_control::backup::{self, BackupCreate};
+use stillpoint_control::instance::{self, DeleteVolumes};
 use stillpoint_control::item::{ItemCreate, ItemUpdate};
 use stillpoint_control::operation;
 use stillpoint_control::restore::{self, RestoreCreate, RestoreMode, RestorePointRef};
@@ -13,11 +14,13 @@ use stillpoint_control::volume::VolumeImport;
 use stillpoint_control::{Change, Context, Reference, snapshot, token, upload, volume};
 use stillpoint_model::ByteCount;
 use stillpoint_model::audit::AuditRecord;
+use stillpoint_model::instance::StopMode;
 use stillpoint_model::item::ItemKind;
 use stillpoint_model::task::ImageFormat;
 use stillpoint_model::volume::VolumeRole;
 use stillpoint_store::audit::audit_list_after;
 
+use crate::instances::ask_instance;
 use crate::lab::{Lab, accepted, name, use_cases};
 
 /// Use cases that change nothing.
@@ -25,6 +28,9 @@ const READERS: &[&str] = &[
     "volume::list",
     "volume::options",
     "volume::show",
+    "instance::list",
+    "instance::options",
+    "instance::show",
     "snapshot::list",
     "snapshot::show",
     "backup::list",
@@ -108,6 +114,34 @@ impl<'a> Walk<'a> {
         self.step("volume::set_attachment", "volume_attach", free)
             .await;
         web
+    }
+
+    async fn instances(&mut self, web: &Reference) {
+        let (cx, me, change) = (self.cx(), &self.lab.tenant, Change::default());
+        let made = instance::create(cx, me, ask_instance("vm"), &change);
+        let made = self.step("instance::create", "instance_create", made).await;
+        let vm: Reference = accepted(Ok(made)).instance_id.expect("one").into();
+        let attached = volume::attach(cx, me, web, &vm, &change);
+        self.step("volume::attach", "volume_attach", attached).await;
+        let detached = volume::detach(cx, me, web, &change);
+        self.step("volume::detach", "volume_detach", detached).await;
+        let paused = instance::pause(cx, me, &vm, &change);
+        self.step("instance::pause", "instance_pause", paused).await;
+        let resumed = instance::resume(cx, me, &vm, &change);
+        self.step("instance::resume", "instance_resume", resumed)
+            .await;
+        let stopped = instance::stop(cx, me, &vm, StopMode::USUAL, &change);
+        self.step("instance::stop", "instance_stop", stopped).await;
+        let started = instance::start(cx, me, &vm, &change);
+        self.step("instance::start", "instance_start", started)
+            .await;
+        let renamed = instance::rename(cx, me, &vm, name("vm-2"), &change);
+        self.step("instance::rename", "instance_rename", renamed)
+            .await;
+        let (all, typed) = (DeleteVolumes::All, Some("vm-2"));
+        let deleted = instance::delete(cx, me, &vm, all, typed, &change);
+        self.step("instance::delete", "instance_delete", deleted)
+            .await;
     }
 
     async fn items(&mut self, web: &Reference) {
@@ -212,6 +246,7 @@ async fn every_mutation_leaves_one_record() {
     let lab = Lab::new().await;
     let mut walk = Walk::new(&lab).await;
     let web = walk.volumes().await;
+    walk.instances(&web).await;
     walk.items(&web).await;
     walk.operations(&web).await;
     walk.uploads_and_tokens().await;

@@ -12,7 +12,7 @@ use stillpoint_model::id::SnapshotId;
 use stillpoint_model::item::{ItemKind, ItemState};
 use stillpoint_model::operation::OperationState;
 use stillpoint_model::refusal::{ProblemCode, Refusal, WayOut};
-use stillpoint_model::volume::{Attachment, InstanceState, VolumeState};
+use stillpoint_model::volume::{AttachedState, Attachment, VolumeState};
 
 use crate::lab::{Lab, accepted, code, installation, name, plan, refused};
 
@@ -179,10 +179,7 @@ async fn a_running_instance_keeps_its_volume() {
     let lab = Lab::new().await;
     let id = lab.volume(&lab.tenant, "web").await;
     let taken = lab.snapshot(&lab.tenant, id).await;
-    let attachment = Attachment {
-        instance: name("vm"),
-        state: InstanceState::Running,
-    };
+    let attachment = Attachment::reported(name("vm"), AttachedState::Running);
     let change = Change::default();
     let by = &lab.tenant;
     let asked = Some(attachment.clone());
@@ -217,20 +214,17 @@ async fn no_instance_starts_while_an_operation_holds_its_volume() {
     let id = lab.volume(&lab.tenant, "web").await;
     accepted(lab.ask_snapshot(&lab.tenant, id).await);
     let attach = async |state| {
-        let attachment = Some(Attachment {
-            instance: name("vm"),
-            state,
-        });
+        let attachment = Some(Attachment::reported(name("vm"), state));
         let change = Change::default();
         volume::set_attachment(&lab.cx, &lab.admin, &id.into(), attachment, &change).await
     };
     assert_eq!(
-        code(attach(InstanceState::Running).await),
+        code(attach(AttachedState::Running).await),
         ProblemCode::VolumeBusy
     );
-    attach(InstanceState::Stopped).await.expect("attached");
+    attach(AttachedState::Stopped).await.expect("attached");
     lab.settle().await;
-    attach(InstanceState::Running).await.expect("started");
+    attach(AttachedState::Running).await.expect("started");
 }
 
 #[tokio::test]

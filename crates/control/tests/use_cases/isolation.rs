@@ -7,22 +7,26 @@ use std::collections::BTreeSet;
 
 use futures_util::future::BoxFuture;
 use stillpoint_control::backup::{self, BackupCreate};
+use stillpoint_control::instance::{self, DeleteVolumes, InstanceCreate};
 use stillpoint_control::item::{ItemCreate, ItemQuery, ItemUpdate};
 use stillpoint_control::operation::{self, OperationQuery};
 use stillpoint_control::restore::{self, RestoreCreate, RestoreMode, RestorePointRef};
 use stillpoint_control::volume::VolumeImport;
 use stillpoint_control::{Change, Error, Reference, admin, snapshot, token, upload, volume};
 use stillpoint_model::ByteCount;
-use stillpoint_model::id::{BackupId, OperationId, SnapshotId, TokenId, VolumeId};
+use stillpoint_model::id::{BackupId, InstanceId, OperationId, SnapshotId, TokenId, VolumeId};
+use stillpoint_model::instance::StopMode;
 use stillpoint_model::item::ItemKind;
 use stillpoint_model::refusal::ProblemCode;
 use stillpoint_model::task::ImageFormat;
 use stillpoint_model::volume::VolumeRole;
 
+use crate::instances::{ask_instance, instance_of};
 use crate::lab::{Lab, by_name, code, name, use_cases};
 
 /// What the other tenant has.
 struct Theirs {
+    instance: InstanceId,
     volume: VolumeId,
     snapshot: SnapshotId,
     backup: BackupId,
@@ -43,7 +47,7 @@ macro_rules! cases {
 fn asked<'a>(
     lab: &'a Lab,
     their: &'a Theirs,
-    volume: &'a Reference,
+    (volume, instance): (&'a Reference, &'a Reference),
     snapshot_ref: &'a Reference,
     backup_ref: &'a Reference,
     change: &'a Change,
@@ -69,6 +73,10 @@ fn asked<'a>(
     let from_snapshot = restore_of(ItemKind::Snapshot, snapshot_ref);
     let from_backup = restore_of(ItemKind::Backup, backup_ref);
     let typed = Some("theirs");
+    let booted = InstanceCreate {
+        root: instance::DiskRequest::Volume(volume.clone()),
+        ..ask_instance("mine")
+    };
     cases![
         "volume::show" => volume::show(cx, me, volume),
         "volume::import" => volume::import(cx, me, import, change),
@@ -76,6 +84,17 @@ fn asked<'a>(
         "volume::resize" => volume::resize(cx, me, volume, ByteCount::from_gib(9), change),
         "volume::rename" => volume::rename(cx, me, volume, name("mine"), change),
         "volume::delete" => volume::delete(cx, me, volume, typed, change),
+        "volume::attach" => volume::attach(cx, me, volume, instance, change),
+        "volume::detach" => volume::detach(cx, me, volume, change),
+        "instance::create" => instance::create(cx, me, booted, change),
+        "instance::show" => instance::show(cx, me, instance),
+        "instance::rename" => instance::rename(cx, me, instance, name("mine"), change),
+        "instance::start" => instance::start(cx, me, instance, change),
+        "instance::stop" => instance::stop(cx, me, instance, StopMode::USUAL, change),
+        "instance::pause" => instance::pause(cx, me, instance, change),
+        "instance::resume" => instance::resume(cx, me, instance, change),
+        "instance::delete" =>
+            instance::delete(cx, me, instance, DeleteVolumes::All, typed, change),
         "snapshot::show" => snapshot::show(cx, me, snapshot_ref),
         "snapshot::update" =>
             snapshot::update(cx, me, snapshot_ref, ItemUpdate::default(), change),
@@ -102,6 +121,8 @@ const OTHERS: &[&str] = &[
     "volume::options",
     "volume::create",
     "volume::set_attachment",
+    "instance::list",
+    "instance::options",
     "snapshot::list",
     "backup::list",
     "operation::list",
@@ -124,6 +145,7 @@ async fn their_things(lab: &Lab) -> Theirs {
     let volume = lab.volume(&lab.other, "theirs").await;
     let snapshot = lab.snapshot(&lab.other, volume).await;
     let backup = lab.backup(&lab.other, volume).await;
+    let instance = instance_of(lab, &lab.other, "theirs").await;
     let upload = lab.begin_upload(&lab.other).await;
     upload::complete(&lab.cx, &lab.other, upload.id, ByteCount::from_mib(1))
         .await
@@ -136,6 +158,7 @@ async fn their_things(lab: &Lab) -> Theirs {
         .await
         .expect("a list");
     Theirs {
+        instance,
         volume,
         snapshot,
         backup,
@@ -151,7 +174,7 @@ async fn what_belongs_to_others_is_not_found() {
     let their = their_things(&lab).await;
     let change = Change::default();
     let ids = (
-        their.volume.into(),
+        (their.volume.into(), their.instance.into()),
         their.snapshot.into(),
         their.backup.into(),
     );
@@ -162,12 +185,12 @@ async fn what_belongs_to_others_is_not_found() {
         .await
         .expect("it");
     let names = (
-        by_name("theirs"),
+        (by_name("theirs"), by_name("theirs")),
         Reference::Name(shown.snapshot.name),
         Reference::Name(backed.backup.name),
     );
-    for (v, s, b) in [ids, names] {
-        for (case, call) in asked(&lab, &their, &v, &s, &b, &change) {
+    for ((v, i), s, b) in [ids, names] {
+        for (case, call) in asked(&lab, &their, (&v, &i), &s, &b, &change) {
             assert_eq!(code(call.await), ProblemCode::NotFound, "{case} of {v:?}");
         }
     }
@@ -186,6 +209,9 @@ async fn lists_hold_the_accounts_own_alone() {
             .items
             .is_empty()
     );
+    let query = instance::InstanceQuery::default();
+    let instances = instance::list(cx, me, &query).await.expect("it");
+    assert!(instances.items.is_empty());
     for volume in [None, of] {
         let query = ItemQuery {
             volume: volume.clone(),
@@ -270,7 +296,7 @@ async fn every_use_case_is_in_the_table() {
     let lab = Lab::new().await;
     let their = their_things(&lab).await;
     let (any, change) = (by_name("any"), Change::default());
-    let tabled: BTreeSet<String> = asked(&lab, &their, &any, &any, &any, &change)
+    let tabled: BTreeSet<String> = asked(&lab, &their, (&any, &any), &any, &any, &change)
         .into_iter()
         .map(|(case, _)| case.to_owned())
         .chain(OTHERS.iter().map(|case| (*case).to_owned()))

@@ -19,6 +19,7 @@ use stillpoint_env::SimEnv;
 use stillpoint_model::ByteCount;
 use stillpoint_model::account::Actor;
 use stillpoint_model::id::{BackupId, LayerId, SnapshotId, VolumeId};
+use stillpoint_model::instance::Power;
 use stillpoint_model::item::Consistency;
 use stillpoint_model::name::Name;
 use stillpoint_model::operation::Operation;
@@ -99,7 +100,12 @@ impl Lab {
             ..Options::new(dir.path().join("db"))
         };
         let db = Db::open(&options).await.expect("a database");
-        let cx = Context::open(db.clone(), env.clone(), Settings::new(plan))
+        let settings = Settings {
+            flavors: toml::from_str(include_str!("../../../../presets/flavors.toml"))
+                .expect("flavors"),
+            ..Settings::new(plan)
+        };
+        let cx = Context::open(db.clone(), env.clone(), settings)
             .await
             .expect("a control plane");
         let installed = ensure_installation(&cx, &installation(target))
@@ -114,6 +120,8 @@ impl Lab {
             .expect("a second tenant");
         let board = Board::new(cx.clone());
         board.hello(installed.node_id).await.expect("a node");
+        let none = board.sighted(installed.node_id, Vec::new());
+        none.await.expect("a node that runs instances");
         let actor = |user: &Option<_>| -> Actor {
             let user: &stillpoint_control::bootstrap::InstalledUser = user.as_ref().expect("one");
             user.actor.clone()
@@ -168,7 +176,23 @@ impl Lab {
     fn outcome(&self, spec: &TaskSpec) -> TaskOutcome {
         let (tip, used) = (LayerId::generate(&*self.env), ByteCount::from_mib(1));
         let size = ByteCount::from_gib(1);
+        let machine = |power, open| TaskOutcome::Machine { power, open };
         match *spec {
+            TaskSpec::All { ref tasks } => TaskOutcome::All {
+                outcomes: tasks.iter().map(|task| self.outcome(task)).collect(),
+            },
+            TaskSpec::InstanceStart { ref machine, .. } => TaskOutcome::Machine {
+                power: Power::Running,
+                open: machine.disks.iter().map(|disk| disk.volume_id).collect(),
+            },
+            TaskSpec::InstanceStop { .. } | TaskSpec::InstanceRemove { .. } => {
+                machine(Power::Off, Vec::new())
+            }
+            TaskSpec::InstancePause { .. } => machine(Power::Paused, Vec::new()),
+            TaskSpec::VolumePlug { disk, .. } => machine(Power::Running, vec![disk.volume_id]),
+            TaskSpec::InstanceResume { .. } | TaskSpec::VolumeUnplug { .. } => {
+                machine(Power::Running, Vec::new())
+            }
             TaskSpec::VolumeCreate { size, .. } | TaskSpec::VolumeResize { size, .. } => {
                 TaskOutcome::Volume { tip, size, used }
             }
@@ -275,6 +299,7 @@ impl Lab {
 pub fn use_cases() -> BTreeSet<String> {
     let modules = [
         "volume",
+        "instance",
         "snapshot",
         "backup",
         "restore",

@@ -10,6 +10,7 @@
 mod access;
 mod audits;
 mod guards;
+mod instances;
 mod isolation;
 mod lab;
 mod once;

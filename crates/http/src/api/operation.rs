@@ -74,6 +74,7 @@ async fn operation_list(
     let query = OperationQuery {
         page: list_query(query.page.as_deref(), query.limit)?,
         volume: optional_reference(query.volume.as_deref(), "volume", "?volume")?,
+        instance: None,
         in_flight: query.in_flight,
         all_accounts: query.all_accounts,
     };

@@ -228,10 +228,7 @@ async fn volume_attach(
 ) -> Result<impl IntoResponse> {
     let reference = reference(&id, "volume")?;
     let instance = name(&body.instance, "/instance")?;
-    let attachment = Some(ModelAttachment {
-        instance,
-        state: body.state.into(),
-    });
+    let attachment = Some(ModelAttachment::reported(instance, body.state.into()));
     let view = volume::set_attachment(app.cx(), &actor, &reference, attachment, &change).await?;
     Ok(tagged(view))
 }

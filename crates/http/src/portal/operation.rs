@@ -52,6 +52,7 @@ fn query(viewer: &Viewer, params: &ListParams) -> Result<OperationQuery, Refusal
             .volume()
             .map(|text| Reference::parse(text, "volume"))
             .transpose()?,
+        instance: None,
         in_flight: match params.state() {
             Some("in-flight") => Some(true),
             Some("over") => Some(false),

@@ -80,6 +80,14 @@ pub(super) const fn operation(kind: OperationKind) -> &'static str {
         OperationKind::BackupVerify => "Backup verification",
         OperationKind::RestoreNew => "Restore to a new volume",
         OperationKind::RestoreInPlace => "Roll back",
+        OperationKind::InstanceCreate => "Instance creation",
+        OperationKind::InstanceStart => "Start",
+        OperationKind::InstanceStop => "Stop",
+        OperationKind::InstancePause => "Pause",
+        OperationKind::InstanceResume => "Resume",
+        OperationKind::InstanceDelete => "Instance deletion",
+        OperationKind::VolumeAttach => "Attachment",
+        OperationKind::VolumeDetach => "Detachment",
     }
 }
 

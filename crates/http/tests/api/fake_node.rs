@@ -8,6 +8,7 @@ use stillpoint_control::board::Board;
 use stillpoint_env::SimEnv;
 use stillpoint_model::ByteCount;
 use stillpoint_model::id::{LayerId, NodeId};
+use stillpoint_model::instance::Power;
 use stillpoint_model::item::Consistency;
 use stillpoint_model::task::{TaskOutcome, TaskSpec};
 use tokio::sync::watch;
@@ -84,6 +85,22 @@ fn outcome(env: &SimEnv, spec: &TaskSpec) -> TaskOutcome {
             bytes_read: USED,
             content_hash: "ab".repeat(32),
         },
+        TaskSpec::All { tasks } => TaskOutcome::All {
+            outcomes: tasks.iter().map(|task| outcome(env, task)).collect(),
+        },
+        TaskSpec::InstanceStart { machine, .. } => TaskOutcome::Machine {
+            power: Power::Running,
+            open: machine.disks.iter().map(|disk| disk.volume_id).collect(),
+        },
+        TaskSpec::VolumePlug { disk, .. } => TaskOutcome::Machine {
+            power: Power::Running,
+            open: vec![disk.volume_id],
+        },
+        TaskSpec::InstanceResume { .. } | TaskSpec::VolumeUnplug { .. } => machine(Power::Running),
+        TaskSpec::InstancePause { .. } => machine(Power::Paused),
+        TaskSpec::InstanceStop { .. }
+        | TaskSpec::InstanceRemove { .. }
+        | TaskSpec::InstanceInspect { .. } => machine(Power::Off),
         TaskSpec::PoolTidy => TaskOutcome::Tidied {
             merged: 0,
             removed: 0,
@@ -96,5 +113,12 @@ fn outcome(env: &SimEnv, spec: &TaskSpec) -> TaskOutcome {
         | TaskSpec::BackupSettle { .. }
         | TaskSpec::BackupReap { .. }
         | TaskSpec::BackupDelete { .. } => TaskOutcome::Done,
+    }
+}
+
+const fn machine(power: Power) -> TaskOutcome {
+    TaskOutcome::Machine {
+        power,
+        open: Vec::new(),
     }
 }

@@ -3,6 +3,9 @@ use crate::name::Name;
 
 use super::*;
 
+mod eligibility;
+mod instances;
+
 struct Fixed;
 
 impl Env for Fixed {
@@ -28,6 +31,7 @@ fn volume() -> VolumeFacts {
         state: VolumeState::Available,
         attachment: None,
         active_operation: None,
+        instance_operation: None,
         cooldown_until: None,
         snapshots: 0,
         backups: 0,
@@ -42,6 +46,8 @@ fn facts(plan: &Plan, volume: VolumeFacts) -> Facts<'_> {
         plan,
         volume: Some(volume),
         item: None,
+        instance: None,
+        runs_instances: true,
         in_flight: 0,
         node_online: true,
         override_cooldown: false,
@@ -54,10 +60,7 @@ fn refusal(action: Action, facts: &Facts<'_>) -> Refusal {
 
 fn running() -> Option<Attachment> {
     let instance = "web-1".parse::<Name>().unwrap();
-    Some(Attachment {
-        instance,
-        state: InstanceState::Running,
-    })
+    Some(Attachment::reported(instance, AttachedState::Running))
 }
 
 #[test]

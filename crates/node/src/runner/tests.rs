@@ -37,6 +37,14 @@ impl ControlPlane for Arc<Script> {
         Ok(())
     }
 
+    async fn sighted(
+        &self,
+        _: NodeId,
+        _: Vec<stillpoint_model::instance::Sight>,
+    ) -> Result<(), ControlError> {
+        Ok(())
+    }
+
     async fn next_task(&self, _: NodeId) -> Result<Option<Assignment>, ControlError> {
         match next(&self.tasks) {
             Some(task) => Ok(Some(task)),

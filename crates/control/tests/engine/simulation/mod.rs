@@ -4,12 +4,13 @@
 //!
 //! What must hold: I1 every available item reads what its volume held; I2 success is real; I4 one
 //! mutating operation per volume and one outcome per operation; I5 everything ends; I6 storage
-//! and rows name the same things.
+//! and rows name the same things, and say of machines what they do.
 //!
 //! A seed is a bug report: `STILLPOINT_SIM_SEED=17` replays one,
 //! `STILLPOINT_SIM_SEEDS=10000` runs many, `STILLPOINT_SIM_NODES` and `STILLPOINT_SIM_VOLUMES`
 //! make the world larger.
 
+mod instances;
 mod nodes;
 mod storage;
 mod users;
@@ -80,7 +81,8 @@ impl Sim {
         let ground = Ground::new(seed, scale.nodes).await;
         let engine = || Engine::new(ground.cx.clone(), Limits::default());
         let engines = (0..ENGINES).map(|_| engine()).collect();
-        let nodes = ground.nodes.iter().map(|(id, _)| Node::new(*id)).collect();
+        let nodes = ground.nodes.iter();
+        let nodes = nodes.map(|(id, pool)| Node::new(*id, *pool)).collect();
         Self {
             engines,
             board: Board::new(ground.cx.clone()),
@@ -119,6 +121,9 @@ impl Sim {
         }
         self.calm_down();
         self.come_to_rest().await;
+        self.look_at_machines().await;
+        self.come_to_rest().await;
+        self.look_at_machines().await;
         self.check_locks().await;
         self.check_everything().await;
     }
@@ -270,6 +275,16 @@ impl Sim {
         }
     }
 
+    /// Every node says what its machines do, and says it again.
+    async fn look_at_machines(&mut self) {
+        for _ in 0..2 {
+            for node in &self.nodes {
+                let sights = self.world.sights(node.pool);
+                self.board.sighted(node.id, sights).await.expect("heard");
+            }
+        }
+    }
+
     async fn is_at_rest(&self) -> bool {
         let mut conn = self.ground.db.read().await.expect("a reader");
         let live = operation::operation_live(&mut conn, self.ground.ids.account).await;
@@ -308,6 +323,13 @@ impl Sim {
                 let first = self.outcomes.entry(id).or_insert(op.state);
                 assert_eq!(*first, op.state, "I4: an operation ended twice");
             }
+            if let Some(instance) = op.instance_id
+                && let Some(row) = self.ground.instance(instance).await
+            {
+                let holds = row.active_operation == Some(id);
+                let should = !op.state.is_terminal();
+                assert_eq!(holds, should, "I4: {} of {}", op.state, op.kind);
+            }
             let Some(volume) = op.volume_id else { continue };
             let Some(row) = self.ground.volume(volume).await else {
                 continue;
@@ -329,6 +351,7 @@ impl Sim {
             "I4: an outcome each"
         );
         self.users.check(&self.ground, &mut self.world).await;
+        self.users.check_instances(&self.ground, &self.world).await;
     }
 }
 

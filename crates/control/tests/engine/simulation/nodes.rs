@@ -4,7 +4,8 @@
 use stillpoint_control::board::{Board, Rejection};
 use stillpoint_env::SimEnv;
 use stillpoint_model::ErrorKind;
-use stillpoint_model::id::NodeId;
+use stillpoint_model::id::{NodeId, PoolId};
+use stillpoint_model::instance::Sight;
 use stillpoint_model::operation::{Phase, Progress};
 use stillpoint_model::task::{Assignment, Directive, Report, TaskFailure, TaskOutcome, TaskSpec};
 
@@ -49,6 +50,9 @@ pub struct Late {
 
 pub struct Node {
     pub id: NodeId,
+    pub pool: PoolId,
+    /// What its machines did when it looked; not said yet.
+    looked: Option<Vec<Sight>>,
     /// The board has said hello to this process.
     greeted: bool,
     jobs: Vec<Job>,
@@ -76,9 +80,11 @@ impl Link<'_> {
 const IN_HAND: usize = 3;
 
 impl Node {
-    pub fn new(id: NodeId) -> Self {
+    pub fn new(id: NodeId, pool: PoolId) -> Self {
         Self {
             id,
+            pool,
+            looked: None,
             greeted: false,
             jobs: Vec::new(),
             paused: 0,
@@ -89,6 +95,7 @@ impl Node {
     /// The process dies; what it had in hand is forgotten.
     pub fn crash(&mut self) {
         self.jobs.clear();
+        self.looked = None;
         self.greeted = false;
         self.paused = 0;
     }
@@ -111,6 +118,8 @@ impl Node {
         let choice = usize::try_from(link.env.below(choices)).expect("few");
         if choice < self.jobs.len() {
             self.work(choice, link).await
+        } else if link.env.below(4) == 0 {
+            self.look(link).await
         } else if self.jobs.len() < IN_HAND {
             self.ask(link).await
         } else {
@@ -129,6 +138,20 @@ impl Node {
         link.board.hello(self.id).await.expect("hello");
         self.greeted = !link.happens(link.chances.lost_answer);
         "hello".into()
+    }
+
+    /// Looks at its machines; says another time what it saw.
+    async fn look(&mut self, link: &mut Link<'_>) -> String {
+        let Some(sights) = self.looked.take() else {
+            self.looked = Some(link.world.sights(self.pool));
+            return "looks".into();
+        };
+        if self.unreachable(link) {
+            return "nobody hears what it saw".into();
+        }
+        let said = link.board.sighted(self.id, sights).await;
+        said.expect("heard");
+        "says what it saw".into()
     }
 
     async fn ask(&mut self, link: &mut Link<'_>) -> String {

@@ -6,7 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use stillpoint_model::id::{BackupId, LayerId, PoolId, SnapshotId, VolumeId};
+use stillpoint_model::id::{BackupId, InstanceId, LayerId, PoolId, SnapshotId, VolumeId};
+use stillpoint_model::instance::{Power, Sight};
 use stillpoint_model::item::Consistency;
 use stillpoint_model::refusal::ProblemCode;
 use stillpoint_model::task::{CloneSource, TaskFailure, TaskOutcome, TaskSpec};
@@ -29,12 +30,21 @@ pub struct Pool {
     pub captures: BTreeMap<(VolumeId, BackupId), Held>,
 }
 
+/// A machine that has volumes open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Machine {
+    pub pool: PoolId,
+    pub power: Power,
+    pub open: Vec<VolumeId>,
+}
+
 /// Everything that survives a crash of nodes.
 #[derive(Debug, Default)]
 pub struct World {
     pub pools: BTreeMap<PoolId, Pool>,
     pub manifests: BTreeMap<BackupId, Held>,
     pub runs: BTreeMap<BackupId, u64>,
+    pub machines: BTreeMap<InstanceId, Machine>,
     last: u64,
 }
 
@@ -128,6 +138,81 @@ impl World {
         self.runs.remove(&backup);
         self.manifests.insert(backup, held);
         Ok(stored(held))
+    }
+
+    /// What the machines of a pool's node do.
+    pub fn sights(&self, pool: PoolId) -> Vec<Sight> {
+        let here = self.machines.iter().filter(|(_, m)| m.pool == pool);
+        here.map(|(id, machine)| Sight {
+            instance_id: *id,
+            power: machine.power,
+            crashed: false,
+            agent_answered: true,
+            load: None,
+        })
+        .collect()
+    }
+
+    fn seen(&self, id: InstanceId) -> TaskOutcome {
+        let machine = self.machines.get(&id);
+        TaskOutcome::Machine {
+            power: machine.map_or(Power::Off, |m| m.power),
+            open: machine.map(|m| m.open.clone()).unwrap_or_default(),
+        }
+    }
+
+    fn turn(&mut self, id: InstanceId, power: Power) -> Answer {
+        let machine = self.machines.get_mut(&id);
+        machine.ok_or_else(|| failure(ErrorKind::Conflict))?.power = power;
+        Ok(self.seen(id))
+    }
+
+    /// Does a task of a machine.
+    fn perform_machine(&mut self, pool: PoolId, spec: &TaskSpec) -> Answer {
+        let id = match *spec {
+            TaskSpec::InstanceStart {
+                instance_id,
+                ref machine,
+            } => {
+                let open = machine.disks.iter().map(|disk| disk.volume_id).collect();
+                let power = Power::Running;
+                self.machines
+                    .entry(instance_id)
+                    .or_insert(Machine { pool, power, open });
+                instance_id
+            }
+            TaskSpec::InstanceStop { instance_id, .. }
+            | TaskSpec::InstanceRemove { instance_id } => {
+                self.machines.remove(&instance_id);
+                instance_id
+            }
+            TaskSpec::InstancePause { instance_id } => {
+                return self.turn(instance_id, Power::Paused);
+            }
+            TaskSpec::InstanceResume { instance_id } => {
+                return self.turn(instance_id, Power::Running);
+            }
+            TaskSpec::VolumePlug { instance_id, disk } => {
+                if let Some(machine) = self.machines.get_mut(&instance_id)
+                    && !machine.open.contains(&disk.volume_id)
+                {
+                    machine.open.push(disk.volume_id);
+                }
+                instance_id
+            }
+            TaskSpec::VolumeUnplug {
+                instance_id,
+                volume_id,
+            } => {
+                if let Some(machine) = self.machines.get_mut(&instance_id) {
+                    machine.open.retain(|open| *open != volume_id);
+                }
+                instance_id
+            }
+            TaskSpec::InstanceInspect { instance_id } => instance_id,
+            _ => panic!("no task of a machine: {spec:?}"),
+        };
+        Ok(self.seen(id))
     }
 
     /// Does any other task.
@@ -285,6 +370,19 @@ impl World {
                 self.pool(pool_id).volumes.insert(volume_id, held);
                 Ok(volume(held))
             }
+            TaskSpec::All { ref tasks } => {
+                let outcomes = tasks.iter().map(|task| self.perform(pool_id, task));
+                let outcomes = outcomes.collect::<Result<_, _>>()?;
+                Ok(TaskOutcome::All { outcomes })
+            }
+            TaskSpec::InstanceStart { .. }
+            | TaskSpec::InstanceStop { .. }
+            | TaskSpec::InstancePause { .. }
+            | TaskSpec::InstanceResume { .. }
+            | TaskSpec::InstanceRemove { .. }
+            | TaskSpec::InstanceInspect { .. }
+            | TaskSpec::VolumePlug { .. }
+            | TaskSpec::VolumeUnplug { .. } => self.perform_machine(pool_id, spec),
             TaskSpec::PoolTidy => Ok(TaskOutcome::Tidied {
                 merged: 0,
                 removed: 0,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use stillpoint_control::engine;
-use stillpoint_model::id::{BackupId, OperationId, PoolId, SnapshotId, VolumeId};
+use stillpoint_model::id::{BackupId, InstanceId, OperationId, PoolId, SnapshotId, VolumeId};
 use stillpoint_model::item::ItemState;
 use stillpoint_model::operation::{OperationKind, OperationState};
 use stillpoint_model::saga::{Request, RestoreSource};
@@ -29,6 +29,9 @@ struct PutBack {
 pub struct Users {
     /// Every operation that was accepted.
     pub accepted: Vec<OperationId>,
+    pub instances: Vec<(InstanceId, PoolId)>,
+    /// The operation that was to make a root.
+    pub roots: BTreeMap<VolumeId, OperationId>,
     volumes: Vec<(VolumeId, PoolId)>,
     snapshots: Vec<(SnapshotId, VolumeId, PoolId)>,
     backups: Vec<(BackupId, VolumeId, PoolId)>,
@@ -41,7 +44,7 @@ pub struct Users {
     made_from: BTreeMap<VolumeId, (OperationId, Option<BTreeSet<u64>>)>,
 }
 
-fn pick(ground: &Ground, bound: usize) -> usize {
+pub fn pick(ground: &Ground, bound: usize) -> usize {
     let bound = u64::try_from(bound).expect("a bound");
     usize::try_from(ground.env.below(bound)).expect("below the bound")
 }
@@ -68,14 +71,14 @@ impl Users {
         }
     }
 
-    async fn accept(&mut self, ground: &Ground, wanted: Wanted) -> OperationId {
+    pub async fn accept(&mut self, ground: &Ground, wanted: Wanted) -> OperationId {
         let id = ground.accept(wanted).await;
         self.accepted.push(id);
         id
     }
 
     /// A volume that is idle and whose content is certain.
-    async fn idle_volume(&self, ground: &Ground) -> Option<(VolumeId, PoolId)> {
+    pub async fn idle_volume(&self, ground: &Ground) -> Option<(VolumeId, PoolId)> {
         if self.volumes.is_empty() {
             return None;
         }
@@ -160,6 +163,7 @@ impl Users {
             volume: Some(id),
             snapshot,
             backup,
+            instance: None,
         };
         let op = self.accept(ground, wanted).await;
         self.volumes.push((id, pool));
@@ -167,8 +171,9 @@ impl Users {
         said
     }
 
-    async fn ask(&mut self, ground: &Ground, world: &World) -> String {
-        match pick(ground, 10) {
+    async fn ask(&mut self, ground: &Ground, world: &mut World) -> String {
+        match pick(ground, 13) {
+            10.. => self.ask_of_instance(ground, world).await,
             0..5 => self.ask_of_volume(ground, world).await,
             5..8 => self.ask_of_snapshot(ground, world).await,
             _ => self.ask_of_backup(ground, world).await,
@@ -187,6 +192,7 @@ impl Users {
             volume: Some(volume),
             snapshot: None,
             backup: None,
+            instance: None,
         };
         let wanted = match pick(ground, 10) {
             0..3 => {
@@ -261,6 +267,7 @@ impl Users {
                     volume,
                     snapshot,
                     backup: None,
+                    instance: None,
                 };
                 self.accept(ground, wanted).await;
                 "deletes a snapshot".into()
@@ -303,6 +310,7 @@ impl Users {
             volume: Some(volume),
             snapshot: None,
             backup: Some(id),
+            instance: None,
         };
         match pick(ground, 5) {
             0 => {
@@ -365,6 +373,7 @@ impl Users {
             volume: Some(volume),
             snapshot,
             backup,
+            instance: None,
         };
         let op = self.accept(ground, wanted).await;
         self.snapshots.push((safety, volume, pool));
@@ -455,7 +464,7 @@ impl Users {
                 .copied();
             let state = row.as_ref().map(|v| v.state);
             match state {
-                Some(VolumeState::Available) => {
+                Some(VolumeState::Available | VolumeState::InUse) => {
                     let held = held.expect("I1: an available volume is there");
                     let known = self.known.get(id).copied();
                     assert_eq!(Some(held.content), known, "I1: volume {id}");
@@ -551,6 +560,9 @@ impl Users {
     }
 
     async fn made_by(&self, ground: &Ground, volume: VolumeId) -> Option<OperationState> {
+        if let Some(op) = self.roots.get(&volume) {
+            return Some(ground.operation(*op).await.state);
+        }
         for id in &self.accepted {
             let op = ground.operation(*id).await;
             let makes = matches!(

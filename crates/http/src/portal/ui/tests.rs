@@ -25,6 +25,8 @@ fn operation(progress: Progress) -> Operation {
         project_id: ProjectId::from_uuid(Uuid::nil()),
         user_id: UserId::from_uuid(Uuid::nil()),
         kind: OperationKind::BackupCreate,
+        instance_id: None,
+        instance_name: None,
         state: OperationState::Running,
         volume_id: Some(volume_id()),
         volume_name: None,
