@@ -5,6 +5,7 @@ mod daemon;
 mod nbd;
 mod writer;
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -23,20 +24,21 @@ use crate::tests::quick_folder;
 
 /// A folder whose volumes guests have open.
 struct LiveFolder {
-    folder: TempDir,
+    path: PathBuf,
+    /// None where another process made it.
+    _own: Option<TempDir>,
     id: PoolId,
     machine: Arc<Machine>,
 }
 
 impl LiveFolder {
     fn new(env: &dyn Env) -> Self {
+        let folder = quick_folder();
         Self {
-            folder: quick_folder(),
+            path: folder.path().to_owned(),
+            _own: Some(folder),
             id: PoolId::generate(env),
-            machine: Arc::new(Machine {
-                daemon: Mutex::new(Arc::new(Daemon::start())),
-                is_cut: AtomicBool::new(false),
-            }),
+            machine: Arc::new(Machine::new(Daemon::start())),
         }
     }
 }
@@ -45,7 +47,7 @@ impl Storage for LiveFolder {
     type Driver = Qcow2Driver;
 
     fn driver(&self) -> Qcow2Driver {
-        Qcow2Driver::open(self.folder.path(), self.id).unwrap()
+        Qcow2Driver::open(&self.path, self.id).unwrap()
     }
 
     fn guests(&self) -> Option<Arc<dyn Guests>> {
@@ -61,6 +63,13 @@ struct Machine {
 }
 
 impl Machine {
+    fn new(daemon: Daemon) -> Self {
+        Self {
+            daemon: Mutex::new(Arc::new(daemon)),
+            is_cut: AtomicBool::new(false),
+        }
+    }
+
     fn daemon(&self) -> Arc<Daemon> {
         Arc::clone(&self.daemon.lock().unwrap())
     }

@@ -293,11 +293,7 @@ fn once_nobody_has_them_open_the_files_say_what_the_records_say() {
         assert_eq!(placed(&scene.pool), 0, "{direction:?}");
         assert!(read(&scene.pool, layer) == before, "{direction:?}");
         for (id, found) in scene.pool.tree().layers() {
-            let path = scene
-                .folder
-                .folder
-                .path()
-                .join(format!("layers/{id}.qcow2"));
+            let path = scene.folder.path.join(format!("layers/{id}.qcow2"));
             check_clean(&path);
             let info = Command::new("qemu-img")
                 .args(["info", "-U"])

@@ -2,9 +2,9 @@
 //! exports in the guest's place.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard};
 
@@ -20,9 +20,11 @@ use crate::tests::quick_folder;
 
 /// A running daemon; nothing of it is left when this is dropped.
 pub(super) struct Daemon {
-    folder: TempDir,
-    child: Mutex<Child>,
-    qmp: Mutex<Qmp>,
+    path: PathBuf,
+    /// None where the process that started the daemon is another.
+    own: Option<(TempDir, Mutex<Child>)>,
+    /// Open while it is used; it takes one at a time.
+    qmp: Mutex<Option<Qmp>>,
     /// The nodes that were added by name for each open volume, the first one first.
     open: Mutex<BTreeMap<VolumeId, Vec<String>>>,
 }
@@ -32,10 +34,12 @@ impl Daemon {
         let folder = quick_folder();
         let socket = folder.path().join("qmp");
         let nbd = folder.path().join("nbd");
-        let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
         let mut child = Command::new("qemu-storage-daemon")
             .arg("--chardev")
-            .arg(format!("socket,id=c,path={}", socket.display()))
+            .arg(format!(
+                "socket,id=c,server=on,wait=off,path={}",
+                socket.display()
+            ))
             .args(["--monitor", "c"])
             .arg("--nbd-server")
             .arg(format!(
@@ -46,21 +50,44 @@ impl Daemon {
             .stderr(Stdio::inherit())
             .spawn()
             .unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let stream = loop {
-            match listener.accept() {
-                Ok((stream, _)) => break stream,
-                Err(_) => assert_eq!(child.try_wait().unwrap(), None, "the daemon does not call"),
+        let qmp = loop {
+            if let Ok(stream) = UnixStream::connect(&socket) {
+                break Qmp::greet(stream).unwrap();
             }
+            assert_eq!(child.try_wait().unwrap(), None, "the daemon is over");
             std::thread::yield_now();
         };
-        stream.set_nonblocking(false).unwrap();
         Self {
-            folder,
-            child: Mutex::new(child),
-            qmp: Mutex::new(Qmp::greet(stream)),
+            path: folder.path().to_owned(),
+            own: Some((folder, Mutex::new(child))),
+            qmp: Mutex::new(Some(qmp)),
             open: Mutex::default(),
         }
+    }
+
+    /// The daemon of another process, which has these volumes open.
+    pub(super) fn of(path: PathBuf, volumes: &[VolumeId]) -> Self {
+        let daemon = Self {
+            path,
+            own: None,
+            qmp: Mutex::default(),
+            open: Mutex::default(),
+        };
+        for volume in volumes {
+            let mut nodes = daemon.exported_chain(*volume).unwrap().unwrap();
+            nodes.reverse();
+            daemon.open().insert(*volume, nodes);
+        }
+        daemon
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Lets another process talk to it, until this one does again.
+    pub(super) fn hang_up(&self) {
+        *self.qmp.lock().unwrap() = None;
     }
 
     fn open(&self) -> MutexGuard<'_, BTreeMap<VolumeId, Vec<String>>> {
@@ -68,7 +95,17 @@ impl Daemon {
     }
 
     fn call(&self, command: &str, arguments: &Value) -> Result<Value, HostError> {
-        self.qmp.lock().unwrap().call(command, arguments)
+        let mut qmp = self.qmp.lock().unwrap();
+        if qmp.is_none() {
+            let stream = UnixStream::connect(self.path.join("qmp"));
+            *qmp = Some(
+                stream
+                    .and_then(Qmp::greet)
+                    .map_err(|_| HostError::Unreachable)?,
+            );
+        }
+        let qmp = qmp.as_mut().ok_or(HostError::Unreachable)?;
+        qmp.call(command, arguments)
     }
 
     /// Opens a volume and lets a guest write to it.
@@ -116,13 +153,13 @@ impl Daemon {
     }
 
     pub(super) fn guest(&self, volume: VolumeId) -> Nbd {
-        let socket: PathBuf = self.folder.path().join("nbd");
-        Nbd::open(&socket, &export_of(volume)).unwrap()
+        Nbd::open(&self.path.join("nbd"), &export_of(volume)).unwrap()
     }
 
     /// Ends it as a crash would.
     pub(super) fn kill(&self) {
-        let mut child = self.child.lock().unwrap();
+        let (_, child) = self.own.as_ref().unwrap();
+        let mut child = child.lock().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
         self.open().clear();
@@ -143,8 +180,22 @@ impl Daemon {
             .next())
     }
 
-    /// All nodes that a node goes through, filters left out.
-    fn chain_of(&self, top: &str) -> Result<Vec<String>, HostError> {
+    /// The chain below a volume's export.
+    fn exported_chain(&self, volume: VolumeId) -> Result<Option<Vec<String>>, HostError> {
+        for _ in 0..1000 {
+            let Some(node) = self.export_node(volume)? else {
+                return Ok(None);
+            };
+            // A job's filter on top may go between the two questions.
+            if let Some(chain) = self.chain_of(&node)? {
+                return Ok(Some(chain));
+            }
+        }
+        panic!("the export of {volume} shows a node that is not in the graph");
+    }
+
+    /// All nodes that a node goes through, filters left out; none when it is no more.
+    fn chain_of(&self, top: &str) -> Result<Option<Vec<String>>, HostError> {
         let graph = self.call("x-debug-query-block-graph", &json!({}))?;
         let nodes = graph["nodes"].as_array().unwrap();
         let id_of = |name: &str| nodes.iter().find(|n| n["name"] == name).map(|n| &n["id"]);
@@ -153,7 +204,9 @@ impl Daemon {
         let mut chain = Vec::new();
         let mut next = Some(top.to_owned());
         while let Some(name) = next {
-            let id = id_of(&name).unwrap();
+            let Some(id) = id_of(&name) else {
+                return Ok(None);
+            };
             let is_layer = name.starts_with('q');
             let below = edges.iter().find(|edge| {
                 &edge["parent"] == id
@@ -166,7 +219,7 @@ impl Daemon {
                 .and_then(|edge| name_of(&edge["child"]))
                 .map(|name| name.as_str().unwrap().to_owned());
         }
-        Ok(chain)
+        Ok(Some(chain))
     }
 
     /// Opens a layer's node for writing or for reading alone; what was written is flushed.
@@ -254,9 +307,11 @@ fn export_of(volume: VolumeId) -> String {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        let mut child = self.child.lock().unwrap();
-        let _it_may_be_gone = child.kill();
-        let _reaped = child.wait();
+        if let Some((_, child)) = &self.own {
+            let mut child = child.lock().unwrap();
+            let _it_may_be_gone = child.kill();
+            let _reaped = child.wait();
+        }
     }
 }
 
@@ -265,10 +320,7 @@ impl LiveHost for Daemon {
         if !self.is_attached(volume) {
             return Ok(None);
         }
-        match self.export_node(volume)? {
-            None => Ok(None),
-            Some(node) => self.chain_of(&node).map(Some),
-        }
+        self.exported_chain(volume)
     }
 
     fn switch(&self, switches: &[LiveSwitch]) -> Result<(), HostError> {
@@ -359,24 +411,30 @@ impl LiveHost for Daemon {
 struct Qmp {
     reader: BufReader<UnixStream>,
     writer: UnixStream,
+    asked: u64,
 }
 
 impl Qmp {
-    fn greet(stream: UnixStream) -> Self {
-        let writer = stream.try_clone().unwrap();
+    fn greet(stream: UnixStream) -> io::Result<Self> {
+        let writer = stream.try_clone()?;
         let mut qmp = Self {
             reader: BufReader::new(stream),
             writer,
+            asked: 0,
         };
         let mut greeting = String::new();
-        qmp.reader.read_line(&mut greeting).unwrap();
-        assert!(greeting.contains("QMP"), "{greeting}");
-        qmp.call("qmp_capabilities", &json!({})).unwrap();
-        qmp
+        qmp.reader.read_line(&mut greeting)?;
+        let answer = qmp.call("qmp_capabilities", &json!({}));
+        answer.map_err(io::Error::other)?;
+        Ok(qmp)
     }
 
     fn call(&mut self, command: &str, arguments: &Value) -> Result<Value, HostError> {
-        let mut line = json!({"execute": command, "arguments": arguments}).to_string();
+        // What another process asked for may be answered here, when it was killed.
+        self.asked += 1;
+        let id = json!([std::process::id(), self.asked]);
+        let ask = json!({"execute": command, "arguments": arguments, "id": id});
+        let mut line = ask.to_string();
         line.push('\n');
         let gone = |_| HostError::Unreachable;
         self.writer.write_all(line.as_bytes()).map_err(gone)?;
@@ -388,6 +446,9 @@ impl Qmp {
             let Ok(mut said) = serde_json::from_str::<Value>(&line) else {
                 return Err(HostError::Unreachable);
             };
+            if said.get("id") != Some(&id) {
+                continue;
+            }
             if let Some(error) = said.get("error") {
                 return Err(HostError::Failed(format!("{command}: {}", error["desc"])));
             }

@@ -5,16 +5,22 @@
 //! same block of the second, with a checksum. So what a capture shows tells when it was taken:
 //! every write up to some `n` and none after it, on both disks the same but for the last.
 
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use stillpoint_env::{SimEnv, SystemEnv};
-use stillpoint_model::id::{SnapshotId, VolumeId};
+use stillpoint_model::id::{PoolId, SnapshotId, VolumeId};
+use stillpoint_model::layer_tree::MergeCandidate;
 use stillpoint_model::progress::NullMonitor;
 use stillpoint_model::{ByteCount, Env};
 
+use super::daemon::Daemon;
 use super::{LiveFolder, Machine};
 use crate::conformance::Storage;
 use crate::live::LiveHost;
@@ -23,6 +29,9 @@ use crate::qcow2::disk::stop;
 use crate::{BLOCK_SIZE, Error, LayerPool, Pool};
 
 const ROUNDS: u64 = 24;
+const KILLS: u64 = 20;
+/// Where the child finds what to do.
+const ORDER: &str = "STILLPOINT_LIVE_KILL_TEST";
 const BLOCKS: u64 = 256;
 const BLOCK: usize = 4096;
 const SIZE: ByteCount = ByteCount::new(BLOCKS * BLOCK_SIZE);
@@ -134,6 +143,30 @@ impl History {
     }
 }
 
+/// What is done, for whoever reads of a failure, and for the parent of a child that is killed.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+enum Said {
+    Takes([SnapshotId; 2]),
+    Took([SnapshotId; 2]),
+    Drops([SnapshotId; 2]),
+    Merges(MergeCandidate),
+}
+
+fn say(said: &Said) {
+    eprintln!("{}", serde_json::to_string(said).unwrap());
+}
+
+/// What a child needs to go on with a scene.
+#[derive(Serialize, Deserialize)]
+struct Order {
+    pool: PathBuf,
+    id: PoolId,
+    daemon: PathBuf,
+    disks: [VolumeId; 2],
+    taken: Vec<[SnapshotId; 2]>,
+    seed: u64,
+}
+
 struct Scene {
     folder: LiveFolder,
     env: Arc<dyn Env>,
@@ -190,22 +223,22 @@ impl Scene {
             0 | 1 if self.taken.len() < 6 => {
                 let pair = [(); 2].map(|()| SnapshotId::generate(self.env.as_ref()));
                 let set: Vec<_> = self.disks.into_iter().zip(pair).collect();
-                eprintln!("snapshots {pair:?}");
+                say(&Said::Takes(pair));
                 pool.snapshot_together(&set)?;
+                say(&Said::Took(pair));
                 self.taken.push(pair);
                 Ok(())
             }
             2 if !self.taken.is_empty() => {
                 let at = usize::try_from(self.below(self.taken.len() as u64)).unwrap();
                 let pair = self.taken.swap_remove(at);
-                eprintln!("deletes {pair:?}");
+                say(&Said::Drops(pair));
                 pair.into_iter().try_for_each(|s| pool.delete_snapshot(s))
             }
             _ => match pool.merge_candidates().first() {
                 Some(candidate) => {
-                    eprintln!("{candidate:?}");
-                    let outcome = pool.merge(candidate, &NullMonitor);
-                    outcome.map(|outcome| eprintln!("{outcome:?}"))
+                    say(&Said::Merges(*candidate));
+                    pool.merge(candidate, &NullMonitor).map(drop)
                 }
                 None => Ok(()),
             },
@@ -322,6 +355,94 @@ fn whatever_ends_while_a_guest_writes_every_item_proves_its_content() {
         crashes > 5 && cut_off > 5,
         "{crashes} crashes, {cut_off} ends"
     );
+}
+
+/// Not a test: the child. It does one thing after the other until it is killed.
+#[test]
+#[ignore = "the child of the test below"]
+fn child() {
+    let Ok(order) = std::env::var(ORDER) else {
+        return;
+    };
+    let order: Order = serde_json::from_str(&order).unwrap();
+    let machine = Machine::new(Daemon::of(order.daemon, &order.disks));
+    let mut scene = Scene {
+        folder: LiveFolder {
+            path: order.pool,
+            _own: None,
+            id: order.id,
+            machine: Arc::new(machine),
+        },
+        env: Arc::new(SimEnv::new(order.seed)),
+        disks: order.disks,
+        history: History { epochs: Vec::new() },
+        taken: order.taken,
+        next: 0,
+    };
+    let pool = scene.open();
+    loop {
+        scene.act(&pool).unwrap();
+    }
+}
+
+impl Scene {
+    /// Lets a child work for a while and kills it.
+    fn kill_a_child(&mut self, seed: u64) {
+        let daemon = self.folder.machine.daemon();
+        daemon.hang_up();
+        let order = Order {
+            pool: self.folder.path.clone(),
+            id: self.folder.id,
+            daemon: daemon.path().to_owned(),
+            disks: self.disks,
+            taken: self.taken.clone(),
+            seed,
+        };
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "qcow2::tests::live::writer::child"])
+            .args(["--ignored", "--nocapture"])
+            .env(ORDER, serde_json::to_string(&order).unwrap())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (lines, micros) = (1 + self.below(25), self.below(4000));
+        let clock = SystemEnv::new();
+        let mut count = 0;
+        while let Some(Ok(line)) = said.next() {
+            match serde_json::from_str(&line) {
+                Ok(Said::Took(pair)) => self.taken.push(pair),
+                Ok(Said::Drops(pair)) => self.taken.retain(|taken| *taken != pair),
+                Ok(Said::Takes(_) | Said::Merges(_)) => {}
+                Err(_) => assert!(!line.contains("panicked"), "the child: {line}"),
+            }
+            count += 1;
+            if count == lines {
+                let start = clock.monotonic();
+                while clock.monotonic().saturating_sub(start) < Duration::from_micros(micros) {
+                    std::thread::yield_now();
+                }
+                child.kill().unwrap();
+            }
+        }
+        let _reaped = child.wait().unwrap();
+    }
+}
+
+#[test]
+fn killed_at_any_moment_the_pool_loses_nothing_of_a_guest_that_goes_on() {
+    let mut scene = Scene::new();
+    let machine = Arc::clone(&scene.folder.machine);
+    let writer = Writer::start(&machine, scene.disks, 1);
+    for kill in 0..KILLS {
+        scene.kill_a_child(1000 + kill);
+        let pool = scene.open();
+        scene.check(&pool, &format!("kill {kill}"));
+    }
+    let written = writer.end();
+    scene.check_disks(written, false, "at the end");
+    assert!(written.1 > 1000, "the guest wrote {} times", written.1);
 }
 
 #[test]
