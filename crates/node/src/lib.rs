@@ -23,7 +23,7 @@ mod storage;
 mod tasks;
 
 pub use control_plane::{ControlError, ControlPlane};
-pub use machines::{MachineError, MachineResult, MachineSeen, Machines, OpenDisk};
+pub use machines::{Hypervised, MachineError, MachineResult, MachineSeen, Machines, OpenDisk};
 pub use progress::Watch;
 pub use runner::{Node, Settings};
 pub use storage::Storage;

@@ -12,6 +12,10 @@ use stillpoint_model::id::{InstanceId, VolumeId};
 use stillpoint_model::instance::{MachineDisk, MachineOrder, Power, Sight};
 use stillpoint_model::progress::Monitor;
 
+mod hypervisor;
+
+pub use hypervisor::Hypervised;
+
 /// A volume as a machine opens it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OpenDisk {
@@ -126,6 +130,7 @@ pub trait Machines: Send + Sync {
     /// What a machine does, and what it has open.
     fn inspect(&self, id: InstanceId) -> MachineResult;
 
-    /// What all of them do.
-    fn sights(&self) -> Vec<Sight>;
+    /// What all of them do. One that is missing here counts as off, so this fails when one cannot be
+    /// looked at.
+    fn sights(&self) -> Result<Vec<Sight>, MachineError>;
 }

@@ -148,7 +148,10 @@ impl<C: ControlPlane> Inner<C> {
         loop {
             let looked = Arc::clone(&machines);
             match tokio::task::spawn_blocking(move || looked.sights()).await {
-                Ok(sights) => {
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, node = %self.id, "a machine cannot be looked at");
+                }
+                Ok(Ok(sights)) => {
                     if let Err(error) = self.control.sighted(self.id, sights).await {
                         tracing::warn!(%error, node = %self.id, "what machines do was not heard");
                     }

@@ -218,7 +218,10 @@ async fn open(settings: &Settings) -> Result<Opened> {
     let db = Db::open(&Options::new(data.database()))
         .await
         .map_err(|error| broken(&error))?;
-    let control = stillpoint_control::Settings::new(settings.plan.clone());
+    let control = stillpoint_control::Settings {
+        flavors: settings.flavors.clone(),
+        ..stillpoint_control::Settings::new(settings.plan.clone())
+    };
     let cx = Context::open(db.clone(), Arc::clone(&env), control)
         .await
         .map_err(|error| broken(&error))?;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
+use stillpoint_model::instance::Flavors;
 use stillpoint_model::plan::Plan;
 
 use crate::config;
@@ -16,6 +17,9 @@ use crate::target::{Place, TargetTable};
 const DEFAULT_LOG: &str = "info";
 /// The plan that is built in.
 const DEFAULT_PLAN: &str = include_str!("../../../../presets/stillpoint.toml");
+
+/// What instances are made of.
+const FLAVORS: &str = include_str!("../../../../presets/flavors.toml");
 
 /// What the server is told on the command line or by the environment.
 #[derive(Args, Debug, Default)]
@@ -75,6 +79,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// The rules for new volumes.
     pub plan: Plan,
+    /// What instances are made of.
+    pub flavors: Flavors,
     /// Where backups go.
     pub target: Place,
     /// What to log.
@@ -114,6 +120,7 @@ impl Settings {
                 None => default_listen(),
             },
             plan,
+            flavors: config::parse(FLAVORS, Path::new("presets/flavors.toml"))?,
             log: args.log.or(file.log).unwrap_or_else(|| DEFAULT_LOG.into()),
             demo: args.demo,
         })

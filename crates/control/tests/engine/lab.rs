@@ -187,8 +187,9 @@ impl Lab {
     pub async fn look(&self) {
         use stillpoint_node::Machines;
         for _ in 0..3 {
-            let said = self.board.sighted(self.node_id, self.machines.sights());
-            said.await.expect("heard");
+            let said = self.machines.sights().expect("seen");
+            let heard = self.board.sighted(self.node_id, said);
+            heard.await.expect("heard");
             self.run_to_rest().await;
         }
     }

@@ -100,7 +100,7 @@ impl Machines for SimMachines {
         Ok(self.seen(id))
     }
 
-    fn sights(&self) -> Vec<Sight> {
+    fn sights(&self) -> Result<Vec<Sight>, MachineError> {
         let machines = self.lock();
         let sight = |(id, seen): (&InstanceId, &MachineSeen)| Sight {
             instance_id: *id,
@@ -109,6 +109,6 @@ impl Machines for SimMachines {
             agent_answered: false,
             load: None,
         };
-        machines.iter().map(sight).collect()
+        Ok(machines.iter().map(sight).collect())
     }
 }
