@@ -101,12 +101,14 @@ fn libraries_stay_where_they_belong() {
         ("clap", &["stillpoint"]),
         ("sqlx", &["store"]),
         ("maud", &["http"]),
-        ("aws-lc-rs", &["env", "vault"]),
-        ("reqwest", &["client", "tests", "bench"]),
+        ("aws-lc-rs", &["env", "vault", "bench"]),
+        ("reqwest", &["client", "vault", "tests", "bench"]),
         (
             "tokio",
             &[
                 "store",
+                "vault",
+                "machines",
                 "control",
                 "node",
                 "http",

@@ -18,7 +18,7 @@ use stillpoint_tests::server::Server;
 use stillpoint_wire::backup::BackupCreate;
 use stillpoint_wire::item::ItemKind;
 use stillpoint_wire::upload::ImageFormat;
-use stillpoint_wire::volume::{Attachment, AttachedState, VolumeCreate};
+use stillpoint_wire::volume::{AttachedState, Attachment, VolumeCreate};
 
 /// Long enough to be seen counting, short enough to wait for.
 const COOLDOWN_S: u32 = 4;

@@ -23,7 +23,7 @@ use stillpoint_wire::item::{ItemKind, ItemPatch};
 use stillpoint_wire::problem::ProblemCode;
 use stillpoint_wire::snapshot::{Snapshot, SnapshotCreate};
 use stillpoint_wire::upload::ImageFormat;
-use stillpoint_wire::volume::{Attachment, AttachedState, VolumeCreate};
+use stillpoint_wire::volume::{AttachedState, Attachment, VolumeCreate};
 
 /// A server and three ways in.
 struct World {

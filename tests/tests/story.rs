@@ -30,7 +30,7 @@ use stillpoint_wire::backup::Backup;
 use stillpoint_wire::item::{ItemKind, Trigger};
 use stillpoint_wire::snapshot::Snapshot;
 use stillpoint_wire::upload::ImageFormat;
-use stillpoint_wire::volume::{Attachment, AttachedState};
+use stillpoint_wire::volume::{AttachedState, Attachment};
 
 const VOLUME: &str = "debian";
 const DATABASE: &str = "srv/database";

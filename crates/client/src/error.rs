@@ -57,7 +57,7 @@ impl Error {
         match self {
             Self::Problem(problem) => match problem.code {
                 ProblemCode::VolumeBusy
-                    | ProblemCode::InstanceBusy
+                | ProblemCode::InstanceBusy
                 | ProblemCode::Cooldown
                 | ProblemCode::InflightLimit
                 | ProblemCode::TooManyRequests
