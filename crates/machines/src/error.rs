@@ -104,6 +104,14 @@ pub enum Error {
 }
 
 impl Error {
+    pub(crate) fn io(doing: &'static str, path: &std::path::Path, source: io::Error) -> Self {
+        Self::Io {
+            doing,
+            path: path.to_owned(),
+            source,
+        }
+    }
+
     /// What to do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {

@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! Hypervisor (trait)          what the node asks for
+//!  ├ qemu::QemuDriver          QEMU processes that outlive the agent, spoken to by QMP
 //!  └ simulated::Simulated      the same in memory, for simulations
+//! guard                       the process that freezes a guest and thaws it whatever happens
 //! ```
 //!
 //! A machine has the id of its instance. Its disks are block graphs that somebody else spelled out;
@@ -22,7 +24,11 @@
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod error;
+pub mod guard;
+mod guest_agent;
 mod hypervisor;
+pub mod qemu;
+mod qmp;
 pub mod simulated;
 mod spec;
 

@@ -1,0 +1,255 @@
+//! A machine's disks: which it has, plugging, growing, and going on in overlays.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use stillpoint_model::ByteCount;
+use stillpoint_model::id::VolumeId;
+
+use super::command::{device_of, disk_device, port};
+use super::graph::{Graph, for_machine};
+use super::machine::Machine;
+use crate::guard::Frozen;
+use crate::qmp::Qmp;
+use crate::{DiskSpec, Error, Freeze, MAX_DISKS, Switch, SwitchReport};
+
+/// How often a guest is told again to let go of a disk: one that boots does not hear it.
+const REMIND: Duration = Duration::from_secs(3);
+
+fn name_of(graph: &Value) -> String {
+    graph["node-name"].as_str().unwrap_or_default().to_owned()
+}
+
+impl Machine {
+    fn no_disk(&self, volume: VolumeId) -> Error {
+        let id = self.id;
+        Error::NoDisk { id, volume }
+    }
+
+    /// The node that a volume's device writes to; none when there is no such device.
+    pub(super) fn tip(&self, qmp: &Qmp, volume: VolumeId) -> Result<Option<String>, Error> {
+        let blocks = self.call_on(qmp, "query-block", &json!({}))?;
+        let device = format!("/machine/peripheral/{}/", device_of(volume));
+        let blocks = blocks.as_array().cloned().unwrap_or_default();
+        let mut found = blocks.iter().filter(|block| {
+            block["qdev"]
+                .as_str()
+                .is_some_and(|d| d.starts_with(&device))
+        });
+        let node = found
+            .next()
+            .and_then(|block| block["inserted"]["node-name"].as_str());
+        Ok(node.map(str::to_owned))
+    }
+
+    pub(super) fn graph(&self, qmp: &Qmp) -> Result<Graph, Error> {
+        let answer = self.call_on(qmp, "x-debug-query-block-graph", &json!({}))?;
+        Ok(Graph::read(&answer))
+    }
+
+    pub(super) fn chain(&self, qmp: &Qmp, volume: VolumeId) -> Result<Vec<String>, Error> {
+        let tip = self.tip(qmp, volume)?.ok_or_else(|| self.no_disk(volume))?;
+        Ok(self.graph(qmp)?.chain(&tip))
+    }
+
+    pub(super) fn open_chain(&self, volume: VolumeId) -> Result<Vec<String>, Error> {
+        self.chain(&*self.on()?, volume)
+    }
+
+    /// A node that is still used goes with whoever uses it.
+    pub(super) fn delete_node(&self, qmp: &Qmp, node: &str) {
+        let _goes_with_its_user = self.call_on(qmp, "blockdev-del", &json!({"node-name": node}));
+    }
+
+    fn free_port(&self, qmp: &Qmp) -> Result<String, Error> {
+        let mut taken = Vec::new();
+        for volume in self.volumes(qmp)? {
+            let path = format!("/machine/peripheral/{}", device_of(volume));
+            let property = json!({"path": path, "property": "parent_bus"});
+            let bus = self.call_on(qmp, "qom-get", &property)?;
+            taken.extend(bus.as_str().map(str::to_owned));
+        }
+        let is_free = |port: &String| !taken.iter().any(|bus| bus.ends_with(&format!("/{port}")));
+        let mut free = (0..=MAX_DISKS).map(port).filter(is_free);
+        free.next().ok_or_else(|| Error::BadSpec {
+            id: self.id,
+            reason: "it has as many disks as it takes".to_owned(),
+        })
+    }
+
+    pub(super) fn plug(&self, disk: &DiskSpec) -> Result<(), Error> {
+        let _turn = self.turn();
+        let qmp = self.on()?;
+        if self.volumes(&qmp)?.contains(&disk.volume) {
+            return Ok(());
+        }
+        let port = self.free_port(&qmp)?;
+        let graph = for_machine(&disk.graph, self.shared.config.disk_io);
+        let node = name_of(&graph);
+        // Left by an agent that was killed between the two.
+        self.delete_node(&qmp, &node);
+        self.call_on(&qmp, "blockdev-add", &graph)?;
+        let added = self.call_on(&qmp, "device_add", &disk_device(disk, &node, &port));
+        if matches!(added, Err(Error::Refused { .. })) {
+            self.delete_node(&qmp, &node);
+        }
+        added.map(drop)
+    }
+
+    pub(super) fn unplug(&self, volume: VolumeId, bound: Duration) -> Result<(), Error> {
+        let _turn = self.turn();
+        let qmp = self.on()?;
+        let nodes = match self.tip(&qmp, volume)? {
+            Some(tip) => self.graph(&qmp)?.chain(&tip),
+            None => Vec::new(),
+        };
+        self.remove_device(&qmp, volume, bound)?;
+        for node in nodes {
+            self.delete_node(&qmp, &node);
+        }
+        Ok(())
+    }
+
+    fn remove_device(
+        &self,
+        qmp: &Arc<Qmp>,
+        volume: VolumeId,
+        bound: Duration,
+    ) -> Result<(), Error> {
+        let deadline = self.now() + bound;
+        let device = device_of(volume);
+        loop {
+            let events = qmp.listen();
+            if !self.volumes(qmp)?.contains(&volume) {
+                return Ok(());
+            }
+            // Refused while an earlier request is under way.
+            match self.call_on(qmp, "device_del", &json!({"id": device})) {
+                Ok(_) | Err(Error::Refused { .. }) => {}
+                Err(error) => return Err(error),
+            }
+            let remind_at = (self.now() + REMIND).min(deadline);
+            loop {
+                let left = remind_at.saturating_sub(self.now());
+                match events.recv_timeout(left) {
+                    Ok(event) if event.name == "DEVICE_DELETED" => break,
+                    Ok(_) => {}
+                    Err(_) => break,
+                }
+            }
+            if self.now() >= deadline && self.volumes(qmp)?.contains(&volume) {
+                let id = self.id;
+                return Err(Error::GuestHolds { id, volume });
+            }
+        }
+    }
+
+    pub(super) fn resize(&self, volume: VolumeId, size: ByteCount) -> Result<(), Error> {
+        let _turn = self.turn();
+        let qmp = self.on()?;
+        let tip = self
+            .tip(&qmp, volume)?
+            .ok_or_else(|| self.no_disk(volume))?;
+        let arguments = json!({"node-name": tip, "size": size.get()});
+        self.call_on(&qmp, "block_resize", &arguments).map(drop)
+    }
+
+    pub(super) fn switch(
+        &self,
+        switches: &[Switch],
+        freeze: Freeze,
+    ) -> Result<SwitchReport, Error> {
+        let _turn = self.turn();
+        let qmp = self.on()?;
+        for switch in switches {
+            if self.tip(&qmp, switch.volume)?.as_ref() != Some(&switch.tip) {
+                return Err(Error::Refused {
+                    id: self.id,
+                    command: "a switch".to_owned(),
+                    reason: format!("{} is not the tip of {}", switch.tip, switch.volume),
+                });
+            }
+        }
+        let done = self
+            .add_overlays(&qmp, switches)
+            .and_then(|()| self.switch_frozen(&qmp, switches, freeze));
+        if matches!(done, Err(Error::Refused { .. } | Error::NotFrozen { .. })) {
+            for switch in switches {
+                self.delete_node(&qmp, &name_of(&switch.graph));
+            }
+        }
+        done
+    }
+
+    fn add_overlays(&self, qmp: &Qmp, switches: &[Switch]) -> Result<(), Error> {
+        for switch in switches {
+            let graph = for_machine(&switch.graph, self.shared.config.disk_io);
+            // Left by an agent that was killed before it switched.
+            self.delete_node(qmp, &name_of(&graph));
+            self.call_on(qmp, "blockdev-add", &graph)?;
+        }
+        Ok(())
+    }
+
+    /// Freezes if that is wanted, switches, thaws.
+    fn switch_frozen(
+        &self,
+        qmp: &Qmp,
+        switches: &[Switch],
+        freeze: Freeze,
+    ) -> Result<SwitchReport, Error> {
+        let guard = &self.shared.config.guard;
+        let begin = |bound| Frozen::begin(guard, &self.folder.agent(), bound);
+        let (frozen, not_frozen_because) = match freeze {
+            Freeze::Skip => (None, None),
+            Freeze::Try { bound } => match begin(bound) {
+                Ok(frozen) => (Some(frozen), None),
+                Err(reason) => (None, Some(reason)),
+            },
+            Freeze::Require { bound } => {
+                let frozen = begin(bound).and_then(|frozen| {
+                    let late = || "it was thawed before the capture".to_owned();
+                    if frozen.is_frozen() {
+                        Ok(frozen)
+                    } else {
+                        Err(late())
+                    }
+                });
+                let id = self.id;
+                (
+                    Some(frozen.map_err(|reason| Error::NotFrozen { id, reason })?),
+                    None,
+                )
+            }
+        };
+        let frozen_at = self.now();
+        let switched = self.transact(qmp, switches);
+        let mut report = SwitchReport {
+            frozen: None,
+            not_frozen_because,
+            stall: self.now() - frozen_at,
+        };
+        if let Some(frozen) = frozen {
+            if frozen.end(self.shared.env.as_ref()) {
+                report.frozen = Some(self.now() - frozen_at);
+            } else {
+                let early = "it was thawed before the capture was over".to_owned();
+                report.not_frozen_because = Some(early);
+            }
+        }
+        switched.map(|()| report)
+    }
+
+    fn transact(&self, qmp: &Qmp, switches: &[Switch]) -> Result<(), Error> {
+        let actions: Vec<Value> = switches
+            .iter()
+            .map(|switch| {
+                let data = json!({"node": switch.tip, "overlay": name_of(&switch.graph)});
+                json!({"type": "blockdev-snapshot", "data": data})
+            })
+            .collect();
+        self.call_on(qmp, "transaction", &json!({"actions": actions}))
+            .map(drop)
+    }
+}

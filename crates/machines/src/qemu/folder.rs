@@ -1,0 +1,228 @@
+//! A machine's folder: how it is found again, and how it ended.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use stillpoint_model::ByteCount;
+use stillpoint_model::id::InstanceId;
+
+use crate::{Error, MachineSpec};
+
+/// A unix socket's path takes no more.
+const MAX_SOCKET_PATH: usize = 107;
+/// The console's file is cut when it is larger than this.
+const MAX_CONSOLE: u64 = 4 << 20;
+/// What is left of it then, and the most that is read.
+const KEPT_CONSOLE: u64 = 256 << 10;
+
+/// A machine's folder.
+pub(super) struct Folder {
+    path: PathBuf,
+}
+
+/// Makes the run directory, for its owner alone; its real path.
+pub(super) fn open_run_dir(path: &Path) -> Result<PathBuf, Error> {
+    let made = fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path);
+    made.map_err(|e| Error::io("making the run directory", path, e))?;
+    let real = path
+        .canonicalize()
+        .map_err(|e| Error::io("finding the run directory", path, e))?;
+    let longest = real.as_os_str().len() + 1 + 36 + "/agent".len();
+    if longest > MAX_SOCKET_PATH {
+        let too_long = io::Error::new(io::ErrorKind::InvalidInput, "its path is too long");
+        return Err(Error::io("using the run directory", path, too_long));
+    }
+    Ok(real)
+}
+
+/// The machines that have a folder.
+pub(super) fn list(run_dir: &Path) -> Result<Vec<InstanceId>, Error> {
+    let failed = |e| Error::io("listing the run directory", run_dir, e);
+    let mut ids = Vec::new();
+    for entry in fs::read_dir(run_dir).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        ids.extend(
+            name.to_str()
+                .and_then(|name| name.parse::<InstanceId>().ok()),
+        );
+    }
+    ids.sort_unstable();
+    Ok(ids)
+}
+
+impl Folder {
+    pub(super) fn new(run_dir: &Path, id: InstanceId) -> Self {
+        Self {
+            path: run_dir.join(id.to_string()),
+        }
+    }
+
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    pub(super) fn qmp(&self) -> PathBuf {
+        self.file("qmp")
+    }
+
+    pub(super) fn agent(&self) -> PathBuf {
+        self.file("agent")
+    }
+
+    /// Writes down what the machine is made of.
+    pub(super) fn prepare(&self, spec: &MachineSpec) -> Result<(), Error> {
+        let made = fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.path);
+        made.map_err(|e| Error::io("making", &self.path, e))?;
+        let text = serde_json::to_vec(spec).unwrap_or_default();
+        self.write("spec.json", &text)?;
+        for stale in ["qmp", "agent"] {
+            self.remove(stale)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn spec(&self) -> Option<MachineSpec> {
+        serde_json::from_slice(&fs::read(self.file("spec.json")).ok()?).ok()
+    }
+
+    /// Notes that it runs.
+    pub(super) fn note_running(&self) -> Result<(), Error> {
+        if self.is_running_noted() {
+            return Ok(());
+        }
+        self.write("running", b"")
+    }
+
+    pub(super) fn is_running_noted(&self) -> bool {
+        self.file("running").exists()
+    }
+
+    /// Notes that it ends as it should.
+    pub(super) fn note_ended(&self) -> Result<(), Error> {
+        self.remove("running")
+    }
+
+    pub(super) fn write_log(&self, text: &[u8]) {
+        let _nobody_depends_on_it = self.write("log", &text[..text.len().min(64 << 10)]);
+    }
+
+    /// Removes it and everything in it.
+    pub(super) fn remove_all(&self) -> Result<(), Error> {
+        match fs::remove_dir_all(&self.path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                Err(Error::io("removing", &self.path, e))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The process that has this folder, if it lives.
+    pub(super) fn process(&self) -> Option<Process> {
+        let pid_file = self.file("pid");
+        let text = fs::read_to_string(&pid_file).ok()?;
+        let pid = text.trim().parse().ok()?;
+        let handle = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
+        // The number may be somebody else's by now; the handle is not.
+        let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let mut words = command.split(|byte| *byte == 0);
+        let ours = pid_file.as_os_str().as_encoded_bytes();
+        words
+            .any(|word| word == ours)
+            .then_some(Process { pid, handle })
+    }
+
+    /// The end of the console, at most `max` bytes of it. A console that grew too large is cut.
+    pub(super) fn console(&self, max: ByteCount) -> Result<Vec<u8>, Error> {
+        let path = self.file("console");
+        let failed = |e| Error::io("reading", &path, e);
+        let mut file = match OpenOptions::new().read(true).append(true).open(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            opened => opened.map_err(failed)?,
+        };
+        let kept = tail(&mut file, KEPT_CONSOLE).map_err(failed)?;
+        let len = file.metadata().map_err(failed)?.len();
+        if len > MAX_CONSOLE {
+            // QEMU appends, so what it writes next goes where the file ends then.
+            file.set_len(0)
+                .and_then(|()| file.write_all(&kept))
+                .map_err(failed)?;
+        }
+        let max = usize::try_from(max.get()).unwrap_or(usize::MAX);
+        Ok(kept[kept.len().saturating_sub(max)..].to_vec())
+    }
+
+    fn write(&self, name: &str, content: &[u8]) -> Result<(), Error> {
+        let (path, new) = (self.file(name), self.file(&format!("{name}.new")));
+        let written = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&new)
+            .and_then(|mut file| file.write_all(content))
+            .and_then(|()| fs::rename(&new, &path));
+        written.map_err(|e| Error::io("writing", &path, e))
+    }
+
+    fn remove(&self, name: &str) -> Result<(), Error> {
+        let path = self.file(name);
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("removing", &path, e)),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn tail(file: &mut File, max: u64) -> io::Result<Vec<u8>> {
+    let len = file.seek(SeekFrom::End(0))?;
+    file.seek(SeekFrom::Start(len.saturating_sub(max)))?;
+    let mut kept = Vec::new();
+    file.take(max).read_to_end(&mut kept)?;
+    Ok(kept)
+}
+
+/// A process that cannot be mistaken for another.
+pub(super) struct Process {
+    pid: i32,
+    handle: OwnedFd,
+}
+
+impl Process {
+    /// Ends it at once.
+    pub(super) fn kill(&self) {
+        let _gone_already = pidfd_send_signal(&self.handle, Signal::KILL);
+    }
+
+    /// Whether it ended within the bound.
+    pub(super) fn wait(&self, bound: Duration) -> bool {
+        let timeout = Timespec::try_from(bound).ok();
+        let mut watched = [PollFd::new(&self.handle, PollFlags::IN)];
+        matches!(poll(&mut watched, timeout.as_ref()), Ok(1..))
+    }
+
+    /// How long its threads have computed.
+    pub(super) fn cpu_time(&self) -> Option<Duration> {
+        let text = fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
+        // The name is in parentheses and may hold anything; user and system time are the 12th and
+        // 13th words after it, in ticks.
+        let mut words = text.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
+        let user: u64 = words.next()?.parse().ok()?;
+        let system: u64 = words.next()?.parse().ok()?;
+        let per_second = rustix::param::clock_ticks_per_second();
+        Some(Duration::from_millis(
+            (user + system) * 1000 / per_second.max(1),
+        ))
+    }
+}

@@ -1,0 +1,171 @@
+//! Merging layers while the guest writes.
+//!
+//! A job has the name that it was asked for with and is not forgotten when it ends (`auto-dismiss`
+//! is off), so whoever comes back after a crash finds it, waits for it, or sees how it ended.
+//! Whether a merge is *done* is read from the chain: the layer that was to go is in it or not.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use stillpoint_model::ByteCount;
+use stillpoint_model::id::VolumeId;
+
+use super::graph::cache;
+use super::machine::Machine;
+use crate::qmp::Qmp;
+use crate::{Direction, Error, Join, JoinEnd, JoinWatch};
+
+/// How often a job is asked how far it is.
+const TICK: Duration = Duration::from_millis(200);
+
+/// Tells a volume's jobs from another's.
+fn job_id(volume: VolumeId, job: &str) -> String {
+    format!("j{volume}.{job}")
+}
+
+impl Machine {
+    fn job(&self, qmp: &Qmp, id: &str) -> Result<Option<Value>, Error> {
+        let jobs = self.call_on(qmp, "query-jobs", &json!({}))?;
+        let jobs = jobs.as_array().cloned().unwrap_or_default();
+        Ok(jobs.into_iter().find(|job| job["id"].as_str() == Some(id)))
+    }
+
+    /// Opens a layer's node for writing or for reading alone; what was written is flushed.
+    fn reopen(
+        &self,
+        qmp: &Qmp,
+        node: &str,
+        below: Option<&String>,
+        read_only: bool,
+    ) -> Result<(), Error> {
+        let graph = self.graph(qmp)?;
+        let options = json!({"options": [{
+            "driver": "qcow2", "node-name": node, "read-only": read_only, "discard": "unmap",
+            "cache": cache(self.shared.config.disk_io),
+            "file": graph.file_of(node), "backing": below,
+        }]});
+        self.call_on(qmp, "blockdev-reopen", &options).map(drop)
+    }
+
+    fn begin_join(&self, qmp: &Qmp, join: &Join) -> Result<(), Error> {
+        let (command, mut arguments) = match join.direction {
+            Direction::Stream => {
+                if join.child != join.tip {
+                    self.reopen(qmp, &join.child, Some(&join.parent), false)?;
+                }
+                let mut stream = json!({"device": join.child});
+                if let Some(below) = &join.below {
+                    stream["base-node"] = json!(below);
+                }
+                ("block-stream", stream)
+            }
+            Direction::Commit => {
+                self.reopen(qmp, &join.parent, join.below.as_ref(), false)?;
+                let commit = json!({
+                    "device": join.tip, "top-node": join.child, "base-node": join.parent,
+                });
+                ("block-commit", commit)
+            }
+        };
+        arguments["job-id"] = json!(job_id(join.volume, &join.job));
+        arguments["auto-dismiss"] = json!(false);
+        if let Some(name) = &join.backing_name {
+            arguments["backing-file"] = json!(name);
+        }
+        self.call_on(qmp, command, &arguments).map(drop)
+    }
+
+    /// Waits until a job is over, stopping it once `watch` says so, and forgets it. What it failed
+    /// of, if it did.
+    fn end_job(&self, qmp: &Qmp, id: &str, watch: JoinWatch<'_>) -> Result<Option<String>, Error> {
+        let mut is_stopped = false;
+        loop {
+            let events = qmp.listen();
+            let Some(job) = self.job(qmp, id)? else {
+                return Ok(None);
+            };
+            if job["status"] == "concluded" {
+                self.call_on(qmp, "job-dismiss", &json!({"id": id}))?;
+                return Ok(job["error"].as_str().map(str::to_owned));
+            }
+            let bytes = |name: &str| ByteCount::new(job[name].as_u64().unwrap_or(0));
+            if !is_stopped && !watch(bytes("current-progress"), bytes("total-progress")) {
+                match self.call_on(qmp, "job-cancel", &json!({"id": id})) {
+                    // It may be over.
+                    Ok(_) | Err(Error::Refused { .. }) => is_stopped = true,
+                    Err(error) => return Err(error),
+                }
+                continue;
+            }
+            // Woken by anything that happens; what it was is asked above.
+            let _woken = events.recv_timeout(TICK);
+        }
+    }
+
+    pub(super) fn join(&self, join: &Join, watch: JoinWatch<'_>) -> Result<JoinEnd, Error> {
+        let qmp = self.on()?;
+        let id = job_id(join.volume, &join.job);
+        {
+            // Other changes may come while the job runs.
+            let _turn = self.turn();
+            if self.job(&qmp, &id)?.is_none() {
+                if !watch(ByteCount::ZERO, ByteCount::ZERO) {
+                    return Ok(JoinEnd::Stopped);
+                }
+                self.begin_join(&qmp, join)?;
+            }
+        }
+        let failed = self.end_job(&qmp, &id, watch)?;
+        let _turn = self.turn();
+        let chain = self.chain(&qmp, join.volume)?;
+        let (target, left) = match join.direction {
+            Direction::Stream => (&join.child, &join.parent),
+            Direction::Commit => (&join.parent, &join.child),
+        };
+        self.settle(&qmp, &chain, target)?;
+        if !chain.contains(left) {
+            self.delete_node(&qmp, left);
+            return Ok(JoinEnd::Done);
+        }
+        match failed {
+            None => Ok(JoinEnd::Stopped),
+            Some(reason) if reason == "Operation canceled" => Ok(JoinEnd::Stopped),
+            Some(reason) => Err(Error::Refused {
+                id: self.id,
+                command: "a join".to_owned(),
+                reason,
+            }),
+        }
+    }
+
+    /// Opens a node for reading alone again, if it is in the chain and below its tip.
+    fn settle(&self, qmp: &Qmp, chain: &[String], node: &String) -> Result<(), Error> {
+        match chain.iter().position(|known| known == node) {
+            Some(at @ 1..) => self.reopen(qmp, node, chain.get(at + 1), true),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn stop_joins(&self, volume: VolumeId) -> Result<(), Error> {
+        let _turn = self.turn();
+        let qmp = self.on()?;
+        let jobs = self.call_on(&qmp, "query-jobs", &json!({}))?;
+        let jobs = jobs.as_array().cloned().unwrap_or_default();
+        let prefix = job_id(volume, "");
+        for id in jobs.iter().filter_map(|job| job["id"].as_str()) {
+            if id.starts_with(&prefix) {
+                self.end_job(&qmp, id, &|_, _| false)?;
+            }
+        }
+        let chain = self.chain(&qmp, volume)?;
+        let nodes = self.call_on(&qmp, "query-named-block-nodes", &json!({"flat": true}))?;
+        let nodes = nodes.as_array().cloned().unwrap_or_default();
+        for (at, name) in chain.iter().enumerate().skip(1) {
+            let node = nodes.iter().find(|node| node["node-name"] == **name);
+            if node.is_some_and(|node| node["ro"] == false) {
+                self.reopen(&qmp, name, chain.get(at + 1), true)?;
+            }
+        }
+        Ok(())
+    }
+}

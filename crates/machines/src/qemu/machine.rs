@@ -1,0 +1,335 @@
+//! One machine: its process, its connection, its power.
+
+use std::io;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use stillpoint_model::ByteCount;
+use stillpoint_model::id::{InstanceId, VolumeId};
+
+use super::Shared;
+use super::command::{arguments, volume_of};
+use super::folder::Folder;
+use crate::guard::thaw_now;
+use crate::guest_agent::GuestAgent;
+use crate::qmp::{Qmp, QmpError};
+use crate::{Error, MachineSpec, MachineState, MachineView};
+
+/// How long a machine may take to answer.
+pub(super) const ANSWER: Duration = Duration::from_secs(60);
+/// How long a killed process may take to end: it may wait for storage.
+const END: Duration = Duration::from_mins(2);
+/// How long the guest's agent may take to say that it is there.
+const PING: Duration = Duration::from_millis(300);
+/// How often a wait is interrupted to ask whether to go on.
+const TICK: Duration = Duration::from_millis(200);
+/// How often a guest is told again to shut down: one that boots does not hear it.
+const REMIND: Duration = Duration::from_secs(5);
+
+/// One machine.
+pub(super) struct Machine {
+    pub(super) shared: Arc<Shared>,
+    pub(super) folder: Folder,
+    pub(super) id: InstanceId,
+    /// Held by what changes the machine.
+    turn: Mutex<()>,
+    link: Mutex<Option<Arc<Qmp>>>,
+    agent_answered: AtomicBool,
+    /// What its processors had computed, and when.
+    last_load: Mutex<Option<(Duration, Duration)>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Machine {
+    pub(super) fn new(shared: Arc<Shared>, folder: Folder, id: InstanceId) -> Self {
+        Self {
+            shared,
+            folder,
+            id,
+            turn: Mutex::default(),
+            link: Mutex::default(),
+            agent_answered: AtomicBool::new(false),
+            last_load: Mutex::default(),
+        }
+    }
+
+    pub(super) fn turn(&self) -> MutexGuard<'_, ()> {
+        lock(&self.turn)
+    }
+
+    pub(super) fn now(&self) -> Duration {
+        self.shared.env.monotonic()
+    }
+
+    /// Closes the connection: one agent at a time has it.
+    #[cfg(test)]
+    pub(super) fn forget(&self) {
+        *lock(&self.link) = None;
+    }
+
+    fn no_answer(&self, reason: &dyn std::fmt::Display) -> Error {
+        Error::NoAnswer {
+            id: self.id,
+            reason: reason.to_string(),
+        }
+    }
+
+    /// The connection to a machine that is on; none when no process is there.
+    pub(super) fn link(&self) -> Result<Option<Arc<Qmp>>, Error> {
+        let mut link = lock(&self.link);
+        if let Some(qmp) = link.as_ref().filter(|qmp| qmp.is_alive()) {
+            return Ok(Some(Arc::clone(qmp)));
+        }
+        *link = None;
+        match Qmp::connect(&self.folder.qmp()) {
+            Ok(qmp) => {
+                let qmp = Arc::new(qmp);
+                *link = Some(Arc::clone(&qmp));
+                Ok(Some(qmp))
+            }
+            Err(_) if self.folder.process().is_none() => Ok(None),
+            Err(error) => Err(self.no_answer(&error)),
+        }
+    }
+
+    pub(super) fn call_on(&self, qmp: &Qmp, command: &str, args: &Value) -> Result<Value, Error> {
+        let id = self.id;
+        qmp.call(command, args, ANSWER)
+            .map_err(|error| match error {
+                QmpError::Refused(reason) => Error::Refused {
+                    id,
+                    command: command.to_owned(),
+                    reason,
+                },
+                QmpError::NoAnswer(reason) => Error::NoAnswer { id, reason },
+            })
+    }
+
+    /// The connection to a machine that must be on.
+    pub(super) fn on(&self) -> Result<Arc<Qmp>, Error> {
+        if let Some(qmp) = self.link()? {
+            let state = self.state_of(&qmp)?;
+            if state.is_some_and(MachineState::is_on) {
+                return Ok(qmp);
+            }
+        }
+        let (id, state) = (self.id, self.state_when_off());
+        Err(Error::WrongState { id, state })
+    }
+
+    /// What a machine that has a process does; none when its guest shut down or it is broken.
+    fn state_of(&self, qmp: &Qmp) -> Result<Option<MachineState>, Error> {
+        let status = self.call_on(qmp, "query-status", &json!({}))?;
+        Ok(match status["status"].as_str().unwrap_or_default() {
+            "running" | "suspended" => Some(MachineState::Running),
+            "shutdown" | "internal-error" => None,
+            _ => Some(MachineState::Paused),
+        })
+    }
+
+    fn state_when_off(&self) -> MachineState {
+        if self.folder.is_running_noted() {
+            MachineState::Crashed
+        } else {
+            MachineState::Stopped
+        }
+    }
+
+    /// Takes a machine over from an agent that is gone.
+    pub(super) fn adopt(&self) {
+        match self.link() {
+            Ok(Some(_)) => {
+                let noted = self.folder.note_running();
+                let thawed = thaw_now(&self.folder.agent(), self.shared.env.as_ref());
+                tracing::info!(instance = %self.id, ?noted, ?thawed, "adopted a machine");
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(instance = %self.id, %error, "a machine is not adopted"),
+        }
+    }
+
+    /// What can be seen of it. A machine whose guest shut down is ended on the way.
+    pub(super) fn inspect(&self) -> Result<MachineView, Error> {
+        let mut view = MachineView::absent(self.id);
+        let Some(qmp) = self.link()? else {
+            view.state = self.state_when_off();
+            return Ok(view);
+        };
+        let Some(state) = self.state_of(&qmp)? else {
+            view.state = self.end_what_is_over(&qmp)?;
+            return Ok(view);
+        };
+        view.state = state;
+        view.open = self.volumes(&qmp)?;
+        view.load_percent = self.load();
+        view.agent_answered = self.ask_agent(state);
+        view.forwards = self
+            .folder
+            .spec()
+            .map(|spec| spec.forwards)
+            .unwrap_or_default();
+        // Cuts it when it grew too large.
+        self.folder.console(ByteCount::ZERO)?;
+        Ok(view)
+    }
+
+    /// Ends a machine whose guest shut down, or that broke.
+    fn end_what_is_over(&self, qmp: &Qmp) -> Result<MachineState, Error> {
+        let _turn = self.turn();
+        let status = self.call_on(qmp, "query-status", &json!({}));
+        if status.is_ok_and(|status| status["status"] == "shutdown") {
+            self.folder.note_ended()?;
+        }
+        self.end_process()?;
+        Ok(self.state_when_off())
+    }
+
+    pub(super) fn volumes(&self, qmp: &Qmp) -> Result<Vec<VolumeId>, Error> {
+        let listed = self.call_on(qmp, "qom-list", &json!({"path": "/machine/peripheral"}))?;
+        let devices = listed.as_array().cloned().unwrap_or_default();
+        let names = devices.iter().filter_map(|device| device["name"].as_str());
+        Ok(names.filter_map(volume_of).collect())
+    }
+
+    fn load(&self) -> Option<u8> {
+        let spent = self.folder.process()?.cpu_time()?;
+        let now = self.now();
+        let (before, at) = lock(&self.last_load).replace((spent, now))?;
+        let vcpus = self.folder.spec().map_or(1, |spec| spec.vcpus.max(1));
+        let could = now.saturating_sub(at).as_millis() * u128::from(vcpus);
+        let did = spent.saturating_sub(before).as_millis() * 100;
+        let percent = did.checked_div(could)?.min(100);
+        u8::try_from(percent).ok()
+    }
+
+    /// Whether the guest's agent answered since the machine started. Nobody else may speak to it
+    /// meanwhile, so a machine that is being changed is not asked.
+    fn ask_agent(&self, state: MachineState) -> bool {
+        if !self.agent_answered.load(Ordering::Relaxed)
+            && state == MachineState::Running
+            && let Ok(_turn) = self.turn.try_lock()
+        {
+            let env = self.shared.env.as_ref();
+            let answered = GuestAgent::connect(&self.folder.agent(), env, PING).is_ok();
+            self.agent_answered.fetch_or(answered, Ordering::Relaxed);
+        }
+        self.agent_answered.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn start(&self, spec: &MachineSpec) -> Result<(), Error> {
+        let accelerator = self.shared.accelerator();
+        let _turn = self.turn();
+        if let Some(qmp) = self.link()? {
+            if self.state_of(&qmp)?.is_some() {
+                return Ok(());
+            }
+            self.end_process()?;
+        }
+        self.folder.prepare(spec)?;
+        self.agent_answered.store(false, Ordering::Relaxed);
+        *lock(&self.last_load) = None;
+        let config = &self.shared.config;
+        let ran = Command::new(&config.program)
+            .args(arguments(spec, &self.folder, config, accelerator))
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|error| self.not_started(&error.to_string()))?;
+        self.folder.write_log(&ran.stderr);
+        if !ran.status.success() {
+            self.folder.note_ended()?;
+            return Err(self.not_started(String::from_utf8_lossy(&ran.stderr).trim()));
+        }
+        self.folder.note_running()?;
+        self.link()?
+            .map(drop)
+            .ok_or_else(|| self.not_started("it ended at once"))
+    }
+
+    fn not_started(&self, reason: &str) -> Error {
+        Error::NotStarted {
+            id: self.id,
+            reason: reason.chars().take(1000).collect(),
+        }
+    }
+
+    /// Ends the process, whatever it does, and waits until it is gone and has nothing open.
+    fn end_process(&self) -> Result<(), Error> {
+        *lock(&self.link) = None;
+        let Some(process) = self.folder.process() else {
+            return Ok(());
+        };
+        process.kill();
+        if process.wait(END) {
+            return Ok(());
+        }
+        Err(self.no_answer(&io::Error::other("its process does not end")))
+    }
+
+    pub(super) fn kill(&self) -> Result<(), Error> {
+        let _turn = self.turn();
+        self.folder.note_ended()?;
+        self.end_process()
+    }
+
+    pub(super) fn delete(&self) -> Result<(), Error> {
+        let _turn = self.turn();
+        self.folder.note_ended()?;
+        self.end_process()?;
+        self.folder.remove_all()
+    }
+
+    pub(super) fn run_or_pause(&self, command: &str) -> Result<(), Error> {
+        let _turn = self.turn();
+        let qmp = self.on()?;
+        self.call_on(&qmp, command, &json!({})).map(drop)
+    }
+
+    pub(super) fn shut_down(&self, bound: Duration, go_on: &dyn Fn() -> bool) -> Result<(), Error> {
+        let _turn = self.turn();
+        let deadline = self.now() + bound;
+        let mut remind_at = Duration::ZERO;
+        loop {
+            let Some(qmp) = self.link()? else {
+                return Ok(());
+            };
+            let events = qmp.listen();
+            if self.state_of(&qmp)?.is_none() {
+                self.folder.note_ended()?;
+                // What the guest wrote before it shut down is in the files when QEMU has closed them.
+                self.quit(&qmp)?;
+                return Ok(());
+            }
+            let now = self.now();
+            if now >= deadline {
+                let id = self.id;
+                return Err(Error::GuestStays { id, bound });
+            }
+            if !go_on() {
+                return Err(Error::Cancelled);
+            }
+            if now >= remind_at {
+                self.call_on(&qmp, "system_powerdown", &json!({}))?;
+                remind_at = now + REMIND;
+            }
+            // Woken by anything that happens; what it was is asked above.
+            let _woken = events.recv_timeout(TICK.min(deadline - now));
+        }
+    }
+
+    /// Ends QEMU in good order, and otherwise.
+    fn quit(&self, qmp: &Qmp) -> Result<(), Error> {
+        let process = self.folder.process();
+        let _ends_meanwhile = self.call_on(qmp, "quit", &json!({}));
+        if process.is_none_or(|process| process.wait(END)) {
+            *lock(&self.link) = None;
+            return Ok(());
+        }
+        self.end_process()
+    }
+}

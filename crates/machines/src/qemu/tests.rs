@@ -1,0 +1,385 @@
+//! Real machines: QEMU under emulation, with the small guest of `scripts/small-guest`.
+//!
+//! Two of the tests here are no tests: they are what child processes of the others run, and do
+//! nothing unless they are told to by the environment.
+
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use stillpoint_env::SystemEnv;
+use stillpoint_model::id::{InstanceId, VolumeId};
+use stillpoint_model::{ByteCount, Env};
+use tempfile::TempDir;
+
+use super::{Accelerator, DiskIo, QemuConfig, QemuDriver};
+use crate::conformance::{Ground, check_all};
+use crate::guard::{Frozen, GuardProgram};
+use crate::guest_agent::GuestAgent;
+use crate::{DiskSpec, Error, Freeze, Hypervisor, MachineSpec, MachineState};
+
+const PATIENCE: Duration = Duration::from_mins(2);
+const CHILD: &str = "STILLPOINT_MACHINES_CHILD";
+
+/// What a script of this repository says.
+fn script(name: &str) -> PathBuf {
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts");
+    let ran = Command::new(scripts.join(name)).output().unwrap();
+    assert!(
+        ran.status.success(),
+        "{name}: {}",
+        String::from_utf8_lossy(&ran.stderr)
+    );
+    PathBuf::from(String::from_utf8(ran.stdout).unwrap().trim())
+}
+
+fn qemu() -> &'static Path {
+    static FOUND: OnceLock<PathBuf> = OnceLock::new();
+    FOUND.get_or_init(|| script("qemu"))
+}
+
+fn config(run_dir: &Path) -> QemuConfig {
+    QemuConfig {
+        run_dir: run_dir.to_owned(),
+        program: qemu().to_owned(),
+        accelerator: Some(Accelerator::Tcg),
+        disk_io: DiskIo::BEST,
+        outbound: false,
+        guard: guard_program(),
+    }
+}
+
+/// This test program as the guard.
+fn guard_program() -> GuardProgram {
+    let program = std::env::current_exe().unwrap();
+    let test = "qemu::tests::the_guard_itself";
+    GuardProgram {
+        program: "env".into(),
+        args: [&format!("{CHILD}=guard"), program.to_str().unwrap()]
+            .map(|word| word.to_owned())
+            .into_iter()
+            .chain(["--exact", test, "--nocapture"].map(String::from))
+            .collect(),
+    }
+}
+
+#[test]
+fn the_guard_itself() {
+    if std::env::var(CHILD).is_ok_and(|role| role == "guard") {
+        crate::guard::run(&SystemEnv::new(), std::io::stdin(), std::io::stdout()).unwrap();
+    }
+}
+
+/// A run directory with machines in it; none is left when this is dropped.
+struct Host {
+    folder: TempDir,
+    driver: QemuDriver,
+    env: Arc<SystemEnv>,
+    made: Cell<u32>,
+}
+
+impl Host {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let env = Arc::new(SystemEnv::new());
+        let driver = QemuDriver::open(config(&folder.path().join("run")), env.clone()).unwrap();
+        Self {
+            folder,
+            driver,
+            env,
+            made: Cell::new(0),
+        }
+    }
+
+    /// An empty qcow2 file and its graph, with something below it or nothing.
+    fn layer(&self, backing: &Value, size: u64) -> Value {
+        self.made.set(self.made.get() + 1);
+        let number = self.made.get();
+        let file = self.folder.path().join(format!("{number}.qcow2"));
+        let made = Command::new("qemu-img")
+            .args([
+                "create",
+                "-q",
+                "-f",
+                "qcow2",
+                "-o",
+                "extended_l2=on,cluster_size=128k",
+            ])
+            .arg(&file)
+            .arg(size.to_string())
+            .status();
+        assert!(made.unwrap().success());
+        json!({
+            "driver": "qcow2", "node-name": format!("q{number}"), "read-only": false,
+            "discard": "unmap",
+            "file": {
+                "driver": "file", "node-name": format!("f{number}"), "discard": "unmap",
+                "filename": file, "auto-read-only": false,
+            },
+            "backing": backing,
+        })
+    }
+
+    /// A layer over the small guest's disk.
+    fn root(&self) -> DiskSpec {
+        static IMAGE: OnceLock<PathBuf> = OnceLock::new();
+        let image = IMAGE.get_or_init(|| script("small-guest"));
+        self.made.set(self.made.get() + 1);
+        let number = self.made.get();
+        let base = json!({
+            "driver": "raw", "node-name": format!("q{number}"), "read-only": true,
+            "file": {
+                "driver": "file", "node-name": format!("f{number}"), "filename": image,
+                "read-only": true,
+            },
+        });
+        DiskSpec {
+            volume: VolumeId::generate(self.env.as_ref()),
+            place: 0,
+            graph: self.layer(&base, 128 << 20),
+        }
+    }
+
+    fn boot(&self) -> MachineSpec {
+        let spec = self.machine();
+        self.driver.start(&spec).unwrap();
+        self.wait_for_agent(spec.id);
+        spec
+    }
+
+    fn agent_socket(&self, id: InstanceId) -> PathBuf {
+        self.folder
+            .path()
+            .join("run")
+            .join(id.to_string())
+            .join("agent")
+    }
+
+    /// What the guest says of its file systems.
+    fn frozen_state(&self, id: InstanceId) -> String {
+        let socket = self.agent_socket(id);
+        let mut agent = GuestAgent::connect(&socket, self.env.as_ref(), PATIENCE).unwrap();
+        let state = agent.call("guest-fsfreeze-status", PATIENCE).unwrap();
+        state.as_str().unwrap().to_owned()
+    }
+
+    /// Waits until the guest is thawed.
+    fn wait_until_thawed(&self, id: InstanceId) {
+        let deadline = self.env.monotonic() + PATIENCE;
+        while self.frozen_state(id) != "thawed" {
+            assert!(self.env.monotonic() < deadline, "the guest stays frozen");
+        }
+    }
+
+    fn process(&self, id: InstanceId) -> super::folder::Process {
+        self.driver.machine(id).folder.process().unwrap()
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        for id in self.driver.machines() {
+            let _tried = self.driver.delete(id);
+        }
+    }
+}
+
+impl Ground for Host {
+    fn driver(&self) -> &dyn Hypervisor {
+        &self.driver
+    }
+
+    fn machine(&self) -> MachineSpec {
+        MachineSpec {
+            id: InstanceId::generate(self.env.as_ref()),
+            hostname: "still-1".to_owned(),
+            vcpus: 1,
+            memory: ByteCount::new(256 << 20),
+            disks: vec![self.root()],
+            forwards: Vec::new(),
+        }
+    }
+
+    fn disk(&self, place: u32) -> DiskSpec {
+        DiskSpec {
+            volume: VolumeId::generate(self.env.as_ref()),
+            place,
+            graph: self.layer(&Value::Null, 32 << 20),
+        }
+    }
+
+    fn overlay(&self, volume: VolumeId) -> Value {
+        let _any_volume = volume;
+        self.layer(&Value::Null, 128 << 20)
+    }
+
+    fn wait_for_agent(&self, id: InstanceId) {
+        let deadline = self.env.monotonic() + PATIENCE;
+        while !self.driver.inspect(id).unwrap().agent_answered {
+            let console = self.driver.console(id, ByteCount::new(2000)).unwrap();
+            let console = String::from_utf8_lossy(&console);
+            assert!(
+                self.env.monotonic() < deadline,
+                "no agent answers: {console}"
+            );
+        }
+    }
+
+    fn crash(&self, id: InstanceId) {
+        let process = self.process(id);
+        process.kill();
+        assert!(process.wait(PATIENCE));
+    }
+}
+
+#[test]
+fn it_passes_the_suite() {
+    check_all(&Host::new());
+}
+
+#[test]
+fn a_guest_that_shuts_itself_down_is_stopped_not_crashed() {
+    let host = Host::new();
+    let spec = host.boot();
+    let console = host.driver.console(spec.id, ByteCount::new(4000)).unwrap();
+    let console = String::from_utf8_lossy(&console).into_owned();
+    // The host name came from the machine.
+    assert!(console.contains("still-1 is up"), "{console}");
+    let mut agent =
+        GuestAgent::connect(&host.agent_socket(spec.id), host.env.as_ref(), PATIENCE).unwrap();
+    // It does not answer, it shuts down.
+    let _no_answer = agent.call("guest-shutdown", Duration::from_millis(100));
+    drop(agent);
+    let deadline = host.env.monotonic() + PATIENCE;
+    loop {
+        match host.driver.inspect(spec.id).unwrap().state {
+            MachineState::Stopped => break,
+            MachineState::Running => assert!(host.env.monotonic() < deadline),
+            state => panic!("{state}"),
+        }
+    }
+    assert!(host.driver.machine(spec.id).folder.process().is_none());
+}
+
+/// An agent that is killed with -9: it froze the guest of the machine that it was told and waits
+/// for its end.
+#[test]
+fn an_agent_that_freezes_and_waits() {
+    let Ok(socket) = std::env::var(CHILD) else {
+        return;
+    };
+    if socket == "guard" {
+        return;
+    }
+    let frozen = Frozen::begin(&guard_program(), Path::new(&socket), PATIENCE).unwrap();
+    println!("frozen");
+    std::io::Read::read(&mut std::io::stdin(), &mut [0]).unwrap();
+    drop(frozen);
+}
+
+fn agent_that_froze(socket: &Path) -> Child {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "qemu::tests::an_agent_that_freezes_and_waits",
+            "--nocapture",
+        ])
+        .env(CHILD, socket)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = std::io::BufReader::new(child.stdout.as_mut().unwrap());
+    let mut lines = std::io::BufRead::lines(output).map_while(Result::ok);
+    assert!(
+        lines.any(|line| line.ends_with("frozen")),
+        "it did not freeze"
+    );
+    child
+}
+
+#[test]
+fn a_guest_is_thawed_whoever_is_killed_and_its_machine_is_adopted() {
+    let host = Host::new();
+    let spec = host.boot();
+    let mut agent = agent_that_froze(&host.agent_socket(spec.id));
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+    host.wait_until_thawed(spec.id);
+
+    // A guest that nobody guards is thawed by the next agent, which finds everything again.
+    GuestAgent::connect(&host.agent_socket(spec.id), host.env.as_ref(), PATIENCE)
+        .unwrap()
+        .call("guest-fsfreeze-freeze", PATIENCE)
+        .unwrap();
+    assert_eq!(host.frozen_state(spec.id), "frozen");
+    host.driver.machine(spec.id).forget();
+    let next = QemuDriver::open(host.driver.shared.config.clone(), host.env.clone()).unwrap();
+    assert_eq!(host.frozen_state(spec.id), "thawed");
+    let view = next.inspect(spec.id).unwrap();
+    assert_eq!(view.state, MachineState::Running);
+    assert_eq!(view.open, [spec.disks[0].volume]);
+
+    // A guest that stays frozen too long is thawed before anybody says so.
+    drop(next);
+    let socket = host.agent_socket(spec.id);
+    let brief = Duration::from_secs(5);
+    let frozen = Frozen::begin(&guard_program(), &socket, brief).unwrap();
+    host.wait_until_thawed(spec.id);
+    assert!(!frozen.end(host.env.as_ref()));
+}
+
+#[test]
+fn a_guest_without_an_agent_is_captured_unfrozen_or_not_at_all() {
+    let host = Host::new();
+    let spec = host.machine();
+    host.driver.start(&spec).unwrap();
+    let volume = spec.disks[0].volume;
+    let bound = Duration::from_millis(100);
+    let capture = |freeze| {
+        let tip = host.driver.open_chain(spec.id, volume).unwrap()[0].clone();
+        let graph = host.overlay(volume);
+        let switch = crate::Switch { volume, tip, graph };
+        host.driver.switch(spec.id, &[switch], freeze)
+    };
+    // It is still in its firmware.
+    let refused = capture(Freeze::Require { bound });
+    assert!(
+        matches!(refused, Err(Error::NotFrozen { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(host.driver.open_chain(spec.id, volume).unwrap().len(), 2);
+    let report = capture(Freeze::Try { bound }).unwrap();
+    assert_eq!(report.frozen, None);
+    assert!(report.not_frozen_because.is_some());
+    assert_eq!(host.driver.open_chain(spec.id, volume).unwrap().len(), 3);
+}
+
+#[test]
+fn what_qemu_says_when_it_does_not_start_is_told() {
+    let host = Host::new();
+    let mut spec = host.machine();
+    spec.disks[0].graph["file"]["filename"] = json!("/nowhere/at-all");
+    let Err(error) = host.driver.start(&spec) else {
+        panic!("it started");
+    };
+    assert!(error.to_string().contains("/nowhere/at-all"), "{error}");
+    let view = host.driver.inspect(spec.id).unwrap();
+    assert_eq!(view.state, MachineState::Stopped);
+}
+
+#[test]
+fn an_accelerator_is_tried_not_believed() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path());
+    assert!(super::accelerator::runs(&config, Accelerator::Tcg));
+    let broken = QemuConfig {
+        program: "/bin/true".into(),
+        ..config
+    };
+    assert!(!super::accelerator::runs(&broken, Accelerator::Tcg));
+    assert_eq!(super::accelerator::find(&broken), Accelerator::Tcg);
+}
