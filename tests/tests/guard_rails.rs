@@ -36,7 +36,10 @@ struct World {
 
 impl World {
     fn new(edit: impl FnOnce(&mut Plan)) -> Self {
-        let server = Server::start_with_plan(edit);
+        Self::on(Server::start_with_plan(edit))
+    }
+
+    fn on(server: Server) -> Self {
         Self {
             tenant: Person::tenant(&server),
             administrator: Person::administrator(&server),
@@ -273,6 +276,36 @@ fn the_cap_of_backups() {
         &world.tenant.cli(&["backup", "create", "fresh"]),
         &world.backup_page(fresh),
     );
+}
+
+#[test]
+fn without_a_backup_target() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = folder.path().join("settings.toml");
+    std::fs::write(&settings, "[target]\nkind = \"none\"\n").unwrap();
+    let settings = settings.display().to_string();
+    let world = World::on(Server::start_with(&["--config", &settings]));
+    let volume = world.volume("lonely");
+    let request = BackupCreate {
+        volume: volume.to_string(),
+        ..BackupCreate::default()
+    };
+    Rail {
+        code: ProblemCode::NoBackupTarget,
+        http_status: 422,
+        exit: 1,
+        text: "Hypervisor has no backup storage configured.",
+        ways_out: &["Ask your operator"],
+    }
+    .check(
+        &world
+            .tenant
+            .refused(async |c| c.backup_create(&request, &Change::default()).await),
+        &world.tenant.cli(&["backup", "create", "lonely"]),
+        &world.backup_page(volume),
+    );
+    // Snapshots need none.
+    world.tenant.snapshot(volume, "here");
 }
 
 #[test]
