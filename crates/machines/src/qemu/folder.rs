@@ -20,6 +20,8 @@ const MAX_SOCKET_PATH: usize = 107;
 const MAX_CONSOLE: u64 = 4 << 20;
 /// What is left of it then, and the most that is read.
 const KEPT_CONSOLE: u64 = 256 << 10;
+/// How long a process that was killed, or closed its sockets, may take to be gone.
+pub(super) const ENDING: Duration = Duration::from_secs(2);
 
 /// A machine's folder.
 pub(super) struct Folder {
@@ -136,6 +138,11 @@ impl Folder {
         let handle = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
         // The number may be somebody else's by now; the handle is not.
         let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        if command.is_empty() {
+            // It is ending, and may have its files open for another moment.
+            Process { pid, handle }.wait(ENDING);
+            return None;
+        }
         let mut words = command.split(|byte| *byte == 0);
         let ours = pid_file.as_os_str().as_encoded_bytes();
         words

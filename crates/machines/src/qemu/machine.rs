@@ -12,7 +12,7 @@ use stillpoint_model::id::{InstanceId, VolumeId};
 
 use super::Shared;
 use super::command::{arguments, volume_of};
-use super::folder::Folder;
+use super::folder::{ENDING, Folder};
 use crate::guard::thaw_now;
 use crate::guest_agent::GuestAgent;
 use crate::qmp::{Qmp, QmpError};
@@ -156,6 +156,23 @@ impl Machine {
 
     /// What can be seen of it. A machine whose guest shut down is ended on the way.
     pub(super) fn inspect(&self) -> Result<MachineView, Error> {
+        match self.look() {
+            // It ended while it was asked.
+            Err(Error::NoAnswer { .. }) if self.is_gone() => self.look(),
+            seen => seen,
+        }
+    }
+
+    /// Whether its process is gone; one that just closed its sockets may take a moment.
+    fn is_gone(&self) -> bool {
+        let gone = (self.folder.process()).is_none_or(|process| process.wait(ENDING));
+        if gone {
+            *lock(&self.link) = None;
+        }
+        gone
+    }
+
+    fn look(&self) -> Result<MachineView, Error> {
         let mut view = MachineView::absent(self.id);
         let Some(qmp) = self.link()? else {
             view.state = self.state_when_off();

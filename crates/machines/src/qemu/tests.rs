@@ -241,6 +241,24 @@ fn it_passes_the_suite() {
 }
 
 #[test]
+fn a_machine_that_dies_while_it_is_looked_at_has_crashed() {
+    let host = Host::new();
+    let spec = host.machine();
+    for _ in 0..5 {
+        host.driver.start(&spec).unwrap();
+        host.process(spec.id).kill();
+        let deadline = host.env.monotonic() + PATIENCE;
+        loop {
+            match host.driver.inspect(spec.id).unwrap().state {
+                MachineState::Crashed => break,
+                MachineState::Running => assert!(host.env.monotonic() < deadline),
+                state => panic!("{state}"),
+            }
+        }
+    }
+}
+
+#[test]
 fn a_guest_that_shuts_itself_down_is_stopped_not_crashed() {
     let host = Host::new();
     let spec = host.boot();
