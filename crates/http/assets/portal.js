@@ -107,10 +107,18 @@
     all("[data-live]").forEach(refresh);
   });
 
-  // A region with an open menu waits until the menu is closed.
+  // A region waits until its open menu is closed, and until the pointer that is down is up again:
+  // a button that is replaced between the two would never be clicked.
+  let pressed = false;
+  document.addEventListener("pointerdown", () => (pressed = true), true);
+  document.addEventListener("pointerup", () => (pressed = false), true);
+  document.addEventListener("pointercancel", () => (pressed = false), true);
   document.addEventListener("htmx:beforeSwap", (event) => {
     const { target, xhr } = event.detail;
-    if (target.matches("[data-live]")) {
+    if (target.matches("[data-live]") && pressed) {
+      event.detail.shouldSwap = false;
+      document.addEventListener("pointerup", () => refresh(target), { once: true });
+    } else if (target.matches("[data-live]")) {
       const reading = target.querySelector(":popover-open");
       if (xhr.status === 404 && !reading) location.reload();
       if (xhr.status >= 400 || reading) event.detail.shouldSwap = false;

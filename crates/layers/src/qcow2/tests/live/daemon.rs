@@ -51,8 +51,9 @@ impl Daemon {
             .spawn()
             .unwrap();
         let qmp = loop {
-            if let Ok(stream) = UnixStream::connect(&socket) {
-                break Qmp::greet(stream).unwrap();
+            // It is ready when it answers; before that a connection may come to nothing.
+            if let Ok(qmp) = UnixStream::connect(&socket).and_then(Qmp::greet) {
+                break qmp;
             }
             assert_eq!(child.try_wait().unwrap(), None, "the daemon is over");
             std::thread::yield_now();
