@@ -101,6 +101,62 @@ fn a_snapshot_a_countdown_and_a_roll_back_by_hand() {
 }
 
 #[test]
+fn a_button_that_was_just_refreshed_still_opens_its_dialog() {
+    let (server, tenant) = start();
+    let volume = new_volume(&tenant, "web");
+    let mut browser = Browser::start();
+    sign_in(&mut browser, &server, &Login::tenant(&server));
+    browser.goto(&format!("{}/volumes/{volume}/snapshots", server.url()));
+    browser.wait_for("button", "Take Snapshot");
+    browser.evaluate("window.stayed = true");
+    // A click as early as a person's can be: the first thing after the region was replaced.
+    browser.evaluate(
+        "new Promise((done) => {
+           const button = () => document.getElementById('take-snapshot');
+           const old = button();
+           const seen = new MutationObserver(() => {
+             if (!button() || button() === old) return;
+             seen.disconnect();
+             button().click();
+             done();
+           });
+           seen.observe(document.body, { childList: true, subtree: true });
+           htmx.trigger(old.closest('[data-live]'), 'portal:refresh');
+         })",
+    );
+    browser.wait_for("dialog", "Take Snapshot");
+    assert_eq!(browser.evaluate("window.stayed"), true);
+}
+
+#[test]
+fn a_button_is_not_replaced_while_it_is_pressed() {
+    let (server, tenant) = start();
+    let volume = new_volume(&tenant, "web");
+    let mut browser = Browser::start();
+    sign_in(&mut browser, &server, &Login::tenant(&server));
+    browser.goto(&format!("{}/volumes/{volume}/snapshots", server.url()));
+    browser.wait_for("button", "Take Snapshot");
+    for end in ["pointerup", "pointercancel"] {
+        // Resolves to whether the pressed button outlived a refresh.
+        let stayed = browser.evaluate(
+            "new Promise((done) => {
+               window.pressed = document.getElementById('take-snapshot');
+               pressed.dispatchEvent(new Event('pointerdown', { bubbles: true }));
+               const region = pressed.closest('[data-live]');
+               const over = () => setTimeout(() => done(pressed.isConnected));
+               region.addEventListener('htmx:afterRequest', over, { once: true });
+               htmx.trigger(region, 'portal:refresh');
+             })",
+        );
+        assert_eq!(stayed, true);
+        browser.evaluate(&format!(
+            "document.dispatchEvent(new Event('{end}', {{ bubbles: true }}))"
+        ));
+        browser.wait_until("the refresh comes after all", "!pressed.isConnected");
+    }
+}
+
+#[test]
 fn a_running_operation_moves_on_the_page() {
     let (server, tenant) = start();
     let volume = import_noise(&tenant, "busy", 256);

@@ -109,15 +109,21 @@
 
   // A region waits until its open menu is closed, and until the pointer that is down is up again:
   // a button that is replaced between the two would never be clicked.
+  const waiting = new Set();
   let pressed = false;
   document.addEventListener("pointerdown", () => (pressed = true), true);
-  document.addEventListener("pointerup", () => (pressed = false), true);
-  document.addEventListener("pointercancel", () => (pressed = false), true);
+  for (const end of ["pointerup", "pointercancel"]) {
+    document.addEventListener(end, () => {
+      pressed = false;
+      waiting.forEach(refresh);
+      waiting.clear();
+    }, true);
+  }
   document.addEventListener("htmx:beforeSwap", (event) => {
     const { target, xhr } = event.detail;
     if (target.matches("[data-live]") && pressed) {
       event.detail.shouldSwap = false;
-      document.addEventListener("pointerup", () => refresh(target), { once: true });
+      waiting.add(target);
     } else if (target.matches("[data-live]")) {
       const reading = target.querySelector(":popover-open");
       if (xhr.status === 404 && !reading) location.reload();

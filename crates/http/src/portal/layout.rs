@@ -9,8 +9,9 @@ use super::session::{Theme, Viewer};
 use super::{assets, live, ui};
 
 /// htmx without evaluation, without its own style element and without its own history; an
-/// answer that says no is shown, too.
-const HTMX_CONFIG: &str = r#"{"allowEval":false,"includeIndicatorStyles":false,"historyEnabled":false,"responseHandling":[{"code":"204","swap":false},{"code":"[23]..","swap":true},{"code":"[45]..","swap":true}]}"#;
+/// answer that says no is shown, too. What is swapped in works at once: by default a link would
+/// wait 20 ms and more for its script, and a click in between would leave the page.
+const HTMX_CONFIG: &str = r#"{"allowEval":false,"includeIndicatorStyles":false,"historyEnabled":false,"defaultSettleDelay":0,"responseHandling":[{"code":"204","swap":false},{"code":"[23]..","swap":true},{"code":"[45]..","swap":true}]}"#;
 
 /// The entries of the navigation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
