@@ -37,7 +37,7 @@ impl Daemon {
         let mut child = Command::new("qemu-storage-daemon")
             .arg("--chardev")
             .arg(format!(
-                "socket,id=c,server=on,wait=off,path={}",
+                "socket,id=c,server=on,wait=on,path={}",
                 socket.display()
             ))
             .args(["--monitor", "c"])
@@ -50,14 +50,16 @@ impl Daemon {
             .stderr(Stdio::inherit())
             .spawn()
             .unwrap();
-        let qmp = loop {
-            // It is ready when it answers; before that a connection may come to nothing.
-            if let Ok(qmp) = UnixStream::connect(&socket).and_then(Qmp::greet) {
-                break qmp;
+        // It waits for this connection before it sets its monitor up. One that came while it does
+        // would be taken by one thread or the other, and hang or end the daemon (QEMU 10.0).
+        let stream = loop {
+            if let Ok(stream) = UnixStream::connect(&socket) {
+                break stream;
             }
             assert_eq!(child.try_wait().unwrap(), None, "the daemon is over");
             std::thread::yield_now();
         };
+        let qmp = Qmp::greet(stream).unwrap();
         Self {
             path: folder.path().to_owned(),
             own: Some((folder, Mutex::new(child))),
