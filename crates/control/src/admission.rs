@@ -33,10 +33,8 @@ use stillpoint_model::saga::{Order, Request, Run, Terms};
 use stillpoint_model::volume::Volume;
 use stillpoint_store::Tx;
 use stillpoint_store::event::{NewEvent, event_insert};
-use stillpoint_store::operation::{
-    operation_by_id, operation_in_flight, operation_insert, operation_on_item,
-};
-use stillpoint_store::place::node_list;
+use stillpoint_store::operation::{operation_by_id, operation_insert, operation_on_item};
+use stillpoint_store::place::node_with_in_flight;
 use stillpoint_store::volume::{volume_item_counts, volume_update};
 use uuid::Uuid;
 
@@ -218,6 +216,15 @@ impl Desk<'_> {
     /// What the guard needs to know of a volume.
     pub(crate) async fn volume_facts(&mut self, volume: &Volume) -> Result<VolumeFacts> {
         let counts = volume_item_counts(self.tx, volume.id).await?;
+        self.counted_facts(volume, counts).await
+    }
+
+    /// The same, its items counted already: snapshots, backups.
+    pub(crate) async fn counted_facts(
+        &mut self,
+        volume: &Volume,
+        counts: (u32, u32),
+    ) -> Result<VolumeFacts> {
         let active = self.operation_of(volume.active_operation).await?;
         let own = volume.own_instance().and_then(|own| own.active_operation);
         let above = self.operation_of(own).await?;
@@ -278,17 +285,18 @@ impl Desk<'_> {
         (volume, item): (Option<VolumeFacts>, Option<ItemFacts>),
         instance: Option<InstanceFacts>,
     ) -> Result<Allowed> {
-        let nodes = node_list(self.tx).await?;
-        let node = nodes.iter().find(|node| node.id == pool.node_id);
+        let account_id = self.actor.account_id;
+        let found = node_with_in_flight(self.tx, pool.node_id, account_id).await?;
+        let (node, in_flight) = found.unzip();
         let facts = Facts {
             now: self.now,
             plan,
             volume,
             item,
             instance,
-            runs_instances: node.is_some_and(|node| node.runs_instances),
-            in_flight: operation_in_flight(self.tx, self.actor.account_id).await?,
-            node_online: node.is_some_and(|node| self.cx.is_online(node, self.now)),
+            runs_instances: node.as_ref().is_some_and(|node| node.runs_instances),
+            in_flight: in_flight.unwrap_or(0),
+            node_online: node.is_some_and(|node| self.cx.is_online(&node, self.now)),
             override_cooldown: self.change.override_cooldown,
         };
         Ok(can(action, &facts)?)

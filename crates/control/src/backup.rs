@@ -35,7 +35,7 @@ use crate::item::kind::{Item, item_fields};
 use crate::item::name::NameScope;
 use crate::item::show::Shown;
 use crate::item::{self, ItemCreate, ItemQuery, ItemUpdate};
-use crate::reference::{own_item, own_volume};
+use crate::reference::{own_item, own_volume_counted};
 use crate::{Answer, Change, Context, Page, Permission, Reference};
 
 /// A backup, and what goes with it.
@@ -255,11 +255,11 @@ pub(crate) async fn admit_create(
     volume: Reference,
     request: BackupCreate,
 ) -> Result<Accepted> {
-    let volume = own_volume(desk.tx, &desk.actor, &volume).await?;
+    let (volume, counts) = own_volume_counted(desk.tx, &desk.actor, &volume).await?;
     desk.check_version(volume.version)?;
     let (plan, places) = (desk.plan(Some(&volume)).await?, desk.cx.places());
     let pool = places.pool(volume.pool_id)?;
-    let facts = desk.volume_facts(&volume).await?;
+    let facts = desk.counted_facts(&volume, counts).await?;
     let copied = copied(&mut desk, &volume, request.snapshot.as_ref()).await?;
     let item = copied.map(|(_, facts)| facts);
     let allowed = desk

@@ -10,7 +10,9 @@ use stillpoint_model::refusal::{ProblemCode, Refusal};
 use stillpoint_model::volume::Volume;
 use stillpoint_store::Conn;
 use stillpoint_store::instance::{instance_by_id, instance_by_name};
-use stillpoint_store::volume::{volume_by_id, volume_by_name};
+use stillpoint_store::volume::{
+    CountedVolume, volume_by_id, volume_by_name, volume_counted_by_id, volume_counted_by_name,
+};
 use uuid::Uuid;
 
 use crate::context::Places;
@@ -70,6 +72,20 @@ pub(crate) async fn own_volume(
         Reference::Name(name) => volume_by_name(conn, actor.project_id, name).await?,
     };
     let own = found.filter(|volume| volume.account_id == actor.account_id);
+    Ok(own.ok_or_else(|| Refusal::not_found("volume"))?)
+}
+
+/// The actor's own volume, and how many items of it count toward its caps.
+pub(crate) async fn own_volume_counted(
+    conn: &mut Conn,
+    actor: &Actor,
+    reference: &Reference,
+) -> Result<CountedVolume> {
+    let found = match reference {
+        Reference::Id(id) => volume_counted_by_id(conn, VolumeId::from_uuid(*id)).await?,
+        Reference::Name(name) => volume_counted_by_name(conn, actor.project_id, name).await?,
+    };
+    let own = found.filter(|(volume, _)| volume.account_id == actor.account_id);
     Ok(own.ok_or_else(|| Refusal::not_found("volume"))?)
 }
 

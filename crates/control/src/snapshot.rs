@@ -29,7 +29,7 @@ use crate::item::kind::{Item, item_fields};
 use crate::item::name::NameScope;
 use crate::item::show::Shown;
 use crate::item::{self, ItemCreate, ItemQuery, ItemUpdate};
-use crate::reference::own_volume;
+use crate::reference::own_volume_counted;
 use crate::{Answer, Change, Context, Page, Permission, Reference};
 
 /// A snapshot, and what goes with it.
@@ -181,11 +181,11 @@ pub(crate) async fn admit_create(
     volume: Reference,
     request: ItemCreate,
 ) -> Result<Accepted> {
-    let volume = own_volume(desk.tx, &desk.actor, &volume).await?;
+    let (volume, counts) = own_volume_counted(desk.tx, &desk.actor, &volume).await?;
     desk.check_version(volume.version)?;
     let (plan, places) = (desk.plan(Some(&volume)).await?, desk.cx.places());
     let pool = places.pool(volume.pool_id)?;
-    let facts = desk.volume_facts(&volume).await?;
+    let facts = desk.counted_facts(&volume, counts).await?;
     let allowed = desk
         .can(Action::SnapshotCreate, &plan.plan, pool, Some(facts), None)
         .await?;

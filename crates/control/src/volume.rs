@@ -19,15 +19,14 @@ use stillpoint_model::{ByteCount, Timestamp};
 use stillpoint_store::Conn;
 use stillpoint_store::upload::{upload_by_id, upload_update_operation};
 use stillpoint_store::volume::{
-    CountedVolume, volume_by_name, volume_insert, volume_item_counts, volume_list,
-    volume_names_like,
+    CountedVolume, volume_by_name, volume_insert, volume_list, volume_names_like,
 };
 use uuid::Uuid;
 
 use crate::admission::{Accepted, Ask, Desk, Draft};
 use crate::error::Result;
 use crate::item::name::no_generated;
-use crate::reference::{own_volume, pool_for};
+use crate::reference::{own_volume, own_volume_counted, pool_for};
 use crate::view::Surroundings;
 use crate::{Answer, Change, Context, Cursor, ListQuery, Page, Permission, Reference};
 
@@ -164,14 +163,14 @@ pub async fn list(cx: &Context, actor: &Actor, query: &VolumeQuery) -> Result<Pa
 /// One volume.
 pub async fn show(cx: &Context, actor: &Actor, volume: &Reference) -> Result<VolumeView> {
     let mut conn = cx.db().read().await?;
-    let volume = own_volume(&mut conn, actor, volume).await?;
-    show_row(cx, &mut conn, volume).await
+    let counted = own_volume_counted(&mut conn, actor, volume).await?;
+    show_row(cx, &mut conn, counted).await
 }
 
-async fn show_row(cx: &Context, conn: &mut Conn, volume: Volume) -> Result<VolumeView> {
-    let counts = volume_item_counts(conn, volume.id).await?;
-    let around = Surroundings::of_one(cx, conn, volume.account_id, Some(&volume), None).await?;
-    view(cx, conn, &around, (volume, counts)).await
+async fn show_row(cx: &Context, conn: &mut Conn, counted: CountedVolume) -> Result<VolumeView> {
+    let volume = &counted.0;
+    let around = Surroundings::of_one(cx, conn, volume.account_id, Some(volume), None).await?;
+    view(cx, conn, &around, counted).await
 }
 
 /// A volume that is to be made.
@@ -362,11 +361,11 @@ pub(crate) async fn admit_clone(
     source: Reference,
     name: Option<Name>,
 ) -> Result<Accepted> {
-    let source = own_volume(desk.tx, &desk.actor, &source).await?;
+    let (source, counts) = own_volume_counted(desk.tx, &desk.actor, &source).await?;
     desk.check_version(source.version)?;
     let (plan, places) = (desk.plan(Some(&source)).await?, desk.cx.places());
     let pool = places.pool(source.pool_id)?;
-    let facts = desk.volume_facts(&source).await?;
+    let facts = desk.counted_facts(&source, counts).await?;
     let allowed = desk
         .can(Action::VolumeClone, &plan.plan, pool, Some(facts), None)
         .await?;

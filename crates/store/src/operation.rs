@@ -122,16 +122,22 @@ pub async fn operation_by_id(conn: &mut Conn, id: OperationId) -> Result<Option<
     row.as_ref().map(operation_of).transpose()
 }
 
+/// Counts what an account has under way that counts against its limit.
+macro_rules! in_flight {
+    ($account:literal) => {
+        concat!(
+            "SELECT COUNT(*) FROM operations WHERE account_id = ",
+            $account,
+            " AND finished_at IS NULL AND kind NOT IN ('volume_delete', 'snapshot_delete', \
+             'backup_delete', 'instance_delete', 'instance_stop')"
+        )
+    };
+}
+pub(crate) use in_flight;
+
 /// How many operations of an account are under way and count against its limit.
 pub async fn operation_in_flight(conn: &mut Conn, account_id: AccountId) -> Result<u32> {
-    let row = sql!(
-        "SELECT COUNT(*) FROM operations WHERE account_id = $1 AND finished_at IS NULL \
-         AND kind NOT IN ('volume_delete', 'snapshot_delete', 'backup_delete', 'instance_delete', \
-         'instance_stop')",
-        account_id
-    )
-    .fetch_one(conn)
-    .await?;
+    let row = sql!(in_flight!("$1"), account_id).fetch_one(conn).await?;
     Columns::of("operation", &row).count()
 }
 

@@ -6,6 +6,7 @@ use stillpoint_model::id::{AccountId, NodeId, PoolId, TargetId, VaultId};
 use stillpoint_model::place::{Node, Pool, Region, Target};
 
 use crate::error::Result;
+use crate::operation::in_flight;
 use crate::row::{Columns, sql};
 use crate::{Conn, Tx};
 
@@ -38,7 +39,10 @@ pub async fn region_list(conn: &mut Conn) -> Result<Vec<Region>> {
 }
 
 fn node(row: &AnyRow) -> Result<Node> {
-    let mut columns = Columns::of("node", row);
+    node_from(&mut Columns::of("node", row))
+}
+
+fn node_from(columns: &mut Columns<'_>) -> Result<Node> {
     Ok(Node {
         id: columns.parse()?,
         region_id: columns.parse()?,
@@ -72,6 +76,26 @@ pub async fn node_list(conn: &mut Conn) -> Result<Vec<Node>> {
         .iter()
         .map(node)
         .collect()
+}
+
+/// A node, and how many operations of an account are under way and count against its limit: what
+/// every admission asks.
+pub async fn node_with_in_flight(
+    conn: &mut Conn,
+    id: NodeId,
+    account_id: AccountId,
+) -> Result<Option<(Node, u32)>> {
+    let statement = concat!(
+        "SELECT id, region_id, name, last_seen_at, runs_instances, (",
+        in_flight!("$2"),
+        ") FROM nodes WHERE id = $1"
+    );
+    let row = sql!(statement, id, account_id).fetch_optional(conn).await?;
+    row.map(|row| {
+        let mut columns = Columns::of("node", &row);
+        Ok((node_from(&mut columns)?, columns.count()?))
+    })
+    .transpose()
 }
 
 /// Records that a node was heard of.

@@ -326,6 +326,27 @@ fn counted(row: &AnyRow) -> Result<CountedVolume> {
     Ok((volume, (columns.count()?, columns.count()?)))
 }
 
+/// One volume, counted.
+pub async fn volume_counted_by_id(conn: &mut Conn, id: VolumeId) -> Result<Option<CountedVolume>> {
+    let row = sql!(select_counted!("WHERE id = $1"), id)
+        .fetch_optional(conn)
+        .await?;
+    row.as_ref().map(counted).transpose()
+}
+
+/// The project's volume of this name, counted.
+pub async fn volume_counted_by_name(
+    conn: &mut Conn,
+    project_id: ProjectId,
+    name: &Name,
+) -> Result<Option<CountedVolume>> {
+    let statement = select_counted!("WHERE project_id = $1 AND name = $2");
+    let row = sql!(statement, project_id, name)
+        .fetch_optional(conn)
+        .await?;
+    row.as_ref().map(counted).transpose()
+}
+
 /// What a statement finds that takes a project, the three parts of a page, and an account.
 async fn counted_of_page(
     conn: &mut Conn,

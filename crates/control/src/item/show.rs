@@ -8,7 +8,7 @@ use stillpoint_model::id::VolumeId;
 use stillpoint_model::operation::Operation;
 use stillpoint_model::plan::Confirmations;
 use stillpoint_store::Conn;
-use stillpoint_store::volume::{CountedVolume, volume_by_id, volume_item_counts};
+use stillpoint_store::volume::{CountedVolume, volume_counted_by_id};
 
 use super::ItemQuery;
 use super::kind::Item;
@@ -114,12 +114,8 @@ async fn rows<T: Item>(
 
 /// The volume that an item was made of, if it still exists.
 async fn source_of(conn: &mut Conn, actor: &Actor, id: VolumeId) -> Result<Option<CountedVolume>> {
-    let found = volume_by_id(conn, id)
-        .await?
-        .filter(|v| v.account_id == actor.account_id);
-    let Some(volume) = found else { return Ok(None) };
-    let counts = volume_item_counts(conn, id).await?;
-    Ok(Some((volume, counts)))
+    let found = volume_counted_by_id(conn, id).await?;
+    Ok(found.filter(|(volume, _)| volume.account_id == actor.account_id))
 }
 
 /// One item.

@@ -12,14 +12,14 @@ use stillpoint_model::volume::{AttachedState, Attachment, Volume, VolumeState};
 use stillpoint_store::Tx;
 use stillpoint_store::event::{NewEvent, event_insert};
 use stillpoint_store::operation::operation_by_id;
-use stillpoint_store::volume::{volume_by_id, volume_by_name, volume_item_counts, volume_update};
+use stillpoint_store::volume::{volume_by_id, volume_by_name, volume_counted_by_id, volume_update};
 
 use super::{VolumeView, show_row};
 use crate::admission::{active_facts, check_version, volume_facts};
 use crate::audit::{self, Entry};
 use crate::change::edit;
 use crate::error::Result;
-use crate::reference::own_volume;
+use crate::reference::{own_volume, own_volume_counted};
 use crate::{Change, Context, Reference};
 
 /// Renames a volume.
@@ -34,10 +34,9 @@ pub async fn rename(
     let (reference, now) = (volume.clone(), cx.now());
     let id = edit(cx, change.dry_run, move |tx| {
         Box::pin(async move {
-            let mut volume = own_volume(tx, &actor, &reference).await?;
+            let (mut volume, counts) = own_volume_counted(tx, &actor, &reference).await?;
             check_version(&change, volume.version)?;
             let plan = handle.plan(tx, volume.plan_id).await?;
-            let counts = volume_item_counts(tx, volume.id).await?;
             let facts = Facts {
                 now,
                 plan: &plan.plan,
@@ -67,9 +66,8 @@ pub async fn rename(
     })
     .await?;
     let mut conn = cx.db().read().await?;
-    let row = volume_by_id(&mut conn, id)
-        .await?
-        .ok_or_else(|| Refusal::not_found("volume"))?;
+    let row = volume_counted_by_id(&mut conn, id).await?;
+    let row = row.ok_or_else(|| Refusal::not_found("volume"))?;
     show_row(cx, &mut conn, row).await
 }
 
@@ -124,9 +122,8 @@ pub async fn set_attachment(
     })
     .await?;
     let mut conn = cx.db().read().await?;
-    let row = volume_by_id(&mut conn, id)
-        .await?
-        .ok_or_else(|| Refusal::not_found("volume"))?;
+    let row = volume_counted_by_id(&mut conn, id).await?;
+    let row = row.ok_or_else(|| Refusal::not_found("volume"))?;
     show_row(cx, &mut conn, row).await
 }
 
