@@ -1,4 +1,4 @@
-//! Real disks, made by scripts that people can run, too.
+//! Real disks, and what runs them, from scripts that people can run, too.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,7 +13,32 @@ use crate::process::run;
 /// When it cannot be built.
 #[track_caller]
 pub fn debian_disk() -> PathBuf {
-    let output = run(&mut Command::new(script("debian-disk")));
+    path_from("debian-disk")
+}
+
+/// A raw image of a small guest that boots, has the guest agent, and says `<host> is up` on its
+/// console: read it, copy it, never write it. Kept in `.cache/`.
+///
+/// # Panics
+/// When it cannot be built.
+#[track_caller]
+pub fn small_guest() -> PathBuf {
+    path_from("small-guest")
+}
+
+/// The QEMU that runs guests.
+///
+/// # Panics
+/// When there is none to be had.
+#[track_caller]
+pub fn qemu() -> PathBuf {
+    path_from("qemu")
+}
+
+/// The path that a script prints.
+#[track_caller]
+fn path_from(name: &str) -> PathBuf {
+    let output = run(&mut Command::new(script(name)));
     PathBuf::from(String::from_utf8_lossy(&output.stdout).trim_end())
 }
 

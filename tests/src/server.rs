@@ -11,6 +11,7 @@ use rustix::process::Signal;
 use stillpoint_model::plan::Plan;
 use tempfile::TempDir;
 
+use crate::debian;
 use crate::pool::PoolFolder;
 use crate::process::{Dialogue, bound_command};
 use crate::wait::PATIENCE;
@@ -50,6 +51,8 @@ pub fn stillpoint_binary() -> PathBuf {
 pub struct Server {
     folder: TempDir,
     arguments: Vec<String>,
+    /// What runs its instances.
+    qemu: PathBuf,
     running: Option<Running>,
 }
 
@@ -89,8 +92,21 @@ impl Server {
         Self {
             folder,
             arguments,
+            qemu: "none".into(),
             running: None,
         }
+    }
+
+    /// [`Server::start`] with a QEMU that runs instances.
+    ///
+    /// # Panics
+    /// When it does not start, or there is no QEMU to be had.
+    #[track_caller]
+    pub fn start_with_instances() -> Self {
+        let mut server = Self::prepare(&[]);
+        server.qemu = debian::qemu();
+        server.resume();
+        server
     }
 
     /// [`Server::start`] with Stillpoint's own plan, changed by `edit`.
@@ -188,6 +204,7 @@ impl Server {
             .args(["server", "start", "--listen", "127.0.0.1:0", "--data"])
             .arg(self.data())
             .args(&self.arguments)
+            .env("STILLPOINT_QEMU", &self.qemu)
             .stderr(Stdio::from(log));
         let mut process = Dialogue::start("the server", command, b'\n');
         let url = loop {

@@ -149,6 +149,11 @@ impl Failure {
         self
     }
 
+    /// The sentence alone, for a log.
+    pub fn sentence(&self) -> &str {
+        &self.text
+    }
+
     /// Prints the failure on stderr and says which exit code goes with it.
     pub fn report(&self) -> u8 {
         if self.reader_gone {

@@ -3,6 +3,7 @@
 mod backup_target;
 mod data_dir;
 mod first_start;
+mod machines;
 mod memory;
 mod node_link;
 mod run;
@@ -34,6 +35,9 @@ enum Verb {
     /// start makes the data folder with everything in it, an administrator and a tenant; their
     /// passwords are in DIR/credentials.
     Start(SettingsArgs),
+    /// Thaws a guest whatever happens to whoever froze it
+    #[command(name = machines::GUARD, hide = true)]
+    FreezeGuard,
 }
 
 impl Command {
@@ -41,6 +45,7 @@ impl Command {
     pub fn run(self) -> Result<()> {
         match self.verb {
             Verb::Start(args) => start(args),
+            Verb::FreezeGuard => machines::run_guard(),
         }
     }
 }

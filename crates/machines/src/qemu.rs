@@ -25,6 +25,7 @@
 
 mod accelerator;
 mod command;
+mod disk_io;
 mod disks;
 mod folder;
 mod graph;
@@ -42,6 +43,7 @@ use stillpoint_model::id::{InstanceId, VolumeId};
 use stillpoint_model::{ByteCount, Env};
 
 pub use accelerator::Accelerator;
+pub use disk_io::DiskIo;
 use folder::Folder;
 use machine::Machine;
 
@@ -66,23 +68,6 @@ pub struct QemuConfig {
     pub outbound: bool,
     /// How the guard is started.
     pub guard: GuardProgram,
-}
-
-/// How disks are opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DiskIo {
-    /// Past the host's page cache.
-    pub direct: bool,
-    /// By `io_uring`, otherwise by threads.
-    pub io_uring: bool,
-}
-
-impl DiskIo {
-    /// What a machine should have.
-    pub const BEST: Self = Self {
-        direct: true,
-        io_uring: true,
-    };
 }
 
 /// What all machines of a driver share.

@@ -8,6 +8,7 @@
 //!   target/            vaults of the local backup target
 //!   target.chosen      which backup target this installation has
 //!   uploads/           images on their way in
+//!   machines/          what runs: sockets, consoles; machines outlive the server
 //!   keys/root.key      0600; made once, never overwritten
 //!   credentials        0600; passwords made at the first start
 //! ```
@@ -74,6 +75,11 @@ impl DataDir {
     /// Where images wait to be imported.
     pub fn uploads(&self) -> PathBuf {
         self.path.join("uploads")
+    }
+
+    /// Where machines have their sockets.
+    pub fn machines(&self) -> PathBuf {
+        self.path.join("machines")
     }
 
     /// The root key.

@@ -1,7 +1,8 @@
 //! The server, put together: store, control plane, engine, node, API and portal in one process.
 //!
 //! ```text
-//! open    data folder (locked) -> store -> control plane -> first users -> pool, target -> bind
+//! open    data folder (locked) -> store -> control plane -> first users -> machines (those that
+//!         run are adopted) -> pool, target -> bind
 //! run     engine | node | http          one line on stdout: listening on http://…
 //! stop    http: no new connections, streams end, answers get a few seconds
 //!         node: tasks stop where that leaves nothing half done, or are handed back
@@ -26,13 +27,14 @@ use stillpoint_env::SystemEnv;
 use stillpoint_http::HttpSettings;
 use stillpoint_layers::qcow2::Qcow2Driver;
 use stillpoint_layers::{LayerPool, Pool};
+use stillpoint_machines::qemu::QemuDriver;
 use stillpoint_model::account::Actor;
 use stillpoint_model::error::with_causes;
 use stillpoint_model::id::PoolId;
 use stillpoint_model::name::Name;
 use stillpoint_model::volume::VolumeRole;
 use stillpoint_model::{ByteCount, Env, ErrorKind};
-use stillpoint_node::{Node, Storage};
+use stillpoint_node::{Hypervised, Node, Storage};
 use stillpoint_store::{Db, Options};
 use stillpoint_vault::target::Target;
 use stillpoint_vault::{RootKey, Tuning};
@@ -45,6 +47,7 @@ use tokio_util::sync::CancellationToken;
 use super::backup_target;
 use super::data_dir::DataDir;
 use super::first_start::{FirstUser, FirstUsers, first_users, root_key};
+use super::machines;
 use super::node_link::InProcess;
 use super::settings::Settings;
 use crate::failure::{Exit, Failure, Result, print};
@@ -71,14 +74,15 @@ struct Opened {
     installed: Installed,
     root_key: RootKey,
     target: Option<Arc<dyn Target>>,
+    machines: Option<QemuDriver>,
 }
 
 /// Runs the server until it is told to stop.
 pub async fn serve(settings: Settings) -> Result<()> {
     let mut signals = Signals::listen()?;
-    let opened = open(&settings).await?;
+    let mut opened = open(&settings).await?;
     let (cx, tenant) = (opened.cx.clone(), opened.installed.tenant.clone());
-    let storage = storage(&opened)?;
+    let storage = storage(&mut opened)?;
     let listener = bind(&settings).await?;
     let address = listener
         .local_addr()
@@ -128,6 +132,7 @@ impl Running {
             installed,
             root_key: _,
             target: _,
+            machines: _,
         } = opened;
         let (closing, closed) = watch::channel(false);
         let (node_stop, engine_stop) = (CancellationToken::new(), CancellationToken::new());
@@ -208,6 +213,7 @@ async fn sweep_uploads<T>(cx: Context, mut events: watch::Receiver<T>, folder: P
 }
 
 async fn open(settings: &Settings) -> Result<Opened> {
+    let program = machines::program(&settings.qemu)?;
     let data = DataDir::open(&settings.data)?;
     let env: Arc<dyn Env> = Arc::new(SystemEnv::new());
     let before = backup_target::noted(&data)?;
@@ -229,6 +235,13 @@ async fn open(settings: &Settings) -> Result<Opened> {
     let installed = ensure_installation(&cx, &installation)
         .await
         .map_err(|error| broken(&error))?;
+    let machines = match program {
+        Some(program) => machines::open(program, &data, &env)?,
+        None => {
+            tracing::info!("there is no QEMU: this server runs no instances");
+            None
+        }
+    };
     Ok(Opened {
         data,
         env,
@@ -237,6 +250,7 @@ async fn open(settings: &Settings) -> Result<Opened> {
         installed,
         root_key,
         target,
+        machines,
     })
 }
 
@@ -303,21 +317,26 @@ async fn make_demo_volume(cx: &Context, tenant: &Actor) -> Result<()> {
     Ok(())
 }
 
-/// What the node works with: the pool of the data folder and the backup target.
-fn storage(opened: &Opened) -> Result<Storage> {
+/// What the node works with: the pool of the data folder, the backup target and the machines.
+fn storage(opened: &mut Opened) -> Result<Storage> {
     let Opened {
         data,
         env,
         installed,
         root_key,
         target,
+        machines,
         ..
     } = opened;
     let storage = Storage::new(Arc::clone(env), data.uploads(), Tuning::default());
     let storage = storage.with_pool(open_pool(data, Arc::clone(env), installed.pool_id)?);
-    Ok(match (installed.target_id, target) {
+    let storage = match (installed.target_id, target) {
         (Some(id), Some(target)) => storage.with_target(id, Arc::clone(target), root_key.clone()),
         _ => storage,
+    };
+    Ok(match machines.take() {
+        Some(driver) => storage.with_machines(Arc::new(Hypervised::new(driver))),
+        None => storage,
     })
 }
 

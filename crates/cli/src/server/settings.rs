@@ -31,7 +31,7 @@ pub struct SettingsArgs {
     /// Where to listen; port 0 takes a free one [default: 127.0.0.1:8420]
     #[arg(long, value_name = "ADDR", env = "STILLPOINT_LISTEN", value_parser = parse_address)]
     listen: Option<SocketAddr>,
-    /// Settings in TOML: data, listen, plan, log, target
+    /// Settings in TOML: data, listen, plan, log, qemu, target
     #[arg(long, value_name = "FILE", env = "STILLPOINT_CONFIG")]
     config: Option<PathBuf>,
     /// The rules for new volumes, in TOML, instead of the built-in plan `stillpoint`
@@ -41,6 +41,9 @@ pub struct SettingsArgs {
     /// [default: info]
     #[arg(long, value_name = "FILTER", env = "STILLPOINT_LOG")]
     log: Option<String>,
+    /// The QEMU that runs instances, or `none` [default: qemu-system-x86_64, where it is installed]
+    #[arg(long, value_name = "PROGRAM", env = "STILLPOINT_QEMU")]
+    qemu: Option<PathBuf>,
     /// Make the volume `demo` for the tenant, at the first start
     #[arg(long)]
     demo: bool,
@@ -55,6 +58,7 @@ struct SettingsFile {
     listen: Option<SocketAddr>,
     plan: Option<PathBuf>,
     log: Option<String>,
+    qemu: Option<PathBuf>,
     target: Option<TargetTable>,
 }
 
@@ -85,6 +89,8 @@ pub struct Settings {
     pub target: Place,
     /// What to log.
     pub log: String,
+    /// The QEMU that runs instances.
+    pub qemu: Qemu,
     /// Whether the first start makes a volume to try things on.
     pub demo: bool,
 }
@@ -122,8 +128,30 @@ impl Settings {
             plan,
             flavors: config::parse(FLAVORS, Path::new("presets/flavors.toml"))?,
             log: args.log.or(file.log).unwrap_or_else(|| DEFAULT_LOG.into()),
+            qemu: Qemu::of(args.qemu.or(file.qemu)),
             demo: args.demo,
         })
+    }
+}
+
+/// The QEMU that runs instances.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Qemu {
+    /// The one that is installed, if any is.
+    Installed,
+    /// This one: a name to look for, or a path.
+    Named(PathBuf),
+    /// None: this server runs no instances.
+    None,
+}
+
+impl Qemu {
+    fn of(named: Option<PathBuf>) -> Self {
+        match named {
+            None => Self::Installed,
+            Some(word) if word.as_os_str() == "none" => Self::None,
+            Some(path) => Self::Named(path),
+        }
     }
 }
 

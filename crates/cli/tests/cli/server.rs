@@ -119,6 +119,26 @@ fn a_second_server_on_the_same_data_is_refused() {
 }
 
 #[test]
+fn a_qemu_that_is_asked_for_and_absent_stops_the_start_before_anything_is_made() {
+    let home = tempfile::tempdir().expect("a home");
+    let data = home.path().join("data");
+    let ended: Ended = command(home.path())
+        .args(["server", "start", "--qemu", "qemu-of-nobody", "--data"])
+        .arg(&data)
+        .output()
+        .expect("ended")
+        .into();
+    assert_eq!((ended.code, ended.stdout.as_str()), (2, ""));
+    assert!(
+        ended.stderr.starts_with("error[config]: "),
+        "{}",
+        ended.stderr
+    );
+    assert!(ended.stderr.contains("--qemu none"), "{}", ended.stderr);
+    assert!(!data.exists());
+}
+
+#[test]
 fn the_first_login_works_and_the_demo_volume_is_there() {
     let home = tempfile::tempdir().expect("a home");
     let server = Server::start(home.path(), &["--demo"]);

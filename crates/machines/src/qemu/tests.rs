@@ -36,7 +36,7 @@ fn script(name: &str) -> PathBuf {
     PathBuf::from(String::from_utf8(ran.stdout).unwrap().trim())
 }
 
-fn qemu() -> &'static Path {
+pub(super) fn qemu() -> &'static Path {
     static FOUND: OnceLock<PathBuf> = OnceLock::new();
     FOUND.get_or_init(|| script("qemu"))
 }
