@@ -5,7 +5,8 @@
 //! asked, by the id of the question, and each event to everyone who listens. Lines are bounded: an
 //! answer of a busy machine can be over 100 kB, one of more than [`MAX_LINE`] ends the connection.
 //!
-//! When the connection ends, everyone who waits is told; what was asked may have been done.
+//! When the connection ends, everyone who waits is told; what was asked may have been done. It ends
+//! too when a command cannot be sent whole: what is sent next would be taken for the rest of it.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -109,8 +110,9 @@ impl Waiting {
         let _gave_up = reply.try_send(answer);
     }
 
+    /// The first reason is the one that is told.
     fn end(&mut self, reason: String) {
-        self.ended = Some(reason);
+        self.ended.get_or_insert(reason);
         self.replies.clear();
         self.listeners.clear();
     }
@@ -132,7 +134,6 @@ impl Qmp {
     pub(crate) fn connect(socket: &Path) -> io::Result<Self> {
         let stream = UnixStream::connect(socket)?;
         stream.set_read_timeout(Some(GREETING))?;
-        stream.set_write_timeout(Some(GREETING))?;
         let mut reader = BufReader::new(stream.try_clone()?);
         let closed = || io::Error::other("it closed the connection");
         let greeting = read_line(&mut reader)?.ok_or_else(closed)?;
@@ -182,11 +183,7 @@ impl Qmp {
         }
         let mut line = json!({"execute": command, "arguments": arguments, "id": id}).to_string();
         line.push('\n');
-        let sent = {
-            let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-            writer.write_all(line.as_bytes())
-        };
-        let answer = match sent {
+        let answer = match self.send(line.as_bytes(), bound) {
             Err(error) => Err(QmpError::NoAnswer(error.to_string())),
             Ok(()) => receiver.recv_timeout(bound).unwrap_or_else(|_| {
                 let ended = lock(&self.waiting).ended.clone();
@@ -196,6 +193,21 @@ impl Qmp {
         };
         lock(&self.waiting).replies.remove(&id);
         answer
+    }
+
+    /// Sends a whole line, or ends the connection: after half a line the machine would take
+    /// whatever comes next for the other half.
+    fn send(&self, line: &[u8], bound: Duration) -> io::Result<()> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let bound = bound.max(Duration::from_millis(1));
+        let sent = writer
+            .set_write_timeout(Some(bound))
+            .and_then(|()| writer.write_all(line));
+        if let Err(error) = &sent {
+            lock(&self.waiting).end(format!("a command was not sent whole: {error}"));
+            let _closed_already = writer.shutdown(Shutdown::Both);
+        }
+        sent
     }
 }
 

@@ -1,6 +1,6 @@
 //! The protocol against a machine that the test plays.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -71,5 +71,26 @@ fn what_is_no_json_ends_the_connection() {
     });
     let ended = qmp.call("x", &json!({}), BOUND);
     assert!(matches!(ended, Err(QmpError::NoAnswer(_))), "{ended:?}");
+    played.join().unwrap();
+}
+
+#[test]
+fn a_command_that_is_sent_in_half_ends_the_connection() {
+    let (stalled, go_on) = std::sync::mpsc::channel::<()>();
+    let (qmp, played) = connect(move |_, stream| {
+        // It reads nothing until the sender has given up, then whatever still comes.
+        go_on.recv().unwrap();
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).unwrap();
+        assert!(!rest.contains(&b'\n'), "something came after half a line");
+    });
+    // More than a socket holds.
+    let long = json!({"text": "x".repeat(8 << 20)});
+    let half = qmp.call("x", &long, Duration::from_millis(50));
+    assert!(matches!(half, Err(QmpError::NoAnswer(_))), "{half:?}");
+    stalled.send(()).unwrap();
+    let next = qmp.call("y", &json!({}), Duration::from_secs(1));
+    assert!(matches!(next, Err(QmpError::NoAnswer(_))), "{next:?}");
+    assert!(!qmp.is_alive());
     played.join().unwrap();
 }
