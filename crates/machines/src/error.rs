@@ -7,7 +7,7 @@ use std::time::Duration;
 use stillpoint_model::ErrorKind;
 use stillpoint_model::id::{InstanceId, VolumeId};
 
-use crate::MachineState;
+use crate::{MachineState, SwitchReport};
 
 /// What can go wrong with a machine.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +60,18 @@ pub enum Error {
         id: InstanceId,
         /// Why not.
         reason: String,
+    },
+    /// The disks were switched, but the guest is not known to have been frozen all the while: what
+    /// was captured is as after a loss of power, and nothing better. The overlays are the tips now.
+    #[error(
+        "the disks of {id} were switched, but its guest did not stay frozen: {}",
+        report.not_frozen_because.as_deref().unwrap_or("no reason is known")
+    )]
+    FreezeBroke {
+        /// The machine.
+        id: InstanceId,
+        /// What was done; `frozen` is none.
+        report: SwitchReport,
     },
     /// Somebody asked to stop.
     #[error("it was cancelled")]
@@ -119,6 +131,7 @@ impl Error {
             | Self::GuestStays { .. }
             | Self::GuestHolds { .. }
             | Self::NotFrozen { .. }
+            | Self::FreezeBroke { .. }
             | Self::Refused { .. } => ErrorKind::Conflict,
             Self::NoDisk { .. } => ErrorKind::NotFound,
             Self::BadSpec { .. } => ErrorKind::Invalid,

@@ -17,6 +17,10 @@
 //! long is thawed too, since it may happen yet. It goes on trying for [`STUBBORN`], as long as the
 //! machine is there.
 //!
+//! **Whether the freeze held** is said by the guest: a thaw thaws as many file systems as the freeze
+//! froze, at the first attempt, after the guard was told to. Anything else is not known to have
+//! held: the bound passed, the guest restarted, somebody in it thawed.
+//!
 //! Should the guard itself be killed, the agent sees its pipe close and thaws; should both be, the
 //! next agent thaws when it adopts the machine.
 
@@ -37,6 +41,10 @@ const STUBBORN: Duration = Duration::from_mins(10);
 const ATTEMPT: Duration = Duration::from_secs(20);
 /// How long it waits between two attempts.
 const PAUSE: Duration = Duration::from_millis(200);
+/// How long the guest may take to say, when nobody guards it, whether it is frozen.
+const LOOK: Duration = Duration::from_secs(2);
+/// How long the agent waits for the guard to have thawed: its first attempt, both steps of it.
+const THAW: Duration = Duration::from_secs(45);
 /// The longest line between agent and guard.
 const MAX_LINE: u64 = 64 << 10;
 
@@ -61,10 +69,12 @@ enum Word {
     Frozen,
     /// Nothing is frozen, or will be for long.
     Failed(String),
-    /// It was told to thaw and has thawed.
+    /// It was told to thaw and has thawed what it froze.
     Thawed,
-    /// It has thawed before it was told to.
+    /// It has thawed; whether everything was frozen until it was told to is not known.
     ThawedEarly,
+    /// It could not thaw.
+    Stays(String),
 }
 
 fn say(out: &mut impl Write, word: &Word) {
@@ -75,17 +85,20 @@ fn say(out: &mut impl Write, word: &Word) {
         .and_then(|()| out.flush());
 }
 
-/// Thaws a guest, and tries again until it did.
-fn thaw(charge: &Charge, env: &dyn Env) -> io::Result<()> {
+/// Thaws a guest, and tries again until it did. How many file systems were frozen until then; none
+/// when that cannot be told, since an earlier attempt may have thawed some.
+fn thaw(charge: &Charge, env: &dyn Env) -> io::Result<Option<u64>> {
     let deadline = env.monotonic() + STUBBORN;
+    let mut is_first = true;
     loop {
         let thawed = GuestAgent::connect(&charge.socket, env, ATTEMPT)
             .and_then(|mut agent| agent.call("guest-fsfreeze-thaw", ATTEMPT));
         match thawed {
-            Ok(_) => return Ok(()),
+            Ok(count) => return Ok(count.as_u64().filter(|_| is_first)),
             Err(error) if is_gone(&error) || env.monotonic() > deadline => return Err(error),
             Err(_) => std::thread::park_timeout(PAUSE),
         }
+        is_first = false;
     }
 }
 
@@ -104,14 +117,15 @@ struct NotFrozen {
     is_told: bool,
 }
 
-fn freeze(charge: &Charge, env: &dyn Env, bound: Duration) -> Result<(), NotFrozen> {
+/// Freezes a guest; how many of its file systems.
+fn freeze(charge: &Charge, env: &dyn Env, bound: Duration) -> Result<u64, NotFrozen> {
     let failed = |is_told| move |reason| NotFrozen { reason, is_told };
     let mut agent = GuestAgent::connect(&charge.socket, env, bound).map_err(failed(false))?;
     let frozen = agent
         .call("guest-fsfreeze-freeze", bound)
         .map_err(failed(true))?;
     match frozen.as_u64() {
-        Some(1..) => Ok(()),
+        Some(count @ 1..) => Ok(count),
         _ => {
             Err(io::Error::other("it has no file system that can be frozen")).map_err(failed(true))
         }
@@ -129,14 +143,17 @@ pub fn run(
     input.by_ref().take(MAX_LINE).read_line(&mut line)?;
     let charge: Charge = serde_json::from_str(&line)?;
     let bound = Duration::from_millis(charge.bound_ms);
-    if let Err(failed) = freeze(&charge, env, bound) {
-        say(&mut output, &Word::Failed(failed.reason.to_string()));
-        return if failed.is_told {
-            thaw(&charge, env)
-        } else {
-            Ok(())
-        };
-    }
+    let frozen = match freeze(&charge, env, bound) {
+        Ok(frozen) => frozen,
+        Err(failed) => {
+            say(&mut output, &Word::Failed(failed.reason.to_string()));
+            return if failed.is_told {
+                thaw(&charge, env).map(drop)
+            } else {
+                Ok(())
+            };
+        }
+    };
     say(&mut output, &Word::Frozen);
     let (sender, told) = channel();
     std::thread::spawn(move || {
@@ -146,13 +163,33 @@ pub fn run(
     });
     let is_told = matches!(told.recv_timeout(bound), Ok(true));
     let thawed = thaw(&charge, env);
-    let word = if is_told {
-        Word::Thawed
-    } else {
-        Word::ThawedEarly
+    let word = match &thawed {
+        Ok(Some(count)) if is_told && *count >= frozen => Word::Thawed,
+        Ok(_) => Word::ThawedEarly,
+        Err(error) => Word::Stays(error.to_string()),
     };
     say(&mut output, &word);
-    thawed
+    thawed.map(drop)
+}
+
+/// Why a guest is not frozen for the agent.
+#[derive(Debug)]
+pub(crate) struct NotBegun {
+    /// What happened.
+    pub(crate) reason: String,
+    /// Its guard is gone or cannot be relied on, and may have frozen it.
+    pub(crate) is_unguarded: bool,
+}
+
+/// How a freeze ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// Everything was frozen until the guard was told to thaw.
+    Held,
+    /// It is thawed, and was perhaps before.
+    Early,
+    /// Its guard did not say. It may still be frozen.
+    Unknown,
 }
 
 /// A guest whose file systems are frozen. Dropping it thaws them.
@@ -168,23 +205,29 @@ impl Frozen {
         program: &GuardProgram,
         socket: &Path,
         bound: Duration,
-    ) -> Result<Self, String> {
-        let text = |error: io::Error| format!("its guard did not start: {error}");
-        let mut child = start(program).map_err(text)?;
+    ) -> Result<Self, NotBegun> {
+        let failed = |is_unguarded, reason: &dyn std::fmt::Display| NotBegun {
+            reason: reason.to_string(),
+            is_unguarded,
+        };
+        let not_started = |error| failed(false, &format!("its guard did not start: {error}"));
+        let mut child = start(program).map_err(not_started)?;
         let words = hear(&mut child);
         let frozen = Self {
             child: Some(child),
             words,
             socket: socket.to_owned(),
         };
-        frozen.charge(bound).map_err(text)?;
+        frozen.charge(bound).map_err(not_started)?;
         // The guard keeps the bound for each of two steps; what is added is for itself.
         match frozen.words.recv_timeout(bound * 2 + ATTEMPT) {
             Ok(Word::Frozen) => Ok(frozen),
-            Ok(Word::Failed(reason)) => Err(reason),
-            Ok(Word::Thawed | Word::ThawedEarly) => Err("its guard is confused".to_owned()),
-            Err(RecvTimeoutError::Timeout) => Err("its guard does not answer".to_owned()),
-            Err(RecvTimeoutError::Disconnected) => Err("its guard ended".to_owned()),
+            Ok(Word::Failed(reason)) => Err(failed(false, &reason)),
+            Ok(Word::Thawed | Word::ThawedEarly | Word::Stays(_)) => {
+                Err(failed(true, &"its guard is confused"))
+            }
+            Err(RecvTimeoutError::Timeout) => Err(failed(true, &"its guard does not answer")),
+            Err(RecvTimeoutError::Disconnected) => Err(failed(true, &"its guard ended")),
         }
     }
 
@@ -211,15 +254,14 @@ impl Frozen {
         )
     }
 
-    /// Thaws it. True when it was frozen until now.
-    pub(crate) fn end(self, env: &dyn Env) -> bool {
+    /// Thaws it.
+    pub(crate) fn end(self) -> Ended {
         let told = self.tell("thaw");
-        let word = self.words.recv_timeout(STUBBORN);
-        if word.is_err() {
-            // The guard was killed.
-            let _tried = thaw_now(&self.socket, env);
+        match self.words.recv_timeout(THAW) {
+            Ok(Word::Thawed) if told.is_ok() => Ended::Held,
+            Ok(Word::Thawed | Word::ThawedEarly) => Ended::Early,
+            _ => Ended::Unknown,
         }
-        told.is_ok() && word == Ok(Word::Thawed)
     }
 }
 
@@ -260,12 +302,15 @@ fn hear(child: &mut Child) -> Receiver<Word> {
     receiver
 }
 
-/// Thaws a guest that nobody guards, if it has an agent that answers.
-pub(crate) fn thaw_now(socket: &Path, env: &dyn Env) -> io::Result<()> {
-    let bound = Duration::from_secs(2);
-    let mut agent = GuestAgent::connect(socket, env, bound)?;
-    if agent.call("guest-fsfreeze-status", bound)?.as_str() == Some("frozen") {
-        agent.call("guest-fsfreeze-thaw", ATTEMPT)?;
+/// One attempt to thaw a guest that nobody guards. Good only when its agent says that it is thawed.
+pub(crate) fn thaw_once(socket: &Path, env: &dyn Env) -> io::Result<()> {
+    let mut agent = GuestAgent::connect(socket, env, LOOK)?;
+    if agent.call("guest-fsfreeze-status", LOOK)? == "thawed" {
+        return Ok(());
     }
-    Ok(())
+    agent.call("guest-fsfreeze-thaw", ATTEMPT)?;
+    match agent.call("guest-fsfreeze-status", LOOK)?.as_str() {
+        Some("thawed") => Ok(()),
+        _ => Err(io::Error::other("it says that it is not thawed")),
+    }
 }

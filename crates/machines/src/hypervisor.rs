@@ -29,7 +29,8 @@ pub enum Freeze {
         /// How long freezing may take, and how long they may stay frozen.
         bound: Duration,
     },
-    /// They are, or nothing is done.
+    /// They are, or nothing is done. Should they not stay frozen until the disks are switched, that
+    /// is [`Error::FreezeBroke`], and the disks are switched.
     Require {
         /// How long freezing may take, and how long they may stay frozen.
         bound: Duration,
@@ -39,7 +40,8 @@ pub enum Freeze {
 /// How a capture went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SwitchReport {
-    /// How long the guest's file systems were frozen. None: they were not.
+    /// How long the guest's file systems were frozen, the switch within. None: they were not, or are
+    /// not known to have been all the while.
     pub frozen: Option<Duration>,
     /// Why they were not, although that was tried.
     pub not_frozen_because: Option<String>,

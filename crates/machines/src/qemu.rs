@@ -33,6 +33,7 @@ mod joins;
 mod machine;
 #[cfg(test)]
 mod tests;
+mod thaw;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -94,7 +95,7 @@ pub struct QemuDriver {
 
 impl QemuDriver {
     /// Opens the run directory, making it if need be, and adopts every machine in it. A guest that
-    /// was left frozen is thawed.
+    /// was left frozen is thawed as soon as it answers; this does not wait for it.
     pub fn open(config: QemuConfig, env: Arc<dyn Env>) -> Result<Self, Error> {
         let config = QemuConfig {
             run_dir: folder::open_run_dir(&config.run_dir)?,
@@ -124,7 +125,7 @@ impl QemuDriver {
         let mut machines = self.machines.lock().unwrap_or_else(PoisonError::into_inner);
         let machine = machines.entry(id).or_insert_with(|| {
             let folder = Folder::new(&self.shared.config.run_dir, id);
-            Arc::new(Machine::new(Arc::clone(&self.shared), folder, id))
+            Machine::new(Arc::clone(&self.shared), folder, id)
         });
         Arc::clone(machine)
     }

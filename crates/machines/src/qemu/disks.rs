@@ -9,8 +9,8 @@ use stillpoint_model::id::VolumeId;
 
 use super::command::{device_of, disk_device, port};
 use super::graph::{Graph, for_machine};
-use super::machine::Machine;
-use crate::guard::Frozen;
+use super::machine::{Machine, lock};
+use crate::guard::{Ended, Frozen};
 use crate::qmp::Qmp;
 use crate::{DiskSpec, Error, Freeze, MAX_DISKS, Switch, SwitchReport};
 
@@ -199,29 +199,14 @@ impl Machine {
         switches: &[Switch],
         freeze: Freeze,
     ) -> Result<SwitchReport, Error> {
-        let guard = &self.shared.config.guard;
-        let begin = |bound| Frozen::begin(guard, &self.folder.agent(), bound);
-        let (frozen, not_frozen_because) = match freeze {
-            Freeze::Skip => (None, None),
-            Freeze::Try { bound } => match begin(bound) {
-                Ok(frozen) => (Some(frozen), None),
-                Err(reason) => (None, Some(reason)),
-            },
-            Freeze::Require { bound } => {
-                let frozen = begin(bound).and_then(|frozen| {
-                    let late = || "it was thawed before the capture".to_owned();
-                    if frozen.is_frozen() {
-                        Ok(frozen)
-                    } else {
-                        Err(late())
-                    }
-                });
+        let _talk = lock(&self.talk);
+        let (frozen, not_frozen_because) = match self.freeze(freeze) {
+            Ok(frozen) => (frozen, None),
+            Err(reason) if matches!(freeze, Freeze::Require { .. }) => {
                 let id = self.id;
-                (
-                    Some(frozen.map_err(|reason| Error::NotFrozen { id, reason })?),
-                    None,
-                )
+                return Err(Error::NotFrozen { id, reason });
             }
+            Err(reason) => (None, Some(reason)),
         };
         let frozen_at = self.now();
         let switched = self.transact(qmp, switches);
@@ -231,14 +216,48 @@ impl Machine {
             stall: self.now() - frozen_at,
         };
         if let Some(frozen) = frozen {
-            if frozen.end(self.shared.env.as_ref()) {
-                report.frozen = Some(self.now() - frozen_at);
-            } else {
-                let early = "it was thawed before the capture was over".to_owned();
-                report.not_frozen_because = Some(early);
+            match self.thaw(frozen) {
+                Ok(()) => report.frozen = Some(self.now() - frozen_at),
+                Err(reason) => report.not_frozen_because = Some(reason),
             }
         }
-        switched.map(|()| report)
+        switched?;
+        if matches!(freeze, Freeze::Require { .. }) && report.frozen.is_none() {
+            let id = self.id;
+            return Err(Error::FreezeBroke { id, report });
+        }
+        Ok(report)
+    }
+
+    /// Freezes the guest if that is wanted; why it is not frozen although it is.
+    fn freeze(&self, freeze: Freeze) -> Result<Option<Frozen>, String> {
+        let (Freeze::Try { bound } | Freeze::Require { bound }) = freeze else {
+            return Ok(None);
+        };
+        let guard = &self.shared.config.guard;
+        let frozen = Frozen::begin(guard, &self.folder.agent(), bound).map_err(|failed| {
+            if failed.is_unguarded {
+                self.keep_thawing();
+            }
+            failed.reason
+        })?;
+        if frozen.is_frozen() {
+            return Ok(Some(frozen));
+        }
+        self.keep_thawing();
+        Err("it was thawed before the capture".to_owned())
+    }
+
+    /// Thaws the guest, if need be later; why it may not have been frozen until now.
+    fn thaw(&self, frozen: Frozen) -> Result<(), String> {
+        match frozen.end() {
+            Ended::Held => Ok(()),
+            Ended::Early => Err("it was thawed before the capture was over".to_owned()),
+            Ended::Unknown => {
+                self.keep_thawing();
+                Err("its guard does not say that it stayed frozen".to_owned())
+            }
+        }
     }
 
     fn transact(&self, qmp: &Qmp, switches: &[Switch]) -> Result<(), Error> {

@@ -3,7 +3,7 @@
 use std::io;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -13,7 +13,6 @@ use stillpoint_model::id::{InstanceId, VolumeId};
 use super::Shared;
 use super::command::{arguments, volume_of};
 use super::folder::{ENDING, Folder};
-use crate::guard::thaw_now;
 use crate::guest_agent::GuestAgent;
 use crate::qmp::{Qmp, QmpError};
 use crate::{Error, MachineSpec, MachineState, MachineView};
@@ -34,29 +33,38 @@ pub(super) struct Machine {
     pub(super) shared: Arc<Shared>,
     pub(super) folder: Folder,
     pub(super) id: InstanceId,
+    /// Itself, for threads that must not keep it.
+    pub(super) me: Weak<Self>,
     /// Held by what changes the machine.
     turn: Mutex<()>,
+    /// Held by whoever speaks to the guest's agent, which listens to one at a time.
+    pub(super) talk: Mutex<()>,
     link: Mutex<Option<Arc<Qmp>>>,
-    agent_answered: AtomicBool,
+    pub(super) agent_answered: AtomicBool,
+    /// Somebody sees to it that the guest is thawed.
+    pub(super) is_thawing: AtomicBool,
     /// What its processors had computed, and when.
     last_load: Mutex<Option<(Duration, Duration)>>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Machine {
-    pub(super) fn new(shared: Arc<Shared>, folder: Folder, id: InstanceId) -> Self {
-        Self {
+    pub(super) fn new(shared: Arc<Shared>, folder: Folder, id: InstanceId) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
             shared,
             folder,
             id,
+            me: Weak::clone(me),
             turn: Mutex::default(),
+            talk: Mutex::default(),
             link: Mutex::default(),
             agent_answered: AtomicBool::new(false),
+            is_thawing: AtomicBool::new(false),
             last_load: Mutex::default(),
-        }
+        })
     }
 
     pub(super) fn turn(&self) -> MutexGuard<'_, ()> {
@@ -143,15 +151,12 @@ impl Machine {
 
     /// Takes a machine over from an agent that is gone.
     pub(super) fn adopt(&self) {
-        match self.link() {
-            Ok(Some(_)) => {
-                let noted = self.folder.note_running();
-                let thawed = thaw_now(&self.folder.agent(), self.shared.env.as_ref());
-                tracing::info!(instance = %self.id, ?noted, ?thawed, "adopted a machine");
-            }
-            Ok(None) => {}
-            Err(error) => tracing::warn!(instance = %self.id, %error, "a machine is not adopted"),
+        if self.folder.process().is_none() {
+            return;
         }
+        let noted = self.folder.note_running();
+        self.keep_thawing();
+        tracing::info!(instance = %self.id, ?noted, "adopted a machine");
     }
 
     /// What can be seen of it. A machine whose guest shut down is ended on the way.
@@ -225,12 +230,12 @@ impl Machine {
         u8::try_from(percent).ok()
     }
 
-    /// Whether the guest's agent answered since the machine started. Nobody else may speak to it
-    /// meanwhile, so a machine that is being changed is not asked.
+    /// Whether the guest's agent answered since the machine started. It is not asked while somebody
+    /// speaks to it.
     fn ask_agent(&self, state: MachineState) -> bool {
         if !self.agent_answered.load(Ordering::Relaxed)
             && state == MachineState::Running
-            && let Ok(_turn) = self.turn.try_lock()
+            && let Ok(_talk) = self.talk.try_lock()
         {
             let env = self.shared.env.as_ref();
             let answered = GuestAgent::connect(&self.folder.agent(), env, PING).is_ok();

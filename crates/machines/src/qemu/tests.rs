@@ -3,6 +3,8 @@
 //! Two of the tests here are no tests: they are what child processes of the others run, and do
 //! nothing unless they are told to by the environment.
 
+mod played;
+
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -17,7 +19,7 @@ use tempfile::TempDir;
 
 use super::{Accelerator, DiskIo, QemuConfig, QemuDriver};
 use crate::conformance::{Ground, check_all};
-use crate::guard::{Frozen, GuardProgram};
+use crate::guard::{Ended, Frozen, GuardProgram};
 use crate::guest_agent::GuestAgent;
 use crate::{DiskSpec, Error, Freeze, Hypervisor, MachineSpec, MachineState};
 
@@ -336,7 +338,7 @@ fn a_guest_is_thawed_whoever_is_killed_and_its_machine_is_adopted() {
     assert_eq!(host.frozen_state(spec.id), "frozen");
     host.driver.machine(spec.id).forget();
     let next = QemuDriver::open(host.driver.shared.config.clone(), host.env.clone()).unwrap();
-    assert_eq!(host.frozen_state(spec.id), "thawed");
+    host.wait_until_thawed(spec.id);
     let view = next.inspect(spec.id).unwrap();
     assert_eq!(view.state, MachineState::Running);
     assert_eq!(view.open, [spec.disks[0].volume]);
@@ -347,7 +349,7 @@ fn a_guest_is_thawed_whoever_is_killed_and_its_machine_is_adopted() {
     let brief = Duration::from_secs(5);
     let frozen = Frozen::begin(&guard_program(), &socket, brief).unwrap();
     host.wait_until_thawed(spec.id);
-    assert!(!frozen.end(host.env.as_ref()));
+    assert_eq!(frozen.end(), Ended::Early);
 }
 
 #[test]
