@@ -136,7 +136,7 @@ pub trait Hypervisor: Send + Sync {
     /// machine that is off.
     fn console(&self, id: InstanceId, max: ByteCount) -> Result<Vec<u8>, Error>;
 
-    /// The machine that has a volume open.
+    /// The machine that has a volume open. Fails when one that may have it does not answer.
     fn holder(&self, volume: VolumeId) -> Result<Option<InstanceId>, Error>;
 
     /// The nodes of a volume's chain as the machine has it, the tip first.

@@ -5,7 +5,8 @@
 //! agent that was restarted finds it again (see [`folder`]).
 //!
 //! ```text
-//! RUN/<instance id>/  spec.json   what it was made of
+//! RUN/<instance id>/  spec.json   what it is made of: noted before it gets a disk, until after it
+//!                                 has lost it
 //!                     running     stands while it runs, goes when it ends as it should
 //!                     qmp  agent  sockets
 //!                     pid         locked by QEMU
@@ -190,12 +191,15 @@ impl Hypervisor for QemuDriver {
     }
 
     fn holder(&self, volume: VolumeId) -> Result<Option<InstanceId>, Error> {
-        for id in self.machines() {
-            if self.inspect(id)?.open.contains(&volume) {
-                return Ok(Some(id));
+        let mut silent = None;
+        for id in folder::list(&self.shared.config.run_dir)? {
+            match self.machine(id).has_open(volume) {
+                Ok(true) => return Ok(Some(id)),
+                Ok(false) => {}
+                Err(error) => silent = Some(error),
             }
         }
-        Ok(None)
+        silent.map_or(Ok(None), Err)
     }
 
     fn open_chain(&self, id: InstanceId, volume: VolumeId) -> Result<Vec<String>, Error> {

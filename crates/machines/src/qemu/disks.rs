@@ -85,6 +85,7 @@ impl Machine {
             return Ok(());
         }
         let port = self.free_port(&qmp)?;
+        self.folder.note_disk(disk)?;
         let graph = for_machine(&disk.graph, self.shared.config.disk_io);
         let node = name_of(&graph);
         // Left by an agent that was killed between the two.
@@ -93,6 +94,7 @@ impl Machine {
         let added = self.call_on(&qmp, "device_add", &disk_device(disk, &node, &port));
         if matches!(added, Err(Error::Refused { .. })) {
             self.delete_node(&qmp, &node);
+            self.folder.forget_disk(disk.volume)?;
         }
         added.map(drop)
     }
@@ -108,7 +110,7 @@ impl Machine {
         for node in nodes {
             self.delete_node(&qmp, &node);
         }
-        Ok(())
+        self.folder.forget_disk(volume)
     }
 
     fn remove_device(

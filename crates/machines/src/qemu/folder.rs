@@ -10,9 +10,9 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use stillpoint_model::ByteCount;
-use stillpoint_model::id::InstanceId;
+use stillpoint_model::id::{InstanceId, VolumeId};
 
-use crate::{Error, MachineSpec};
+use crate::{DiskSpec, Error, MachineSpec};
 
 /// A unix socket's path takes no more.
 const MAX_SOCKET_PATH: usize = 107;
@@ -87,8 +87,7 @@ impl Folder {
             .mode(0o700)
             .create(&self.path);
         made.map_err(|e| Error::io("making", &self.path, e))?;
-        let text = serde_json::to_vec(spec).unwrap_or_default();
-        self.write("spec.json", &text)?;
+        self.write_spec(spec)?;
         for stale in ["qmp", "agent"] {
             self.remove(stale)?;
         }
@@ -97,6 +96,39 @@ impl Folder {
 
     pub(super) fn spec(&self) -> Option<MachineSpec> {
         serde_json::from_slice(&fs::read(self.file("spec.json")).ok()?).ok()
+    }
+
+    /// Notes that it has a disk, or will have it in a moment.
+    pub(super) fn note_disk(&self, disk: &DiskSpec) -> Result<(), Error> {
+        self.change_spec(|spec| {
+            spec.disks.retain(|known| known.volume != disk.volume);
+            spec.disks.push(disk.clone());
+        })
+    }
+
+    /// Notes that it has no such disk any more.
+    pub(super) fn forget_disk(&self, volume: VolumeId) -> Result<(), Error> {
+        self.change_spec(|spec| spec.disks.retain(|known| known.volume != volume))
+    }
+
+    /// Without the file, every disk is one that it may have, and stays so.
+    fn change_spec(&self, change: impl FnOnce(&mut MachineSpec)) -> Result<(), Error> {
+        let Some(mut spec) = self.spec() else {
+            return Ok(());
+        };
+        change(&mut spec);
+        self.write_spec(&spec)
+    }
+
+    fn write_spec(&self, spec: &MachineSpec) -> Result<(), Error> {
+        let text = serde_json::to_vec(spec).unwrap_or_default();
+        self.write("spec.json", &text)
+    }
+
+    /// Whether the machine may have a volume open, while it has a process.
+    pub(super) fn may_have(&self, volume: VolumeId) -> bool {
+        let has = |spec: MachineSpec| spec.disks.iter().any(|disk| disk.volume == volume);
+        self.spec().is_none_or(has)
     }
 
     /// Notes that it runs.

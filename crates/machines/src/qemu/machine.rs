@@ -201,6 +201,11 @@ impl Machine {
         Ok(view)
     }
 
+    /// Whether it has a volume open. What cannot have it is not asked.
+    pub(super) fn has_open(&self, volume: VolumeId) -> Result<bool, Error> {
+        Ok(self.folder.may_have(volume) && self.inspect()?.open.contains(&volume))
+    }
+
     /// Ends a machine whose guest shut down, or that broke.
     fn end_what_is_over(&self, qmp: &Qmp) -> Result<MachineState, Error> {
         let _turn = self.turn();
