@@ -3,7 +3,11 @@
 //! A job has the name that it was asked for with and is not forgotten when it ends (`auto-dismiss`
 //! is off), so whoever comes back after a crash finds it, waits for it, or sees how it ended.
 //! Whether a merge is *done* is read from the chain: the layer that was to go is in it or not.
+//!
+//! Several may wait for one job, and only one of them can make QEMU forget it: how it ended is shared
+//! among all who wait ([`JobEnd`]).
 
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -11,7 +15,7 @@ use stillpoint_model::ByteCount;
 use stillpoint_model::id::VolumeId;
 
 use super::graph::cache;
-use super::machine::Machine;
+use super::machine::{Machine, lock};
 use crate::qmp::Qmp;
 use crate::{Direction, Error, Join, JoinEnd, JoinWatch};
 
@@ -23,7 +27,26 @@ fn job_id(volume: VolumeId, job: &str) -> String {
     format!("j{volume}.{job}")
 }
 
+/// How a job ended, for everyone who waits for it: none while nobody saw it end, then what it
+/// failed of, if it did.
+pub(super) type JobEnd = Mutex<Option<Option<String>>>;
+
 impl Machine {
+    /// How this job will have ended. Asked for before the job is looked for.
+    fn job_end(&self, id: &str) -> Arc<JobEnd> {
+        let known = lock(&self.job_ends).get(id).and_then(Weak::upgrade);
+        known.unwrap_or_else(|| self.new_job_end(id))
+    }
+
+    /// The same for a job that begins now; those of a job of that name that ended keep theirs.
+    fn new_job_end(&self, id: &str) -> Arc<JobEnd> {
+        let mut ends = lock(&self.job_ends);
+        ends.retain(|_, end| end.strong_count() > 0);
+        let end = Arc::<JobEnd>::default();
+        ends.insert(id.to_owned(), Arc::downgrade(&end));
+        end
+    }
+
     fn job(&self, qmp: &Qmp, id: &str) -> Result<Option<Value>, Error> {
         let jobs = self.call_on(qmp, "query-jobs", &json!({}))?;
         let jobs = jobs.as_array().cloned().unwrap_or_default();
@@ -77,16 +100,31 @@ impl Machine {
 
     /// Waits until a job is over, stopping it once `watch` says so, and forgets it. What it failed
     /// of, if it did.
-    fn end_job(&self, qmp: &Qmp, id: &str, watch: JoinWatch<'_>) -> Result<Option<String>, Error> {
+    fn end_job(
+        &self,
+        qmp: &Qmp,
+        id: &str,
+        end: &JobEnd,
+        watch: JoinWatch<'_>,
+    ) -> Result<Option<String>, Error> {
         let mut is_stopped = false;
         loop {
             let events = qmp.listen();
+            // Another of that name may run by now.
+            if let Some(known) = lock(end).clone() {
+                return Ok(known);
+            }
             let Some(job) = self.job(qmp, id)? else {
-                return Ok(None);
+                return Ok(lock(end).clone().flatten());
             };
             if job["status"] == "concluded" {
+                let mut end = lock(end);
+                if let Some(known) = &*end {
+                    return Ok(known.clone());
+                }
                 self.call_on(qmp, "job-dismiss", &json!({"id": id}))?;
-                return Ok(job["error"].as_str().map(str::to_owned));
+                let failed = job["error"].as_str().map(str::to_owned);
+                return Ok(end.insert(failed).clone());
             }
             let bytes = |name: &str| ByteCount::new(job[name].as_u64().unwrap_or(0));
             if !is_stopped && !watch(bytes("current-progress"), bytes("total-progress")) {
@@ -105,17 +143,20 @@ impl Machine {
     pub(super) fn join(&self, join: &Join, watch: JoinWatch<'_>) -> Result<JoinEnd, Error> {
         let qmp = self.on()?;
         let id = job_id(join.volume, &join.job);
+        let mut end;
         {
             // Other changes may come while the job runs.
             let _turn = self.turn();
+            end = self.job_end(&id);
             if self.job(&qmp, &id)?.is_none() {
                 if !watch(ByteCount::ZERO, ByteCount::ZERO) {
                     return Ok(JoinEnd::Stopped);
                 }
+                end = self.new_job_end(&id);
                 self.begin_join(&qmp, join)?;
             }
         }
-        let failed = self.end_job(&qmp, &id, watch)?;
+        let failed = self.end_job(&qmp, &id, &end, watch)?;
         let _turn = self.turn();
         let chain = self.chain(&qmp, join.volume)?;
         let (target, left) = match join.direction {
@@ -154,7 +195,8 @@ impl Machine {
         let prefix = job_id(volume, "");
         for id in jobs.iter().filter_map(|job| job["id"].as_str()) {
             if id.starts_with(&prefix) {
-                self.end_job(&qmp, id, &|_, _| false)?;
+                let end = self.job_end(id);
+                self.end_job(&qmp, id, &end, &|_, _| false)?;
             }
         }
         let chain = self.chain(&qmp, volume)?;

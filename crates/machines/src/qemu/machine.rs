@@ -1,5 +1,6 @@
 //! One machine: its process, its connection, its power.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +14,7 @@ use stillpoint_model::id::{InstanceId, VolumeId};
 use super::Shared;
 use super::command::{arguments, volume_of};
 use super::folder::{ENDING, Folder};
+use super::joins::JobEnd;
 use crate::guest_agent::GuestAgent;
 use crate::qmp::{Qmp, QmpError};
 use crate::{Error, MachineSpec, MachineState, MachineView};
@@ -43,6 +45,8 @@ pub(super) struct Machine {
     pub(super) agent_answered: AtomicBool,
     /// Somebody sees to it that the guest is thawed.
     pub(super) is_thawing: AtomicBool,
+    /// How jobs ended that somebody waits for.
+    pub(super) job_ends: Mutex<BTreeMap<String, Weak<JobEnd>>>,
     /// What its processors had computed, and when.
     last_load: Mutex<Option<(Duration, Duration)>>,
 }
@@ -63,6 +67,7 @@ impl Machine {
             link: Mutex::default(),
             agent_answered: AtomicBool::new(false),
             is_thawing: AtomicBool::new(false),
+            job_ends: Mutex::default(),
             last_load: Mutex::default(),
         })
     }

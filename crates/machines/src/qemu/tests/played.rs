@@ -3,6 +3,7 @@
 
 mod consistency;
 mod holder;
+mod joins;
 mod thawing;
 
 use std::io::{self, BufRead, BufReader, Read, Write};
