@@ -27,6 +27,14 @@ fn job_id(volume: VolumeId, job: &str) -> String {
     format!("j{volume}.{job}")
 }
 
+/// The layer that takes the other's data, and the other.
+const fn target_and_left(join: &Join) -> (&String, &String) {
+    match join.direction {
+        Direction::Stream => (&join.child, &join.parent),
+        Direction::Commit => (&join.parent, &join.child),
+    }
+}
+
 /// How a job ended, for everyone who waits for it: none while nobody saw it end, then what it
 /// failed of, if it did.
 pub(super) type JobEnd = Mutex<Option<Option<String>>>;
@@ -98,6 +106,21 @@ impl Machine {
         self.call_on(qmp, command, &arguments).map(drop)
     }
 
+    /// Begins a join; one that is refused leaves its layers for reading alone, as they were.
+    fn begin_join_or_undo(&self, qmp: &Qmp, join: &Join) -> Result<(), Error> {
+        let begun = self.begin_join(qmp, join);
+        if let Err(refused @ Error::Refused { .. }) = &begun {
+            let undone = self.chain(qmp, join.volume).and_then(|chain| {
+                let (target, _) = target_and_left(join);
+                self.settle(qmp, &chain, target)
+            });
+            if let Err(error) = undone {
+                tracing::warn!(%refused, %error, "a layer may be left open for writing");
+            }
+        }
+        begun
+    }
+
     /// Waits until a job is over, stopping it once `watch` says so, and forgets it. What it failed
     /// of, if it did.
     fn end_job(
@@ -153,16 +176,13 @@ impl Machine {
                     return Ok(JoinEnd::Stopped);
                 }
                 end = self.new_job_end(&id);
-                self.begin_join(&qmp, join)?;
+                self.begin_join_or_undo(&qmp, join)?;
             }
         }
         let failed = self.end_job(&qmp, &id, &end, watch)?;
         let _turn = self.turn();
         let chain = self.chain(&qmp, join.volume)?;
-        let (target, left) = match join.direction {
-            Direction::Stream => (&join.child, &join.parent),
-            Direction::Commit => (&join.parent, &join.child),
-        };
+        let (target, left) = target_and_left(join);
         self.settle(&qmp, &chain, target)?;
         if !chain.contains(left) {
             self.delete_node(&qmp, left);

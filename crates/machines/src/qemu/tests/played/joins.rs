@@ -174,3 +174,36 @@ fn everyone_who_waits_for_a_job_learns_how_it_ended() {
         );
     }
 }
+
+#[test]
+fn a_join_that_is_refused_leaves_its_layers_as_they_were() {
+    let stage = Stage::new();
+    let volume = stage.volume();
+    let job = Job::default();
+    let player = stage.cast(&[volume]);
+    let (sender, reopened) = channel();
+    player.qmp(move |command, arguments| match command {
+        "block-commit" | "block-stream" => Say::Refuse("no"),
+        "blockdev-reopen" => {
+            let options = &arguments["options"][0];
+            let name = options["node-name"].as_str().unwrap().to_owned();
+            sender.send((name, options["read-only"] == true)).unwrap();
+            Say::Return(json!({}))
+        }
+        _ => job.answer(command, arguments, &[volume]),
+    });
+    let driver = stage.open();
+    let down = down(volume);
+    let up = Join {
+        direction: Direction::Stream,
+        job: "up".to_owned(),
+        ..down.clone()
+    };
+    for (join, written) in [(down, "lowest"), (up, "middle")] {
+        let refused = driver.join(player.id, &join, &|_, _| true);
+        assert!(matches!(refused, Err(Error::Refused { .. })), "{refused:?}");
+        let reopened: Vec<_> = reopened.try_iter().collect();
+        let name = written.to_owned();
+        assert_eq!(reopened, [(name.clone(), false), (name, true)]);
+    }
+}
