@@ -10,7 +10,8 @@
 //!                     running     stands while it runs, goes when it ends as it should
 //!                     qmp  agent  sockets
 //!                     pid         locked by QEMU
-//!                     console     what the guest wrote, cut when it grows
+//!                     console     what the guest wrote until it was last looked at, cut when it
+//!                                 grows
 //!                     log         what QEMU said while it started
 //! ```
 //!
@@ -26,6 +27,7 @@
 
 mod accelerator;
 mod command;
+mod console;
 mod disk_io;
 mod disks;
 mod folder;
@@ -187,7 +189,7 @@ impl Hypervisor for QemuDriver {
     }
 
     fn console(&self, id: InstanceId, max: ByteCount) -> Result<Vec<u8>, Error> {
-        self.machine(id).folder.console(max)
+        self.machine(id).console(max)
     }
 
     fn holder(&self, volume: VolumeId) -> Result<Option<InstanceId>, Error> {

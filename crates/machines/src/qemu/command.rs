@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use stillpoint_model::ByteCount;
 use stillpoint_model::id::VolumeId;
 
+use super::console::RING;
 use super::folder::Folder;
 use super::graph::for_machine;
 use super::{Accelerator, QemuConfig};
@@ -69,10 +70,7 @@ pub(super) fn arguments(
     );
     add("pidfile", path("pid"));
     add("qmp", format!("unix:{},server=on,wait=off", path("qmp")));
-    add(
-        "chardev",
-        format!("file,id=console,path={},append=on", path("console")),
-    );
+    add("chardev", format!("ringbuf,id=console,size={RING}"));
     add("serial", "chardev:console".to_owned());
     let agent = path("agent");
     add(

@@ -182,24 +182,38 @@ impl Folder {
             .then_some(Process { pid, handle })
     }
 
-    /// The end of the console, at most `max` bytes of it. A console that grew too large is cut.
+    /// The end of the console, at most `max` bytes of it.
     pub(super) fn console(&self, max: ByteCount) -> Result<Vec<u8>, Error> {
         let path = self.file("console");
-        let failed = |e| Error::io("reading", &path, e);
-        let mut file = match OpenOptions::new().read(true).append(true).open(&path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            opened => opened.map_err(failed)?,
-        };
-        let kept = tail(&mut file, KEPT_CONSOLE).map_err(failed)?;
-        let len = file.metadata().map_err(failed)?.len();
-        if len > MAX_CONSOLE {
-            // QEMU appends, so what it writes next goes where the file ends then.
-            file.set_len(0)
-                .and_then(|()| file.write_all(&kept))
-                .map_err(failed)?;
+        let read = |mut file: File| tail(&mut file, KEPT_CONSOLE.min(max.get()));
+        match File::open(&path).and_then(read) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            read => read.map_err(|e| Error::io("reading", &path, e)),
         }
-        let max = usize::try_from(max.get()).unwrap_or(usize::MAX);
-        Ok(kept[kept.len().saturating_sub(max)..].to_vec())
+    }
+
+    /// Adds to the console. One that would grow too large is cut first.
+    pub(super) fn append_console(&self, text: &[u8]) -> Result<(), Error> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        let path = self.file("console");
+        let append = || {
+            let mut file = OpenOptions::new()
+                .read(true)
+                .append(true)
+                .create(true)
+                .mode(0o600)
+                .open(&path)?;
+            let grown = file.metadata()?.len().saturating_add(text.len() as u64);
+            if grown > MAX_CONSOLE {
+                let kept = tail(&mut file, KEPT_CONSOLE)?;
+                file.set_len(0)?;
+                file.write_all(&kept)?;
+            }
+            file.write_all(text)
+        };
+        append().map_err(|e| Error::io("writing", &path, e))
     }
 
     fn write(&self, name: &str, content: &[u8]) -> Result<(), Error> {

@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stillpoint_model::ByteCount;
 use stillpoint_model::id::{InstanceId, VolumeId};
 
 use super::Shared;
@@ -45,6 +44,8 @@ pub(super) struct Machine {
     pub(super) agent_answered: AtomicBool,
     /// Somebody sees to it that the guest is thawed.
     pub(super) is_thawing: AtomicBool,
+    /// Held by whoever adds to the console's file.
+    pub(super) console_writer: Mutex<()>,
     /// How jobs ended that somebody waits for.
     pub(super) job_ends: Mutex<BTreeMap<String, Weak<JobEnd>>>,
     /// What its processors had computed, and when.
@@ -67,6 +68,7 @@ impl Machine {
             link: Mutex::default(),
             agent_answered: AtomicBool::new(false),
             is_thawing: AtomicBool::new(false),
+            console_writer: Mutex::default(),
             job_ends: Mutex::default(),
             last_load: Mutex::default(),
         })
@@ -201,8 +203,7 @@ impl Machine {
             .spec()
             .map(|spec| spec.forwards)
             .unwrap_or_default();
-        // Cuts it when it grew too large.
-        self.folder.console(ByteCount::ZERO)?;
+        self.drain_console(&qmp);
         Ok(view)
     }
 
@@ -214,6 +215,7 @@ impl Machine {
     /// Ends a machine whose guest shut down, or that broke.
     fn end_what_is_over(&self, qmp: &Qmp) -> Result<MachineState, Error> {
         let _turn = self.turn();
+        self.drain_console(qmp);
         let status = self.call_on(qmp, "query-status", &json!({}));
         if status.is_ok_and(|status| status["status"] == "shutdown") {
             self.folder.note_ended()?;
@@ -305,6 +307,10 @@ impl Machine {
 
     pub(super) fn kill(&self) -> Result<(), Error> {
         let _turn = self.turn();
+        let connected = lock(&self.link).clone();
+        if let Some(qmp) = connected {
+            self.drain_console(&qmp);
+        }
         self.folder.note_ended()?;
         self.end_process()
     }
@@ -356,6 +362,7 @@ impl Machine {
 
     /// Ends QEMU in good order, and otherwise.
     fn quit(&self, qmp: &Qmp) -> Result<(), Error> {
+        self.drain_console(qmp);
         let process = self.folder.process();
         let _ends_meanwhile = self.call_on(qmp, "quit", &json!({}));
         if process.is_none_or(|process| process.wait(END)) {

@@ -2,6 +2,7 @@
 //! nothing, with a QMP socket and a guest's agent that answer as they are told.
 
 mod consistency;
+mod console;
 mod holder;
 mod joins;
 mod thawing;
