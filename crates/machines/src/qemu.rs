@@ -33,6 +33,7 @@ mod disks;
 mod folder;
 mod graph;
 mod joins;
+mod launch;
 mod machine;
 #[cfg(test)]
 mod tests;
@@ -79,6 +80,8 @@ struct Shared {
     config: QemuConfig,
     env: Arc<dyn Env>,
     accelerator: OnceLock<Accelerator>,
+    /// How long a machine may take to start.
+    start_bound: Duration,
 }
 
 impl Shared {
@@ -100,6 +103,14 @@ impl QemuDriver {
     /// Opens the run directory, making it if need be, and adopts every machine in it. A guest that
     /// was left frozen is thawed as soon as it answers; this does not wait for it.
     pub fn open(config: QemuConfig, env: Arc<dyn Env>) -> Result<Self, Error> {
+        Self::open_within(config, env, launch::START)
+    }
+
+    fn open_within(
+        config: QemuConfig,
+        env: Arc<dyn Env>,
+        start_bound: Duration,
+    ) -> Result<Self, Error> {
         let config = QemuConfig {
             run_dir: folder::open_run_dir(&config.run_dir)?,
             ..config
@@ -110,6 +121,7 @@ impl QemuDriver {
                 config,
                 env,
                 accelerator: OnceLock::new(),
+                start_bound,
             }),
             machines: Mutex::default(),
         };

@@ -5,6 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::process::Child;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -20,6 +21,8 @@ const MAX_SOCKET_PATH: usize = 107;
 const MAX_CONSOLE: u64 = 4 << 20;
 /// What is left of it then, and the most that is read.
 const KEPT_CONSOLE: u64 = 256 << 10;
+/// The most of QEMU's own words that is read.
+const MAX_LOG: u64 = 64 << 10;
 /// How long a process that was killed, or closed its sockets, may take to be gone.
 pub(super) const ENDING: Duration = Duration::from_secs(2);
 
@@ -148,8 +151,25 @@ impl Folder {
         self.remove("running")
     }
 
-    pub(super) fn write_log(&self, text: &[u8]) {
-        let _nobody_depends_on_it = self.write("log", &text[..text.len().min(64 << 10)]);
+    /// A new file for what QEMU says while it starts.
+    pub(super) fn new_log(&self) -> Result<File, Error> {
+        let path = self.file("log");
+        let made = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&path);
+        made.map_err(|e| Error::io("making", &path, e))
+    }
+
+    /// The beginning of what QEMU said while it started.
+    pub(super) fn log(&self) -> String {
+        let mut text = Vec::new();
+        let opened = File::open(self.file("log"));
+        let _as_much_as_there_is =
+            opened.and_then(|file| file.take(MAX_LOG).read_to_end(&mut text));
+        String::from_utf8_lossy(&text).into_owned()
     }
 
     /// Removes it and everything in it.
@@ -175,11 +195,28 @@ impl Folder {
             Process { pid, handle }.wait(ENDING);
             return None;
         }
-        let mut words = command.split(|byte| *byte == 0);
-        let ours = pid_file.as_os_str().as_encoded_bytes();
-        words
-            .any(|word| word == ours)
-            .then_some(Process { pid, handle })
+        self.is_ours(&command).then_some(Process { pid, handle })
+    }
+
+    /// Everything that runs this machine or is about to: QEMU forks before it writes its number.
+    pub(super) fn processes(&self) -> Vec<Process> {
+        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let found = numbers.filter_map(|pid: i32| {
+            let handle = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
+            let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+            self.is_ours(&command).then_some(Process { pid, handle })
+        });
+        // The one that is noted is waited for here if it is ending.
+        found.chain(self.process()).collect()
+    }
+
+    /// Whether a command line is that of a process that has this folder.
+    fn is_ours(&self, command: &[u8]) -> bool {
+        let words: Vec<_> = command.split(|byte| *byte == 0).collect();
+        let pid_file = self.file("pid");
+        let ours = [b"-pidfile", pid_file.as_os_str().as_encoded_bytes()];
+        words.windows(2).any(|pair| pair == ours)
     }
 
     /// The end of the console, at most `max` bytes of it.
@@ -253,6 +290,14 @@ pub(super) struct Process {
 }
 
 impl Process {
+    /// A child that nobody waited for yet.
+    pub(super) fn of(child: &Child) -> Option<Self> {
+        let pid = Pid::from_child(child);
+        let handle = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+        let pid = pid.as_raw_nonzero().get();
+        Some(Self { pid, handle })
+    }
+
     /// Ends it at once.
     pub(super) fn kill(&self) {
         let _gone_already = pidfd_send_signal(&self.handle, Signal::KILL);

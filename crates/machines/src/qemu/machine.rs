@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -11,8 +10,8 @@ use serde_json::{Value, json};
 use stillpoint_model::id::{InstanceId, VolumeId};
 
 use super::Shared;
-use super::command::{arguments, volume_of};
-use super::folder::{ENDING, Folder};
+use super::command::volume_of;
+use super::folder::{ENDING, Folder, Process};
 use super::joins::JobEnd;
 use crate::guest_agent::GuestAgent;
 use crate::qmp::{Qmp, QmpError};
@@ -257,7 +256,6 @@ impl Machine {
     }
 
     pub(super) fn start(&self, spec: &MachineSpec) -> Result<(), Error> {
-        let accelerator = self.shared.accelerator();
         let _turn = self.turn();
         if let Some(qmp) = self.link()? {
             if self.state_of(&qmp)?.is_some() {
@@ -265,44 +263,27 @@ impl Machine {
             }
             self.end_process()?;
         }
-        self.folder.prepare(spec)?;
         self.agent_answered.store(false, Ordering::Relaxed);
         *lock(&self.last_load) = None;
-        let config = &self.shared.config;
-        let ran = Command::new(&config.program)
-            .args(arguments(spec, &self.folder, config, accelerator))
-            .stdin(Stdio::null())
-            .output()
-            .map_err(|error| self.not_started(&error.to_string()))?;
-        self.folder.write_log(&ran.stderr);
-        if !ran.status.success() {
-            self.folder.note_ended()?;
-            return Err(self.not_started(String::from_utf8_lossy(&ran.stderr).trim()));
-        }
-        self.folder.note_running()?;
-        self.link()?
-            .map(drop)
-            .ok_or_else(|| self.not_started("it ended at once"))
-    }
-
-    fn not_started(&self, reason: &str) -> Error {
-        Error::NotStarted {
-            id: self.id,
-            reason: reason.chars().take(1000).collect(),
-        }
+        self.launch(spec)
     }
 
     /// Ends the process, whatever it does, and waits until it is gone and has nothing open.
-    fn end_process(&self) -> Result<(), Error> {
+    pub(super) fn end_process(&self) -> Result<(), Error> {
         *lock(&self.link) = None;
-        let Some(process) = self.folder.process() else {
-            return Ok(());
-        };
-        process.kill();
-        if process.wait(END) {
-            return Ok(());
+        let deadline = self.now() + END;
+        loop {
+            // What is forked while the others are ended is found the next time.
+            let processes = self.folder.processes();
+            if processes.is_empty() {
+                return Ok(());
+            }
+            processes.iter().for_each(Process::kill);
+            let left = || deadline.saturating_sub(self.now());
+            if !processes.iter().all(|process| process.wait(left())) {
+                return Err(self.no_answer(&io::Error::other("its process does not end")));
+            }
         }
-        Err(self.no_answer(&io::Error::other("its process does not end")))
     }
 
     pub(super) fn kill(&self) -> Result<(), Error> {

@@ -5,6 +5,7 @@ mod consistency;
 mod console;
 mod holder;
 mod joins;
+mod launch;
 mod thawing;
 
 use std::io::{self, BufRead, BufReader, Read, Write};
