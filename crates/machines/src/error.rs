@@ -86,6 +86,16 @@ pub enum Error {
         /// What it said.
         reason: String,
     },
+    /// The machine began it and failed; some of it may be done.
+    #[error("the machine of {id} failed at {command}: {reason}")]
+    Failed {
+        /// The machine.
+        id: InstanceId,
+        /// What it was told.
+        command: String,
+        /// What it said.
+        reason: String,
+    },
     /// The machine does not answer, or its connection broke: what it did is not known.
     #[error("the machine of {id} does not answer: {reason}")]
     NoAnswer {
@@ -140,7 +150,7 @@ impl Error {
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 ErrorKind::Full
             }
-            Self::NotStarted { .. } | Self::Io { .. } => ErrorKind::Internal,
+            Self::NotStarted { .. } | Self::Failed { .. } | Self::Io { .. } => ErrorKind::Internal,
         }
     }
 }

@@ -136,7 +136,8 @@ pub trait Hypervisor: Send + Sync {
     /// machine that is off.
     fn console(&self, id: InstanceId, max: ByteCount) -> Result<Vec<u8>, Error>;
 
-    /// The machine that has a volume open. Fails when one that may have it does not answer.
+    /// The machine that has a volume open. None only when every machine that may have it was asked
+    /// and said no.
     fn holder(&self, volume: VolumeId) -> Result<Option<InstanceId>, Error>;
 
     /// The nodes of a volume's chain as the machine has it, the tip first.
@@ -151,7 +152,8 @@ pub trait Hypervisor: Send + Sync {
     ) -> Result<SwitchReport, Error>;
 
     /// Merges two layers while the guest goes on. A job of that name that runs already is waited
-    /// for, whoever began it. `watch` is asked several times a second.
+    /// for, whoever began it. `watch` is asked several times a second. [`Error::Failed`] when it
+    /// ended with an error of the machine's storage; both layers are in the chain then.
     fn join(&self, id: InstanceId, join: &Join, watch: JoinWatch<'_>) -> Result<JoinEnd, Error>;
 
     /// Stops every join in a volume's chain; afterwards nobody writes below its tip. One that had

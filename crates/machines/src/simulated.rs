@@ -2,9 +2,10 @@
 //!
 //! It does what a machine would do at once and the same way each time. Its guest shuts down when
 //! asked, lets go of disks and has an agent, unless [`Simulated::set_guest`] says otherwise.
-//! [`Simulated::crash`] ends a machine as a fault of its host would.
+//! [`Simulated::crash`] ends a machine as a fault of its host would, [`Simulated::set_answering`]
+//! has one that hangs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -51,6 +52,10 @@ struct Machine {
 pub struct Simulated {
     machines: Mutex<BTreeMap<InstanceId, Machine>>,
     manners: Mutex<BTreeMap<InstanceId, GuestManners>>,
+    /// The ones that do not answer.
+    silent: Mutex<BTreeSet<InstanceId>>,
+    /// The ones whose storage fails when layers are merged.
+    failing: Mutex<BTreeSet<InstanceId>>,
 }
 
 /// The names of a graph's layers, the top first.
@@ -74,6 +79,34 @@ impl Simulated {
     pub fn set_guest(&self, id: InstanceId, manners: GuestManners) {
         let mut all = self.manners.lock().unwrap_or_else(PoisonError::into_inner);
         all.insert(id, manners);
+    }
+
+    /// Whether a machine answers from now on.
+    pub fn set_answering(&self, id: InstanceId, answers: bool) {
+        let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        if answers {
+            silent.remove(&id);
+        } else {
+            silent.insert(id);
+        }
+    }
+
+    /// Has every join of a machine fail from now on.
+    pub fn fail_joins(&self, id: InstanceId) {
+        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        failing.insert(id);
+    }
+
+    /// Refuses what concerns a machine that is there and does not answer.
+    fn check_answers(&self, id: InstanceId) -> Result<(), Error> {
+        let silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        match silent.contains(&id) && self.lock().contains_key(&id) {
+            true => Err(Error::NoAnswer {
+                id,
+                reason: "it hangs".to_owned(),
+            }),
+            false => Ok(()),
+        }
     }
 
     /// Ends a machine as a fault of its host would. One that is off stays as it is.
@@ -100,6 +133,7 @@ impl Simulated {
         id: InstanceId,
         act: impl FnOnce(&mut Machine) -> Result<T, Error>,
     ) -> Result<T, Error> {
+        self.check_answers(id)?;
         match self.lock().get_mut(&id) {
             Some(machine) if machine.state.is_on() => act(machine),
             found => Err(Error::WrongState {
@@ -139,6 +173,7 @@ impl Hypervisor for Simulated {
 
     fn inspect(&self, id: InstanceId) -> Result<MachineView, Error> {
         let has_agent = self.manners(id).has_agent;
+        self.check_answers(id)?;
         let machines = self.lock();
         let Some(machine) = machines.get(&id) else {
             return Ok(MachineView::absent(id));
@@ -253,11 +288,15 @@ impl Hypervisor for Simulated {
     }
 
     fn holder(&self, volume: VolumeId) -> Result<Option<InstanceId>, Error> {
-        let machines = self.lock();
-        let mut holders = machines
-            .iter()
-            .filter(|(_, m)| m.chains.contains_key(&volume));
-        Ok(holders.next().map(|(id, _)| *id))
+        let mut unknown = None;
+        for id in self.machines() {
+            match self.inspect(id) {
+                Ok(view) if view.open.contains(&volume) => return Ok(Some(id)),
+                Ok(_) => {}
+                Err(error) => unknown = Some(error),
+            }
+        }
+        unknown.map_or(Ok(None), Err)
     }
 
     fn open_chain(&self, id: InstanceId, volume: VolumeId) -> Result<Vec<String>, Error> {
@@ -299,6 +338,10 @@ impl Hypervisor for Simulated {
     }
 
     fn join(&self, id: InstanceId, join: &Join, watch: JoinWatch<'_>) -> Result<JoinEnd, Error> {
+        let fails = {
+            let failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+            failing.contains(&id)
+        };
         self.with(id, |machine| {
             let chain = machine.chain(join.volume)?;
             let Some(at) = chain.iter().position(|node| *node == join.child) else {
@@ -309,6 +352,13 @@ impl Hypervisor for Simulated {
             }
             if !watch(ByteCount::ZERO, ByteCount::ZERO) {
                 return Ok(JoinEnd::Stopped);
+            }
+            if fails {
+                return Err(Error::Failed {
+                    id,
+                    command: "a join".to_owned(),
+                    reason: "Input/output error".to_owned(),
+                });
             }
             let gone = match join.direction {
                 crate::Direction::Stream => at + 1,

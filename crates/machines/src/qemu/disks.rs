@@ -1,5 +1,6 @@
 //! A machine's disks: which it has, plugging, growing, and going on in overlays.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,6 +63,24 @@ impl Machine {
         let _goes_with_its_user = self.call_on(qmp, "blockdev-del", &json!({"node-name": node}));
     }
 
+    /// Closes the nodes that nothing stands on, which an agent left that was killed between two
+    /// commands, or a merge that ended when nobody waited for it. Within a turn nobody else makes
+    /// any.
+    pub(super) fn close_what_is_left(&self, qmp: &Qmp) -> Result<(), Error> {
+        let mut tried = BTreeSet::new();
+        loop {
+            // What was below one that went may be left by now.
+            let mut left = self.graph(qmp)?.roots();
+            left.retain(|node| tried.insert(node.clone()));
+            if left.is_empty() {
+                return Ok(());
+            }
+            for node in left {
+                self.delete_node(qmp, &node);
+            }
+        }
+    }
+
     fn free_port(&self, qmp: &Qmp) -> Result<String, Error> {
         let mut taken = Vec::new();
         for volume in self.volumes(qmp)? {
@@ -88,8 +107,7 @@ impl Machine {
         self.folder.note_disk(disk)?;
         let graph = for_machine(&disk.graph, self.shared.config.disk_io);
         let node = name_of(&graph);
-        // Left by an agent that was killed between the two.
-        self.delete_node(&qmp, &node);
+        self.close_what_is_left(&qmp)?;
         self.call_on(&qmp, "blockdev-add", &graph)?;
         let added = self.call_on(&qmp, "device_add", &disk_device(disk, &node, &port));
         if matches!(added, Err(Error::Refused { .. })) {
@@ -185,10 +203,9 @@ impl Machine {
     }
 
     fn add_overlays(&self, qmp: &Qmp, switches: &[Switch]) -> Result<(), Error> {
+        self.close_what_is_left(qmp)?;
         for switch in switches {
             let graph = for_machine(&switch.graph, self.shared.config.disk_io);
-            // Left by an agent that was killed before it switched.
-            self.delete_node(qmp, &name_of(&graph));
             self.call_on(qmp, "blockdev-add", &graph)?;
         }
         Ok(())

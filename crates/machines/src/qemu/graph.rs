@@ -1,6 +1,6 @@
 //! Block graphs: how a machine opens the ones it is given, and what it says it has open.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
@@ -41,6 +41,8 @@ pub(super) fn cache(io: DiskIo) -> Value {
 /// What `x-debug-query-block-graph` says: who stands on whom.
 pub(super) struct Graph {
     names: BTreeMap<u64, String>,
+    /// The ones that are layers, files or filters, not devices or jobs.
+    nodes: BTreeSet<u64>,
     /// (parent, how it calls the child, child)
     edges: Vec<(u64, String, u64)>,
 }
@@ -54,6 +56,11 @@ impl Graph {
             names: list("nodes")
                 .iter()
                 .filter_map(|node| Some((id(&node["id"])?, text(&node["name"])?)))
+                .collect(),
+            nodes: list("nodes")
+                .iter()
+                .filter(|node| node["type"] == "block-driver")
+                .filter_map(|node| id(&node["id"]))
                 .collect(),
             edges: list("edges")
                 .iter()
@@ -85,6 +92,15 @@ impl Graph {
     pub(super) fn file_of(&self, node: &str) -> Option<&str> {
         let child = self.child(self.id(node)?, &["file"])?;
         self.names.get(&child).map(String::as_str)
+    }
+
+    /// The nodes that nothing stands on: no device, no job, no other node.
+    pub(super) fn roots(&self) -> Vec<String> {
+        let used: BTreeSet<u64> = self.edges.iter().map(|(_, _, child)| *child).collect();
+        let unused = self.nodes.difference(&used);
+        unused
+            .filter_map(|id| self.names.get(id).cloned())
+            .collect()
     }
 
     /// The layers that a node goes through, itself among them; filters of jobs are left out.

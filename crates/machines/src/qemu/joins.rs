@@ -183,27 +183,37 @@ impl Machine {
         let _turn = self.turn();
         let chain = self.chain(&qmp, join.volume)?;
         let (target, left) = target_and_left(join);
-        self.settle(&qmp, &chain, target)?;
+        let settled = self.settle(&qmp, &chain, target);
         if !chain.contains(left) {
+            settled?;
             self.delete_node(&qmp, left);
             return Ok(JoinEnd::Done);
         }
         match failed {
-            None => Ok(JoinEnd::Stopped),
-            Some(reason) if reason == "Operation canceled" => Ok(JoinEnd::Stopped),
-            Some(reason) => Err(Error::Refused {
-                id: self.id,
-                command: "a join".to_owned(),
-                reason,
-            }),
+            None => settled.map(|()| JoinEnd::Stopped),
+            Some(reason) if reason == "Operation canceled" => settled.map(|()| JoinEnd::Stopped),
+            Some(reason) => Err(self.failed("a join", reason)),
         }
     }
 
-    /// Opens a node for reading alone again, if it is in the chain and below its tip.
+    /// Opens a node anew if it is in the chain, for reading alone if it is below the tip: what a
+    /// merge wrote to it is in the file then, with the tables that tell of it.
     fn settle(&self, qmp: &Qmp, chain: &[String], node: &String) -> Result<(), Error> {
         match chain.iter().position(|known| known == node) {
-            Some(at @ 1..) => self.reopen(qmp, node, chain.get(at + 1), true),
-            _ => Ok(()),
+            Some(at) => match self.reopen(qmp, node, chain.get(at + 1), at > 0) {
+                // It was written to, and that may not be in its file.
+                Err(Error::Refused { reason, .. }) => Err(self.failed("a flush", reason)),
+                reopened => reopened,
+            },
+            None => Ok(()),
+        }
+    }
+
+    fn failed(&self, command: &str, reason: String) -> Error {
+        Error::Failed {
+            id: self.id,
+            command: command.to_owned(),
+            reason,
         }
     }
 
@@ -228,6 +238,6 @@ impl Machine {
                 self.reopen(&qmp, name, chain.get(at + 1), true)?;
             }
         }
-        Ok(())
+        self.close_what_is_left(&qmp)
     }
 }

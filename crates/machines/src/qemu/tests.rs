@@ -21,7 +21,9 @@ use super::{Accelerator, DiskIo, QemuConfig, QemuDriver};
 use crate::conformance::{Ground, check_all};
 use crate::guard::{Ended, Frozen, GuardProgram};
 use crate::guest_agent::GuestAgent;
-use crate::{DiskSpec, Error, Freeze, Hypervisor, MachineSpec, MachineState};
+use crate::{
+    Direction, DiskSpec, Error, Freeze, Hypervisor, Join, JoinEnd, MachineSpec, MachineState,
+};
 
 const PATIENCE: Duration = Duration::from_mins(2);
 const CHILD: &str = "STILLPOINT_MACHINES_CHILD";
@@ -376,6 +378,206 @@ fn a_guest_without_an_agent_is_captured_unfrozen_or_not_at_all() {
     assert_eq!(report.frozen, None);
     assert!(report.not_frozen_because.is_some());
     assert_eq!(host.driver.open_chain(spec.id, volume).unwrap().len(), 3);
+}
+
+/// A machine in its firmware whose second disk has three layers: the two below the tip are sealed,
+/// and the middle one holds a mebibyte. The lowest one's file may fail when it is written to.
+struct Layered {
+    host: Host,
+    id: InstanceId,
+    volume: VolumeId,
+    tip: String,
+    middle: String,
+    lowest: String,
+}
+
+impl Layered {
+    fn new(is_broken: bool) -> Self {
+        let host = Host::new();
+        let mut below = Value::Null;
+        for (number, is_tip) in [false, false, true].into_iter().enumerate() {
+            let mut layer = host.layer(&Value::Null, 8 << 20);
+            layer["backing"] = below;
+            if number == 1 {
+                let file = layer["file"]["filename"].as_str().unwrap();
+                let wrote = Command::new("qemu-io")
+                    .args(["-f", "qcow2", "-c", "write -P 7 1M 1M", file])
+                    .stdout(Stdio::null())
+                    .status();
+                assert!(wrote.unwrap().success());
+            }
+            if !is_tip {
+                layer["read-only"] = json!(true);
+                layer["file"]["auto-read-only"] = json!(true);
+            }
+            if number == 0 && is_broken {
+                let mut file = layer["file"].take();
+                let name = file["node-name"].take();
+                file.as_object_mut().unwrap().remove("node-name");
+                layer["file"] = json!({
+                    "driver": "blkdebug", "node-name": name, "image": file,
+                    "inject-error": [{"event": "write_aio", "errno": 5, "once": true}],
+                });
+            }
+            below = layer;
+        }
+        let name = |graph: &Value| graph["node-name"].as_str().unwrap().to_owned();
+        let volume = VolumeId::generate(host.env.as_ref());
+        let [tip, middle, lowest] = [
+            name(&below),
+            name(&below["backing"]),
+            name(&below["backing"]["backing"]),
+        ];
+        let mut spec = host.machine();
+        let (place, graph) = (1, below);
+        spec.disks.push(DiskSpec {
+            volume,
+            place,
+            graph,
+        });
+        host.driver.start(&spec).unwrap();
+        Self {
+            id: spec.id,
+            host,
+            volume,
+            tip,
+            middle,
+            lowest,
+        }
+    }
+
+    /// The middle one down into the lowest.
+    fn down(&self) -> Join {
+        Join {
+            volume: self.volume,
+            job: "join".to_owned(),
+            tip: self.tip.clone(),
+            child: self.middle.clone(),
+            parent: self.lowest.clone(),
+            below: None,
+            direction: Direction::Commit,
+            backing_name: Some("lowest".to_owned()),
+        }
+    }
+
+    fn join(&self, join: &Join) -> Result<JoinEnd, Error> {
+        self.host.driver.join(self.id, join, &|_, _| true)
+    }
+
+    fn ask(&self, command: &str, arguments: &Value) -> Value {
+        let machine = self.host.driver.machine(self.id);
+        let qmp = machine.on().unwrap();
+        machine.call_on(&qmp, command, arguments).unwrap()
+    }
+
+    /// Whether a node can be written to; none when there is no such node.
+    fn is_writable(&self, node: &str) -> Option<bool> {
+        let nodes = self.ask("query-named-block-nodes", &json!({"flat": true}));
+        let mut nodes = nodes.as_array().unwrap().iter();
+        let found = nodes.find(|known| known["node-name"] == node)?;
+        Some(found["ro"] == false)
+    }
+
+    fn chain(&self) -> Vec<String> {
+        self.host.driver.open_chain(self.id, self.volume).unwrap()
+    }
+}
+
+#[test]
+fn a_join_that_is_refused_leaves_no_layer_writable() {
+    let disk = Layered::new(false);
+    let unknown = Join {
+        tip: "nobody".to_owned(),
+        ..disk.down()
+    };
+    let refused = disk.join(&unknown);
+    assert!(matches!(refused, Err(Error::Refused { .. })), "{refused:?}");
+    assert_eq!(disk.is_writable(&disk.lowest), Some(false));
+}
+
+#[test]
+fn a_join_that_ends_with_an_error_has_failed() {
+    let disk = Layered::new(true);
+    let failed = disk.join(&disk.down());
+    assert!(matches!(failed, Err(Error::Failed { .. })), "{failed:?}");
+    assert_eq!(
+        disk.chain(),
+        [disk.tip.clone(), disk.middle.clone(), disk.lowest.clone()]
+    );
+    assert_eq!(disk.is_writable(&disk.lowest), Some(false));
+}
+
+#[test]
+fn a_join_that_ended_when_nobody_waited_leaves_no_file_open() {
+    let disk = Layered::new(false);
+    let overlay = disk.host.overlay(disk.volume);
+    let switch = crate::Switch {
+        volume: disk.volume,
+        tip: disk.tip.clone(),
+        graph: overlay.clone(),
+    };
+    disk.host
+        .driver
+        .switch(disk.id, &[switch], Freeze::Skip)
+        .unwrap();
+    // The agent that begins it is killed.
+    let id = format!("j{}.join", disk.volume);
+    disk.ask(
+        "block-commit",
+        &json!({
+            "device": overlay["node-name"], "top-node": disk.tip, "base-node": disk.middle,
+            "job-id": id, "auto-dismiss": false,
+        }),
+    );
+    let deadline = disk.host.env.monotonic() + PATIENCE;
+    while disk.ask("query-jobs", &json!({}))[0]["status"] != "concluded" {
+        assert!(disk.host.env.monotonic() < deadline, "it does not end");
+    }
+    disk.host.driver.stop_joins(disk.id, disk.volume).unwrap();
+    let top = overlay["node-name"].as_str().unwrap().to_owned();
+    assert_eq!(
+        disk.chain(),
+        [top, disk.middle.clone(), disk.lowest.clone()]
+    );
+    assert_eq!(disk.is_writable(&disk.tip), None, "it is closed");
+}
+
+#[test]
+fn what_was_merged_into_the_tip_is_in_its_file() {
+    let disk = Layered::new(false);
+    let up = Join {
+        child: disk.tip.clone(),
+        parent: disk.middle.clone(),
+        below: Some(disk.lowest.clone()),
+        direction: Direction::Stream,
+        ..disk.down()
+    };
+    assert_eq!(disk.join(&up).unwrap(), JoinEnd::Done);
+    let nodes = disk.ask("query-named-block-nodes", &json!({"flat": true}));
+    let tip = nodes.as_array().unwrap().iter();
+    let tip = tip.filter(|node| node["node-name"] == disk.tip.as_str());
+    let file = tip.map(|node| node["file"].as_str().unwrap().to_owned());
+    let file = file.collect::<Vec<_>>().join("");
+    let file = serde_json::from_str::<Value>(file.trim_start_matches("json:"))
+        .ok()
+        .and_then(|graph| Some(graph["file"]["filename"].as_str()?.to_owned()))
+        .unwrap_or(file);
+    // Whoever reads the file by itself, while it is open.
+    let graph = json!({
+        "driver": "qcow2", "file": {"driver": "file", "filename": file}, "backing": null,
+    });
+    let mapped = Command::new("qemu-img")
+        .args(["map", "--force-share", "--output=json"])
+        .arg(format!("json:{graph}"))
+        .output()
+        .unwrap();
+    let runs: Value = serde_json::from_slice(&mapped.stdout).unwrap();
+    let runs = runs.as_array().unwrap().iter();
+    let held: u64 = runs
+        .filter(|run| run["data"] == true)
+        .map(|run| run["length"].as_u64().unwrap())
+        .sum();
+    assert_eq!(held, 1 << 20);
 }
 
 #[test]
