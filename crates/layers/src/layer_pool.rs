@@ -28,6 +28,7 @@ mod shared;
 use std::sync::{Arc, PoisonError};
 
 use stillpoint_model::id::{BackupId, LayerId, PoolId, SnapshotId, VolumeId};
+use stillpoint_model::item::Consistency;
 use stillpoint_model::layer_tree::{
     LayerTree, MergeCandidate, Purpose, Refusal, Request, VolumeOrigin,
 };
@@ -132,17 +133,19 @@ impl<D: Driver> LayerPool<D> {
     }
 
     /// What a sealed layer is, with the volume's tip of now.
-    fn sealed(&self, state: &mut State, layer: LayerId, tip: LayerId) -> Result<Sealed, Error> {
+    fn sealed(&self, state: &mut State, volume: VolumeId, layer: LayerId) -> Result<Sealed, Error> {
         self.shared.measure(state, layer)?;
         let sealed = *state.tree.layer(layer).ok_or(Error::LayerMissing(layer))?;
         // What layers occupy includes their tables and what later layers hide: an upper bound.
         let used = state.tree.used(layer).min(sealed.size);
+        let record = state.tree.record(volume);
         Ok(Sealed {
             layer,
-            tip,
+            tip: record.and_then(|record| record.tip).unwrap_or(layer),
             size: sealed.size,
             used,
             changed: sealed.allocated.min(sealed.size),
+            consistency: record.map_or(Consistency::Stopped, |record| record.promise(layer)),
         })
     }
 
@@ -150,8 +153,7 @@ impl<D: Driver> LayerPool<D> {
         let mut state = self.shared.lock()?;
         let found = state.tree.snapshot(snapshot);
         let layer = found.ok_or(Refusal::NoSnapshot(snapshot))?.1.layer;
-        let tip = state.tree.tip(volume).unwrap_or(layer);
-        self.sealed(&mut state, layer, tip)
+        self.sealed(&mut state, volume, layer)
     }
 
     fn check_size(&self, size: ByteCount) -> Result<(), Error> {
@@ -388,9 +390,8 @@ impl<D: Driver> Pool for LayerPool<D> {
             .captures
             .get(&backup)
             .ok_or(Error::NoCapture { volume, backup })?;
-        let tip = record.tip.unwrap_or(layer);
         self.shared.check_chain(&state, layer)?;
-        self.sealed(&mut state, layer, tip)
+        self.sealed(&mut state, volume, layer)
     }
 
     fn settle_capture(&self, volume: VolumeId, backup: BackupId) -> Result<(), Error> {

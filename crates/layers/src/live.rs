@@ -26,6 +26,7 @@
 use serde_json::Value;
 use stillpoint_model::ByteCount;
 use stillpoint_model::id::VolumeId;
+use stillpoint_model::item::Consistency;
 use stillpoint_model::layer_tree::Direction;
 
 /// A volume that goes on in an overlay.
@@ -93,9 +94,9 @@ pub trait LiveHost: Send + Sync {
     /// The nodes of the chain that has this volume open, the tip first; none when nobody has.
     fn open_chain(&self, volume: VolumeId) -> Result<Option<Vec<String>>, HostError>;
 
-    /// Puts the overlays on the tips, all at one instant or none. Everything written before is
-    /// flushed. On failure the overlays are closed again.
-    fn switch(&self, switches: &[LiveSwitch]) -> Result<(), HostError>;
+    /// Puts the overlays on the tips, all at one instant or none; what the content of that instant
+    /// promises. Everything written before is flushed. On failure the overlays are closed again.
+    fn switch(&self, switches: &[LiveSwitch]) -> Result<Consistency, HostError>;
 
     /// Merges two layers while the guest goes on. A job of that name that runs already is
     /// waited for. `watch` is asked several times a second, so that the join can give way.

@@ -17,6 +17,7 @@
 use std::path::PathBuf;
 
 use stillpoint_model::id::{BackupId, LayerId, PoolId, SnapshotId, VolumeId};
+use stillpoint_model::item::Consistency;
 use stillpoint_model::layer_tree::{LayerTree, MergeCandidate};
 use stillpoint_model::progress::Monitor;
 use stillpoint_model::task::{CloneSource, ImageFormat};
@@ -66,6 +67,8 @@ pub struct Sealed {
     pub used: ByteCount,
     /// Bytes allocated in the sealed layer alone: what changed since the layer below was sealed.
     pub changed: ByteCount,
+    /// What its content promises. It is recorded, so whoever asks again hears the same.
+    pub consistency: Consistency,
 }
 
 /// An image to import. What it is was declared by whoever brought it; it is never guessed.

@@ -16,6 +16,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use stillpoint_model::ByteCount;
 use stillpoint_model::id::{LayerId, VolumeId};
+use stillpoint_model::item::Consistency;
 use stillpoint_model::layer_tree::{
     FreshLayers, Pending, Purpose, Refusal, Request, Step, VolumeOrigin,
 };
@@ -25,6 +26,9 @@ use super::shared::{Shared, State};
 use crate::driver::{Holds, LiveStorage};
 use crate::live::{HostError, LiveHost, LiveSwitch};
 use crate::{Driver, Error};
+
+/// What is said of a switch whose answer was lost: at least that is true.
+const LOST: Consistency = Consistency::Crash;
 
 /// What is to be captured, and as what.
 pub(super) type Point = (VolumeId, Purpose);
@@ -56,8 +60,11 @@ impl<D: Driver> Shared<D> {
         host.clone().zip(self.driver.live())
     }
 
-    /// Refuses a volume that a guest has open.
+    /// Refuses a volume that a guest has open. Nobody is asked about one that is not there.
     pub(super) fn check_closed(&self, volume: VolumeId) -> Result<(), Error> {
+        if self.lock()?.tree.tip(volume).is_none() {
+            return Ok(());
+        }
         match self.live() {
             Some((host, _)) if open_chain(&host, volume)?.is_some() => {
                 Err(Error::VolumeOpen(volume))
@@ -207,35 +214,35 @@ impl<D: Driver> Shared<D> {
     fn after_switch(
         &self,
         switches: &[LiveSwitch],
-        answer: Result<(), HostError>,
+        answer: Result<Consistency, HostError>,
     ) -> Result<(), Error> {
         let mut state = self.lock()?;
         let Some(first) = switches.first() else {
             return Ok(());
         };
-        let has_switched = match answer {
-            Ok(()) => true,
-            Err(_) => self.has_switched(&state, first.volume)?,
+        let reached = match answer {
+            Ok(consistency) => Some(consistency),
+            Err(_) => self.has_switched(&state, first.volume)?.then_some(LOST),
         };
         for switch in switches {
-            self.conclude(&mut state, switch.volume, has_switched)?;
+            self.conclude(&mut state, switch.volume, reached)?;
         }
-        match answer {
-            Err(error) if !has_switched => Err(Error::host(first.volume, error)),
+        match (answer, reached) {
+            (Err(error), None) => Err(Error::host(first.volume, error)),
             _ => Ok(()),
         }
     }
 
-    /// Makes a pending overlay the tip, or drops it.
+    /// Makes a pending overlay the tip, with what the sealed layer promises, or drops it.
     fn conclude(
         &self,
         state: &mut State,
         volume: VolumeId,
-        has_switched: bool,
+        reached: Option<Consistency>,
     ) -> Result<(), Error> {
-        let plan = match has_switched {
-            true => state.tree.plan_seal(volume)?,
-            false => state.tree.plan_call_off(volume)?,
+        let plan = match reached {
+            Some(consistency) => state.tree.plan_seal(volume, consistency)?,
+            None => state.tree.plan_call_off(volume)?,
         };
         self.steps(state, &plan.steps)
     }
@@ -266,7 +273,7 @@ impl<D: Driver> Shared<D> {
             self.settle_joining(state, volume, joining)?;
         }
         if let Some(pending) = record.pending {
-            let has_switched = self.has_switched(state, volume)?;
+            let reached = self.has_switched(state, volume)?.then_some(LOST);
             let overlay_of = |member| {
                 let record = state.tree.record(member)?;
                 record.pending.as_ref().map(|pending| pending.layer)
@@ -277,7 +284,7 @@ impl<D: Driver> Shared<D> {
                 .map(|(member, _)| *member)
                 .collect();
             for member in undecided {
-                self.conclude(state, member, has_switched)?;
+                self.conclude(state, member, reached)?;
             }
         }
         Ok(())

@@ -89,7 +89,7 @@ impl<D: Driver> Shared<D> {
                 ..
             } if !state.tree.is_sealed(child) && bytes < WORTHWHILE => {
                 let open = self.live().map(|(_, live)| live.is_open(child));
-                !matches!(open, Some(Ok(true)))
+                !matches!(open, Some(Ok(true))) && !self.is_known_open(state, child)
             }
             _ => true,
         }

@@ -57,7 +57,7 @@ impl<D: Driver> Shared<D> {
     }
 
     /// Whether a host has a chain with this layer open, or does not say.
-    fn is_known_open(&self, state: &State, layer: LayerId) -> bool {
+    pub(super) fn is_known_open(&self, state: &State, layer: LayerId) -> bool {
         let Some((host, _)) = self.live() else {
             return false;
         };

@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use super::plan::Plan;
 use super::{LayerTree, Refusal, SnapshotCause, SnapshotRecord, Step, VolumeOrigin, VolumeRecord};
 use crate::id::{BackupId, LayerId, SnapshotId, VolumeId};
+use crate::item::Consistency;
 use crate::task::CloneSource;
 
 /// What the sealed layer will be called.
@@ -98,8 +99,9 @@ impl LayerTree {
         })
     }
 
-    /// The host switched: the overlay is the tip, and what was the tip has its name.
-    pub fn plan_seal(&self, volume: VolumeId) -> Result<Plan, Refusal> {
+    /// The host switched: the overlay is the tip, and what was the tip has its name and promises
+    /// what the host said.
+    pub fn plan_seal(&self, volume: VolumeId, consistency: Consistency) -> Result<Plan, Refusal> {
         let (record, tip) = self.live(volume)?;
         let mut record = record.clone();
         let Some(pending) = record.pending.take() else {
@@ -115,6 +117,8 @@ impl LayerTree {
             Purpose::Rotation => {}
         }
         record.tip = Some(pending.layer);
+        record.promises.insert(tip, consistency);
+        let record = record.without_spent_promises();
         Ok(Plan {
             steps: vec![
                 Step::PutRecord { volume, record },

@@ -365,7 +365,7 @@ impl LayerTree {
             .names(volume)
             .filter(|(name, _)| !kept.contains(name))
             .collect();
-        let record = left;
+        let record = left.without_spent_promises();
         let mut steps = vec![Step::PutRecord { volume, record }];
         let unneeded = self.unneeded_without(&dropped);
         steps.extend(

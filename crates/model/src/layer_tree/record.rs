@@ -1,6 +1,6 @@
 //! What a pool records about one volume, in one piece: the commit point of every change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -8,6 +8,7 @@ use super::LayerName;
 use super::live::{Joining, Pending, Placement};
 use crate::ByteCount;
 use crate::id::{BackupId, LayerId, SnapshotId, VolumeId};
+use crate::item::Consistency;
 use crate::task::CloneSource;
 
 /// What a volume was made of, so that making it again can be told from making another.
@@ -75,6 +76,10 @@ pub struct VolumeRecord {
     /// Where layers of the volume are, while their headers and names say otherwise.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub placed: BTreeMap<LayerId, Placement>,
+    /// What the content of its snapshots and captures promises, where that is less than
+    /// [`Consistency::Stopped`]: they were sealed while somebody had the volume open.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub promises: BTreeMap<LayerId, Consistency>,
 }
 
 impl VolumeRecord {
@@ -96,16 +101,32 @@ impl VolumeRecord {
             pending: None,
             joining: None,
             placed: BTreeMap::new(),
+            promises: BTreeMap::new(),
         }
     }
 
     /// What stays when the volume goes: its snapshots.
     pub(super) fn without_volume(&self) -> Self {
-        Self {
+        let left = Self {
             tip: None,
             captures: BTreeMap::new(),
             ..self.clone()
-        }
+        };
+        left.without_spent_promises()
+    }
+
+    /// Without what was promised of layers that no snapshot and no capture of it needs any more.
+    pub(super) fn without_spent_promises(mut self) -> Self {
+        let snapshots = self.snapshots.values().map(|snapshot| snapshot.layer);
+        let named: BTreeSet<LayerId> = snapshots.chain(self.captures.values().copied()).collect();
+        self.promises.retain(|layer, _| named.contains(layer));
+        self
+    }
+
+    /// What the content of one of its snapshots or captures promises.
+    pub fn promise(&self, layer: LayerId) -> Consistency {
+        let known = self.promises.get(&layer).copied();
+        known.unwrap_or(Consistency::Stopped)
     }
 
     /// Whether it names no layer.
@@ -115,7 +136,10 @@ impl VolumeRecord {
 
     /// Whether it says what only a version that knows of open volumes understands.
     pub fn is_live(&self) -> bool {
-        self.pending.is_some() || self.joining.is_some() || !self.placed.is_empty()
+        self.pending.is_some()
+            || self.joining.is_some()
+            || !self.placed.is_empty()
+            || !self.promises.is_empty()
     }
 
     /// The names that it gives to layers.

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use crate::id::BackupId;
+use crate::item::Consistency;
 
 use super::*;
 use crate::task::CloneSource;
@@ -603,12 +604,21 @@ fn a_pending_overlay_is_no_garbage_and_no_inconsistency() {
 fn a_switch_that_happened_names_what_was_the_tip() {
     let (mut world, volume, overlay, snapshot) = prepared();
     let before = world.tree.tip(volume).expect("has one");
-    let plan = world.tree.plan_seal(volume).expect("seals");
+    let plan = world
+        .tree
+        .plan_seal(volume, Consistency::Crash)
+        .expect("seals");
     plan.steps.iter().for_each(|step| world.tree.apply(step));
     assert_eq!(world.tree.tip(volume), Some(overlay));
     let (_, taken) = world.tree.snapshot(snapshot).expect("is taken");
     assert_eq!(taken.layer, before);
-    assert_eq!(world.tree.plan_seal(volume), Ok(Plan::default()), "once");
+    let promise = |tree: &LayerTree| tree.record(volume).expect("known").promise(before);
+    assert_eq!(promise(&world.tree), Consistency::Crash);
+    assert_eq!(
+        world.tree.plan_seal(volume, Consistency::Crash),
+        Ok(Plan::default()),
+        "once"
+    );
 }
 
 #[test]

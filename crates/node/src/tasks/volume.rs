@@ -3,7 +3,6 @@
 use stillpoint_layers::{Error, Pool, Sealed, VolumeInfo};
 use stillpoint_model::ErrorKind;
 use stillpoint_model::id::{SnapshotId, VolumeId};
-use stillpoint_model::item::Consistency;
 use stillpoint_model::task::{TaskOutcome, TaskSpec};
 
 use super::TaskResult;
@@ -62,7 +61,7 @@ fn made(result: Result<VolumeInfo, Error>) -> TaskResult {
     Ok(TaskOutcome::Volume { tip, size, used })
 }
 
-/// A captured point in time. Nothing has the volume open, or the pool would have refused.
+/// A captured point in time.
 fn sealed(result: Result<Sealed, Error>) -> TaskResult {
     let Sealed {
         layer,
@@ -70,8 +69,8 @@ fn sealed(result: Result<Sealed, Error>) -> TaskResult {
         size,
         used,
         changed,
+        consistency,
     } = result.map_err(|error| of_pool(&error))?;
-    let consistency = Consistency::Stopped;
     Ok(TaskOutcome::Sealed {
         layer,
         tip,

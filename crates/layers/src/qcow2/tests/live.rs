@@ -13,6 +13,7 @@ use serde_json::Value;
 use stillpoint_env::SimEnv;
 use stillpoint_model::Env;
 use stillpoint_model::id::{PoolId, VolumeId};
+use stillpoint_model::item::Consistency;
 use tempfile::TempDir;
 
 use self::daemon::Daemon;
@@ -96,7 +97,7 @@ impl LiveHost for Machine {
         }
     }
 
-    fn switch(&self, switches: &[LiveSwitch]) -> Result<(), HostError> {
+    fn switch(&self, switches: &[LiveSwitch]) -> Result<Consistency, HostError> {
         self.daemon().switch(switches)
     }
 

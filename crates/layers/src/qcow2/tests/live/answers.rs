@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use stillpoint_env::SimEnv;
-use stillpoint_model::id::{LayerId, SnapshotId, VolumeId};
+use stillpoint_model::id::{BackupId, LayerId, SnapshotId, VolumeId};
+use stillpoint_model::item::Consistency;
 use stillpoint_model::layer_tree::{Direction, MergeCandidate};
 use stillpoint_model::progress::{Monitor, NullMonitor};
 use stillpoint_model::task::CloneSource;
@@ -50,7 +51,7 @@ impl LiveHost for BadLine {
         self.0.open_chain(volume)
     }
 
-    fn switch(&self, switches: &[LiveSwitch]) -> Result<(), HostError> {
+    fn switch(&self, switches: &[LiveSwitch]) -> Result<Consistency, HostError> {
         match self.now() {
             Trouble::None => self.0.switch(switches),
             Trouble::AnswerLost => self.0.switch(switches).and(Err(HostError::Unreachable)),
@@ -185,6 +186,44 @@ impl Scene {
     fn close(&self) {
         self.folder.machine.daemon().detach(self.volume);
     }
+}
+
+#[test]
+fn what_a_capture_promises_is_recorded() {
+    let mut scene = Scene::new(211);
+    scene.write(0, 1, 1);
+    let (open, backup) = (scene.snapshot(), BackupId::generate(scene.env.as_ref()));
+    scene.line.becomes(Trouble::AnswerLost);
+    let captured = scene.pool.capture(scene.volume, backup, None).unwrap();
+    assert_eq!(captured.consistency, Consistency::Crash);
+    scene.close();
+    let closed = scene.snapshot();
+    for _ in 0..2 {
+        let again = |snapshot| scene.pool.snapshot(scene.volume, snapshot).unwrap();
+        assert_eq!(again(open).consistency, Consistency::Crash);
+        assert_eq!(again(closed).consistency, Consistency::Stopped);
+        let captured = scene.pool.capture(scene.volume, backup, None).unwrap();
+        assert_eq!(captured.consistency, Consistency::Crash);
+        scene = scene.restarted();
+    }
+    scene.pool.delete_snapshot(open).unwrap();
+    scene.pool.release_capture(scene.volume, backup).unwrap();
+    let tree = scene.pool.tree();
+    assert!(tree.record(scene.volume).unwrap().promises.is_empty());
+}
+
+#[test]
+fn while_nobody_answers_a_new_volume_can_be_made() {
+    let scene = Scene::new(212);
+    scene.line.0.cut();
+    let fresh = VolumeId::generate(scene.env.as_ref());
+    scene.pool.create_volume(fresh, SIZE).unwrap();
+    let deleted = scene.pool.delete_volume(fresh);
+    assert_eq!(
+        deleted.map_err(|error| error.kind()),
+        Err(ErrorKind::Retry),
+        "it is there by now, and may be open"
+    );
 }
 
 #[test]

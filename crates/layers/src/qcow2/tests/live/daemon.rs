@@ -11,6 +11,7 @@ use std::sync::{Mutex, MutexGuard};
 use serde_json::{Value, json};
 use stillpoint_model::ByteCount;
 use stillpoint_model::id::VolumeId;
+use stillpoint_model::item::Consistency;
 use stillpoint_model::layer_tree::Direction;
 use tempfile::TempDir;
 
@@ -326,7 +327,7 @@ impl LiveHost for Daemon {
         self.exported_chain(volume)
     }
 
-    fn switch(&self, switches: &[LiveSwitch]) -> Result<(), HostError> {
+    fn switch(&self, switches: &[LiveSwitch]) -> Result<Consistency, HostError> {
         for switch in switches {
             self.call("blockdev-add", &switch.graph)?;
         }
@@ -348,7 +349,7 @@ impl LiveHost for Daemon {
                 Err(_) => self.delete_node(&switch.overlay),
             }
         }
-        switched.map(drop)
+        switched.map(|_| Consistency::Crash)
     }
 
     fn join(&self, join: &LiveJoin, watch: JoinWatch<'_>) -> Result<JoinEnd, HostError> {
