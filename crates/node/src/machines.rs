@@ -13,6 +13,7 @@ use stillpoint_model::instance::{MachineDisk, MachineOrder, Power, Sight};
 use stillpoint_model::progress::Monitor;
 
 mod hypervisor;
+mod live;
 
 pub use hypervisor::Hypervised;
 

@@ -18,8 +18,13 @@ use super::{MachineError, MachineResult, MachineSeen, Machines, OpenDisk};
 const UNPLUG_BOUND: Duration = Duration::from_secs(30);
 
 /// The machines of a node, run by this driver.
+///
+/// It is also the host of the pools whose volumes these machines open
+/// ([`LiveHost`](stillpoint_layers::live::LiveHost)): give it to
+/// [`LayerPool::connect`](stillpoint_layers::LayerPool::connect) before the first task, and the
+/// same one to [`Storage::with_machines`](crate::Storage::with_machines).
 pub struct Hypervised<H> {
-    driver: H,
+    pub(super) driver: H,
 }
 
 impl<H: Hypervisor> Hypervised<H> {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use stillpoint_layers::Error;
+use stillpoint_layers::{Error, LayerReader, Pool};
 use stillpoint_model::ErrorKind;
 use stillpoint_model::error::with_causes;
-use stillpoint_model::id::InstanceId;
+use stillpoint_model::id::{InstanceId, VolumeId};
 use stillpoint_model::instance::{MachineDisk, MachineOrder, StopMode};
 use stillpoint_model::progress::Monitor;
 use stillpoint_model::refusal::ProblemCode;
@@ -16,6 +16,9 @@ use crate::failure::{misdirected, of_kind, of_pool};
 use crate::machines::{MachineError, MachineResult, Machines, OpenDisk};
 use crate::progress::Watch;
 use crate::storage::Storage;
+
+/// How often the layer below a tip is looked up, while upkeep that is asked to stop merges it.
+const PIN_ATTEMPTS: usize = 10;
 
 /// Does a task of a machine.
 pub fn perform(storage: &Storage, spec: &TaskSpec, watch: &Watch) -> TaskResult {
@@ -31,7 +34,8 @@ pub fn perform(storage: &Storage, spec: &TaskSpec, watch: &Watch) -> TaskResult 
         TaskSpec::InstanceRemove { instance_id } => machines.remove(*instance_id),
         TaskSpec::InstanceInspect { instance_id } => machines.inspect(*instance_id),
         TaskSpec::VolumePlug { instance_id, disk } => {
-            machines.plug(*instance_id, &open_disk(storage, *disk)?)
+            let (disk, _pin) = open_disk(storage, *disk)?;
+            machines.plug(*instance_id, &disk)
         }
         TaskSpec::VolumeUnplug {
             instance_id,
@@ -49,18 +53,39 @@ fn start(
 ) -> TaskResult {
     let disks = order.disks.iter().map(|disk| open_disk(storage, *disk));
     let disks: Vec<_> = disks.collect::<Result<_, _>>()?;
+    let (disks, _pins): (Vec<OpenDisk>, Vec<Pin>) = disks.into_iter().unzip();
     seen(machines.start(id, order, &disks))
 }
 
-/// A volume with the graph that its pool spells for it.
-fn open_disk(storage: &Storage, disk: MachineDisk) -> Result<OpenDisk, TaskFailure> {
+/// While it lives, what is below a volume's tip is not merged.
+type Pin = Option<Box<dyn LayerReader>>;
+
+/// Keeps the layers of a graph as they are while a machine opens them; from then on its locks do.
+fn pin(pool: &dyn Pool, volume: VolumeId) -> Result<Pin, Error> {
+    for _ in 0..PIN_ATTEMPTS {
+        let tip = pool.volume(volume)?.tip;
+        let Some(below) = pool.tree().layer(tip).and_then(|layer| layer.parent) else {
+            return Ok(None);
+        };
+        match pool.open_layer(below) {
+            // It was merged since it was looked up.
+            Err(Error::NoLayer(_) | Error::LayerMissing(_)) => {}
+            opened => return opened.map(Some),
+        }
+    }
+    Err(Error::InTheMaking(volume))
+}
+
+/// A volume with the graph that its pool spells for it, which stays true while the pin lives.
+fn open_disk(storage: &Storage, disk: MachineDisk) -> Result<(OpenDisk, Pin), TaskFailure> {
     let pool = storage.pool(disk.pool_id)?;
+    let pin = pin(pool, disk.volume_id).map_err(|error| of_pool(&error))?;
     let graph = match pool.block_graph(disk.volume_id) {
         Ok(graph) => Some(graph),
         Err(Error::Unsupported(_)) => None,
         Err(error) => return Err(of_pool(&error)),
     };
-    Ok(OpenDisk { disk, graph })
+    Ok((OpenDisk { disk, graph }, pin))
 }
 
 fn stop(machines: &dyn Machines, id: InstanceId, mode: StopMode, watch: &Watch) -> MachineResult {
@@ -116,4 +141,34 @@ fn of_machine(error: &MachineError) -> TaskFailure {
         MachineError::Cancelled | MachineError::Driver { .. } => {}
     }
     failure
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use stillpoint_env::SimEnv;
+    use stillpoint_layers::LayerPool;
+    use stillpoint_layers::memory::{MemoryDisk, MemoryDriver};
+    use stillpoint_model::ByteCount;
+    use stillpoint_model::id::{PoolId, SnapshotId};
+
+    use super::*;
+
+    #[test]
+    fn no_layer_is_merged_away_while_a_machine_opens_it() {
+        let env = Arc::new(SimEnv::new(1));
+        let disk = MemoryDisk::new(PoolId::generate(&*env));
+        let pool = LayerPool::open(MemoryDriver::new(disk), env.clone()).unwrap();
+        let (volume, snapshot) = (VolumeId::generate(&*env), SnapshotId::generate(&*env));
+        pool.create_volume(volume, ByteCount::from_mib(1)).unwrap();
+        assert!(pin(&pool, volume).unwrap().is_none(), "nothing is below");
+        pool.snapshot(volume, snapshot).unwrap();
+        pool.delete_snapshot(snapshot).unwrap();
+        assert_eq!(pool.merge_candidates().len(), 1);
+        let pinned = pin(&pool, volume).unwrap();
+        assert!(pool.merge_candidates().is_empty());
+        drop(pinned);
+        assert_eq!(pool.merge_candidates().len(), 1);
+    }
 }

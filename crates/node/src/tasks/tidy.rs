@@ -7,8 +7,9 @@
 use std::collections::BTreeSet;
 
 use stillpoint_layers::{Error, MergeOutcome, Pool};
+use stillpoint_model::error::with_causes;
 use stillpoint_model::id::LayerId;
-use stillpoint_model::layer_tree::MergeCandidate;
+use stillpoint_model::layer_tree::{MergeCandidate, Refusal};
 use stillpoint_model::progress::Monitor;
 use stillpoint_model::task::TaskOutcome;
 
@@ -57,6 +58,18 @@ pub fn tidy(pool: &dyn Pool, watch: &Watch) -> TaskResult {
                     removed,
                     unfinished: true,
                 });
+            }
+            // Whoever has the layers open cannot or will not, or failed: the others go on, and
+            // what it left is found out before anybody touches these again.
+            Err(
+                error @ (Error::HostUnreachable(_)
+                | Error::HostRefused { .. }
+                | Error::Host { .. }
+                | Error::Refused(Refusal::Undecided(_))),
+            ) => {
+                let error = with_causes(&error);
+                tracing::warn!(layer = %layer_of(&candidate), error, "not merged");
+                gave_way.insert(layer_of(&candidate));
             }
             Err(error) => return Err(of_pool(&error)),
         }

@@ -1,0 +1,176 @@
+//! A hypervisor's machines as the pools' host: whoever has volumes open.
+//!
+//! ```text
+//! LayerPool --LiveHost--> Hypervised --Hypervisor--> the one machine that has the volume open
+//! ```
+//!
+//! A pool says which volume, a driver wants to know whose machine. Who has a volume open is asked
+//! each time, since a machine may have ended or let go of it in between.
+//!
+//! **Doubt.** A machine that does not answer may have any volume open. So "nobody has it open" is
+//! said only when every machine answered; otherwise [`HostError::Unreachable`]. That is also said
+//! when the machine was gone before it did what it was asked: the pool looks anew, or asks again.
+//! [`HostError::Refused`] is said of what was not begun, [`HostError::Failed`] of what may be half
+//! done.
+//!
+//! **One instant.** Volumes of one machine are switched by one of its transactions. Two machines
+//! have no instant in common, so a set that is spread over them is refused.
+
+use stillpoint_layers::live::{HostError, JoinEnd, JoinWatch, LiveHost, LiveJoin, LiveSwitch};
+use stillpoint_machines as machines;
+use stillpoint_machines::{Error, Freeze, Hypervisor, Switch};
+use stillpoint_model::ByteCount;
+use stillpoint_model::error::with_causes;
+use stillpoint_model::id::{InstanceId, VolumeId};
+use stillpoint_model::item::Consistency;
+use stillpoint_model::layer_tree::Direction;
+
+use super::Hypervised;
+
+/// No plan says yet that a guest is to be frozen, so none is.
+const FREEZE: Freeze = Freeze::Skip;
+
+/// How often it is looked up who has a volume open, while those who had it let go of it.
+const LOOKS: usize = 3;
+
+/// What became of something that a machine was asked to do.
+fn became(error: Error) -> HostError {
+    match error {
+        Error::NoAnswer { .. } | Error::WrongState { .. } | Error::NoDisk { .. } => {
+            HostError::Unreachable
+        }
+        Error::Refused { .. }
+        | Error::NotFrozen { .. }
+        | Error::BadSpec { .. }
+        | Error::GuestStays { .. }
+        | Error::GuestHolds { .. }
+        | Error::Cancelled => HostError::Refused(with_causes(&error)),
+        other => HostError::Failed(with_causes(&other)),
+    }
+}
+
+/// Whatever kept a machine from being asked: what it has open is not known.
+fn unknown(error: &Error) -> HostError {
+    tracing::warn!(
+        error = with_causes(error),
+        "who has a volume open is not known"
+    );
+    HostError::Unreachable
+}
+
+fn join_of(join: &LiveJoin) -> machines::Join {
+    let LiveJoin {
+        volume,
+        job,
+        tip,
+        child,
+        parent,
+        below,
+        direction,
+        backing_name,
+    } = join.clone();
+    machines::Join {
+        volume,
+        job,
+        tip,
+        child,
+        parent,
+        below,
+        direction: match direction {
+            Direction::Stream => machines::Direction::Stream,
+            Direction::Commit => machines::Direction::Commit,
+        },
+        backing_name,
+    }
+}
+
+impl<H: Hypervisor> Hypervised<H> {
+    /// The machine that has a volume open.
+    fn holder(&self, volume: VolumeId) -> Result<Option<InstanceId>, HostError> {
+        self.driver.holder(volume).map_err(|error| unknown(&error))
+    }
+
+    /// The machine that must have a volume open.
+    fn opener(&self, volume: VolumeId) -> Result<InstanceId, HostError> {
+        self.holder(volume)?.ok_or(HostError::Unreachable)
+    }
+
+    /// The one machine that has all of these open.
+    fn one_opener(&self, switches: &[LiveSwitch]) -> Result<Option<InstanceId>, HostError> {
+        let mut found = None;
+        for switch in switches {
+            let id = self.opener(switch.volume)?;
+            if *found.get_or_insert(id) != id {
+                let reason = "the volumes are open in different machines";
+                return Err(HostError::Refused(reason.to_owned()));
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl<H: Hypervisor> LiveHost for Hypervised<H> {
+    fn open_chain(&self, volume: VolumeId) -> Result<Option<Vec<String>>, HostError> {
+        for _ in 0..LOOKS {
+            let Some(id) = self.holder(volume)? else {
+                return Ok(None);
+            };
+            match self.driver.open_chain(id, volume) {
+                Ok(chain) => return Ok(Some(chain)),
+                // It ended, or let go of it, since it was asked who has it.
+                Err(Error::WrongState { .. } | Error::NoDisk { .. }) => {}
+                Err(error) => return Err(unknown(&error)),
+            }
+        }
+        Err(HostError::Unreachable)
+    }
+
+    fn switch(&self, switches: &[LiveSwitch]) -> Result<Consistency, HostError> {
+        let Some(id) = self.one_opener(switches)? else {
+            return Ok(Consistency::Crash);
+        };
+        let all: Vec<Switch> = switches
+            .iter()
+            .map(|switch| Switch {
+                volume: switch.volume,
+                tip: switch.tip.clone(),
+                graph: switch.graph.clone(),
+            })
+            .collect();
+        let report = self.driver.switch(id, &all, FREEZE).map_err(became)?;
+        tracing::info!(instance = %id, ?report, "switched to new layers");
+        Ok(match report.frozen {
+            Some(_) => Consistency::Filesystem,
+            None => Consistency::Crash,
+        })
+    }
+
+    fn join(&self, join: &LiveJoin, watch: JoinWatch<'_>) -> Result<JoinEnd, HostError> {
+        let id = self.opener(join.volume)?;
+        let ended = self.driver.join(id, &join_of(join), watch);
+        Ok(match ended.map_err(became)? {
+            machines::JoinEnd::Done => JoinEnd::Done,
+            machines::JoinEnd::Stopped => JoinEnd::Stopped,
+        })
+    }
+
+    fn stop_joins(&self, volume: VolumeId) -> Result<(), HostError> {
+        match self.holder(volume)? {
+            Some(id) => self.driver.stop_joins(id, volume).map_err(became),
+            None => Ok(()),
+        }
+    }
+
+    fn resize(&self, volume: VolumeId, tip: &str, size: ByteCount) -> Result<(), HostError> {
+        let id = self.opener(volume)?;
+        let chain = self.driver.open_chain(id, volume).map_err(became)?;
+        if chain.first().is_none_or(|top| top != tip) {
+            let reason = format!("{tip} is not what {volume} writes to");
+            return Err(HostError::Refused(reason));
+        }
+        self.driver.resize(id, volume, size).map_err(became)
+    }
+}
+
+#[cfg(test)]
+mod tests;
