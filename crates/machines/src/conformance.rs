@@ -9,6 +9,8 @@
     reason = "a check fails by panicking"
 )]
 
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -43,6 +45,18 @@ pub trait Ground {
 
     /// Ends the machine as a fault of its host would.
     fn crash(&self, id: InstanceId);
+}
+
+/// What a script of this repository says: `qemu` and `small-guest` say where theirs is.
+pub fn script(name: &str) -> PathBuf {
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts");
+    let ran = Command::new(scripts.join(name)).output().unwrap();
+    assert!(
+        ran.status.success(),
+        "{name}: {}",
+        String::from_utf8_lossy(&ran.stderr)
+    );
+    PathBuf::from(String::from_utf8(ran.stdout).unwrap().trim())
 }
 
 /// Runs every check.

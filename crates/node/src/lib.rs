@@ -5,8 +5,9 @@
 //!
 //! ```text
 //! ControlPlane --assignment--> Node --> perform(task) --> stillpoint_layers::Pool
-//!      ^                         |                   |-> stillpoint_vault::Vault
-//!      |                         |                   \-> Machines: a hypervisor's driver
+//!      ^                         |                   |         | LiveHost: open volumes
+//!      |                         |                   |-> Machines: a hypervisor's driver
+//!      |                         |                   \-> stillpoint_vault::Vault
 //!      +-- report, confirm, finish, sighted
 //! ```
 //!

@@ -18,7 +18,7 @@ use stillpoint_model::{ByteCount, Env};
 use tempfile::TempDir;
 
 use super::{Accelerator, DiskIo, QemuConfig, QemuDriver};
-use crate::conformance::{Ground, check_all};
+use crate::conformance::{Ground, check_all, script};
 use crate::guard::{Ended, Frozen, GuardProgram};
 use crate::guest_agent::GuestAgent;
 use crate::{
@@ -27,18 +27,6 @@ use crate::{
 
 const PATIENCE: Duration = Duration::from_mins(2);
 const CHILD: &str = "STILLPOINT_MACHINES_CHILD";
-
-/// What a script of this repository says.
-fn script(name: &str) -> PathBuf {
-    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts");
-    let ran = Command::new(scripts.join(name)).output().unwrap();
-    assert!(
-        ran.status.success(),
-        "{name}: {}",
-        String::from_utf8_lossy(&ran.stderr)
-    );
-    PathBuf::from(String::from_utf8(ran.stdout).unwrap().trim())
-}
 
 pub(super) fn qemu() -> &'static Path {
     static FOUND: OnceLock<PathBuf> = OnceLock::new();

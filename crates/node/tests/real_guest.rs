@@ -1,0 +1,438 @@
+//! A node with a real machine: a guest writes to two disks in lock-step while they are captured,
+//! backed up, merged and grown.
+//!
+//! The guest writes numbered blocks, each number to the first disk, flushed, and then to the second.
+//! So a point in time shows the blocks 1 to n and nothing else, and n on the first disk is that on
+//! the second or one more; anything lost, torn, late or mixed up is seen.
+
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use stillpoint_env::SystemEnv;
+use stillpoint_layers::live::LiveHost;
+use stillpoint_layers::qcow2::Qcow2Driver;
+use stillpoint_layers::{LayerPool, Pool};
+use stillpoint_machines::conformance::script;
+use stillpoint_machines::guard::GuardProgram;
+use stillpoint_machines::qemu::{Accelerator, DiskIo, QemuConfig, QemuDriver};
+use stillpoint_model::id::{
+    AccountId, BackupId, InstanceId, LayerId, PoolId, SnapshotId, TargetId, VaultId, VolumeId,
+};
+use stillpoint_model::instance::{MachineDisk, MachineOrder, Power, StopMode};
+use stillpoint_model::item::Consistency;
+use stillpoint_model::operation::Phase;
+use stillpoint_model::task::{Directive, ImageFormat, TaskOutcome, TaskSpec, VaultRef};
+use stillpoint_model::{ByteCount, Env};
+use stillpoint_node::{ControlError, Hooks, Hypervised, Machines, Storage, Watch, perform};
+use stillpoint_vault::target::MemoryTarget;
+use stillpoint_vault::{RootKey, Tuning};
+use tempfile::TempDir;
+
+/// How long a guest under emulation on a busy host may take for anything.
+const PATIENCE: Duration = Duration::from_mins(2);
+const BLOCK: usize = 4096;
+const SIZE: ByteCount = ByteCount::from_mib(32);
+const GROWN: ByteCount = ByteCount::from_mib(48);
+/// Where the guest's root file system begins in its disk.
+const ROOT_OFFSET: u64 = 33 << 20;
+
+/// What the guest runs from its boot on.
+const WRITER: &str = r#"#!/bin/sh
+i=0
+while [ $i -lt 8000 ]; do
+    i=$((i + 1))
+    record=$(printf '%07d' $i)
+    for disk in vdb vdc; do
+        yes "$record" | dd of=/dev/$disk bs=4096 count=1 seek=$i iflag=fullblock \
+            conv=notrunc,fsync 2>/dev/null
+    done
+    [ $((i % 5)) -ne 0 ] || echo "wrote $i of $(cat /sys/block/vdb/size)" >/dev/ttyS0
+done
+"#;
+
+struct Free(Watch);
+
+impl Hooks for Free {
+    fn watch(&self) -> &Watch {
+        &self.0
+    }
+
+    fn confirm(&self) -> Result<Directive, ControlError> {
+        Ok(Directive::Continue)
+    }
+}
+
+/// A node with a pool, a vault and one machine; the machine is gone when this is dropped.
+struct Scene {
+    folder: TempDir,
+    env: Arc<SystemEnv>,
+    machines: Arc<Hypervised<QemuDriver>>,
+    pool: Arc<LayerPool<Qcow2Driver>>,
+    storage: Storage,
+    vault: VaultRef,
+    instance: InstanceId,
+    data: [VolumeId; 2],
+}
+
+impl Scene {
+    fn boot() -> Self {
+        let (folder, env) = (tempfile::tempdir().unwrap(), Arc::new(SystemEnv::new()));
+        let path = |name: &str| folder.path().join(name);
+        let config = QemuConfig {
+            run_dir: path("run"),
+            program: script("qemu"),
+            accelerator: Some(Accelerator::Tcg),
+            disk_io: DiskIo::BEST,
+            outbound: false,
+            // Nothing is frozen here.
+            guard: GuardProgram {
+                program: "false".into(),
+                args: Vec::new(),
+            },
+        };
+        let driver = QemuDriver::open(config, env.clone()).unwrap();
+        let machines = Arc::new(Hypervised::new(driver));
+        let pool = Qcow2Driver::open(&path("pool"), PoolId::generate(&*env)).unwrap();
+        let pool = Arc::new(LayerPool::open(pool, env.clone()).unwrap());
+        pool.connect(machines.clone());
+        let vault = VaultRef {
+            target_id: TargetId::generate(&*env),
+            vault_id: VaultId::generate(&*env),
+            account_id: AccountId::generate(&*env),
+        };
+        let (target, key) = (Arc::new(MemoryTarget::new()), RootKey::generate(&*env));
+        fs::create_dir(path("uploads")).unwrap();
+        let storage = Storage::new(env.clone(), path("uploads"), Tuning::default())
+            .with_pool(pool.clone())
+            .with_target(vault.target_id, target, key)
+            .with_machines(machines.clone());
+        let scene = Self {
+            instance: InstanceId::generate(&*env),
+            data: [(); 2].map(|()| VolumeId::generate(&*env)),
+            folder,
+            env,
+            machines,
+            pool,
+            storage,
+            vault,
+        };
+        scene.start();
+        scene
+    }
+
+    fn start(&self) {
+        let (root, upload) = (self.volume_id(), self.volume_id().as_uuid());
+        make_guest(&self.folder.path().join("uploads").join(upload.to_string()));
+        self.perform(&TaskSpec::VolumeImport {
+            volume_id: root,
+            upload,
+            format: ImageFormat::Raw,
+            max_size: ByteCount::from_gib(1),
+        });
+        for volume_id in self.data {
+            let size = SIZE;
+            self.perform(&TaskSpec::VolumeCreate { volume_id, size });
+        }
+        let disk = |(place, volume_id)| MachineDisk {
+            volume_id,
+            pool_id: self.pool.id(),
+            place,
+        };
+        let machine = MachineOrder {
+            hostname: "still-1".to_owned(),
+            vcpus: 1,
+            memory: ByteCount::from_mib(256),
+            disks: (0..)
+                .zip([root, self.data[0], self.data[1]])
+                .map(disk)
+                .collect(),
+        };
+        self.perform(&TaskSpec::InstanceStart {
+            instance_id: self.instance,
+            machine,
+        });
+    }
+
+    fn volume_id(&self) -> VolumeId {
+        VolumeId::generate(&*self.env)
+    }
+
+    fn perform(&self, spec: &TaskSpec) -> TaskOutcome {
+        let hooks = Free(Watch::new(Phase::DataCapture));
+        let done = perform(&self.storage, self.pool.id(), spec, &hooks);
+        done.unwrap_or_else(|failure| panic!("{spec:?}: {failure:?}"))
+    }
+
+    fn sealed(&self, spec: &TaskSpec) -> (LayerId, Consistency) {
+        match self.perform(spec) {
+            TaskOutcome::Sealed {
+                layer, consistency, ..
+            } => (layer, consistency),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What the guest said last: how many it wrote, and how many sectors the first disk has.
+    fn said(&self) -> (u64, u64) {
+        let console = self.folder.path().join("run");
+        let console = console.join(self.instance.to_string()).join("console");
+        let text = String::from_utf8_lossy(&fs::read(console).unwrap()).into_owned();
+        let said = text.lines().rev().find_map(|line| {
+            let (written, sectors) = line.trim().strip_prefix("wrote ")?.split_once(" of ")?;
+            Some((written.parse().ok()?, sectors.parse().ok()?))
+        });
+        said.unwrap_or_default()
+    }
+
+    /// Waits until the guest said something of the kind, while its machine runs.
+    fn wait_until(&self, what: impl Fn((u64, u64)) -> bool) {
+        let deadline = self.env.monotonic() + PATIENCE;
+        while !what(self.said()) {
+            let seen = self.machines.inspect(self.instance).unwrap();
+            assert_eq!(seen.power, Power::Running);
+            assert!(
+                self.env.monotonic() < deadline,
+                "the guest does not go on after {:?}",
+                self.said()
+            );
+            pause();
+        }
+    }
+
+    /// Waits until the guest has written more.
+    fn wait_for_more(&self) {
+        let (now, _) = self.said();
+        self.wait_until(|(written, _)| written > now);
+    }
+
+    /// How many blocks a layer shows: 1 to that many are whole, and nothing else is there.
+    fn written(&self, layer: LayerId) -> u64 {
+        let reader = self.pool.open_layer(layer).unwrap();
+        let mut block = vec![0; BLOCK];
+        let (mut count, mut is_over) = (0, false);
+        for number in 1..reader.size().get() / BLOCK as u64 {
+            reader.read_at(number * BLOCK as u64, &mut block).unwrap();
+            if block.iter().all(|byte| *byte == 0) {
+                is_over = true;
+                continue;
+            }
+            assert!(!is_over, "{number} is there, and one before it is not");
+            let whole = format!("{number:07}\n").repeat(BLOCK / 8);
+            assert!(block == whole.as_bytes(), "{number} is something else");
+            count = number;
+        }
+        count
+    }
+
+    /// How many blocks both disks show at a point in time.
+    fn written_together(&self, layers: [LayerId; 2]) -> u64 {
+        let [first, second] = layers.map(|layer| self.written(layer));
+        assert!(
+            first == second || first == second + 1,
+            "{first} and {second} are of different instants"
+        );
+        first
+    }
+
+    /// Both data disks at one instant, while the guest writes.
+    fn snapshot(&self) -> [SnapshotId; 2] {
+        let ids = [(); 2].map(|()| SnapshotId::generate(&*self.env));
+        let set: Vec<_> = self.data.into_iter().zip(ids).collect();
+        let sealed = self.pool.snapshot_together(&set).unwrap();
+        assert!(
+            sealed
+                .iter()
+                .all(|one| one.consistency == Consistency::Crash)
+        );
+        ids
+    }
+
+    fn layers_of(&self, snapshots: [SnapshotId; 2]) -> [LayerId; 2] {
+        snapshots.map(|snapshot| self.pool.snapshot_layer(snapshot).unwrap())
+    }
+
+    fn back_up(&self, volume_id: VolumeId, parent: Option<BackupId>) -> (BackupId, u64) {
+        let backup_id = BackupId::generate(&*self.env);
+        let (layer, consistency) = self.sealed(&TaskSpec::BackupCapture {
+            volume_id,
+            backup_id,
+            snapshot_id: None,
+        });
+        assert_eq!(consistency, Consistency::Crash);
+        let captured = self.written(layer);
+        let vault = self.vault;
+        self.perform(&TaskSpec::BackupUpload {
+            volume_id,
+            backup_id,
+            vault,
+            parent,
+            notes: BTreeMap::new(),
+        });
+        self.perform(&TaskSpec::BackupVerify {
+            backup_id,
+            volume_id,
+            vault,
+            deep: true,
+        });
+        self.perform(&TaskSpec::BackupSettle {
+            volume_id,
+            backup_id,
+        });
+        (backup_id, captured)
+    }
+
+    /// Restores a backup of the first data disk; what it shows.
+    fn restored(&self, backup_id: BackupId) -> u64 {
+        let volume_id = self.volume_id();
+        match self.perform(&TaskSpec::BackupRestore {
+            volume_id,
+            backup_id,
+            source_volume_id: self.data[0],
+            vault: self.vault,
+        }) {
+            TaskOutcome::Volume { tip, .. } => self.written(tip),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The pool's upkeep, until it has nothing left to do; how many layers were merged.
+    fn tidy(&self) -> u32 {
+        match self.perform(&TaskSpec::PoolTidy) {
+            TaskOutcome::Tidied {
+                merged,
+                unfinished: false,
+                ..
+            } => merged,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn open_layers(&self) -> [usize; 2] {
+        self.data
+            .map(|volume| self.machines.open_chain(volume).unwrap().unwrap().len())
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the pause between two looks at a condition; the guest needs the processor"
+)]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(20));
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        let _tried = self.machines.remove(self.instance);
+    }
+}
+
+/// The small guest with the writer in it.
+fn make_guest(disk: &Path) {
+    fs::copy(script("small-guest"), disk).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let writer = folder.path().join("writer");
+    fs::write(&writer, WRITER).unwrap();
+    let commands = folder.path().join("commands");
+    let text = format!(
+        "mkdir /etc/boot.d\ncd /etc/boot.d\nwrite {} writer\nset_inode_field writer mode 0100755\n",
+        writer.display()
+    );
+    fs::write(&commands, text).unwrap();
+    let changed = Command::new(debugfs())
+        .args(["-w", "-f"])
+        .arg(&commands)
+        .arg(format!("{}?offset={ROOT_OFFSET}", disk.display()))
+        .stdout(Stdio::null())
+        .status();
+    assert!(changed.unwrap().success());
+}
+
+/// It stands where a user's search path may not lead.
+fn debugfs() -> PathBuf {
+    let known = ["/usr/sbin/debugfs", "/sbin/debugfs"].map(PathBuf::from);
+    let found = known.into_iter().find(|path| path.exists());
+    found.unwrap_or_else(|| "debugfs".into())
+}
+
+#[test]
+fn disks_are_captured_backed_up_merged_and_grown_while_their_guest_writes() {
+    let scene = Scene::boot();
+    scene.wait_for_more();
+
+    // Points in time, of both disks at one instant.
+    let mut points = Vec::new();
+    for _ in 0..4 {
+        let point = scene.snapshot();
+        points.push((point, scene.written_together(scene.layers_of(point))));
+        scene.wait_for_more();
+    }
+    assert!(points.is_sorted_by(|(_, a), (_, b)| a < b), "{points:?}");
+
+    // Backups from the sealed layers, the second of what changed.
+    let (first, in_first) = scene.back_up(scene.data[0], None);
+    scene.wait_for_more();
+    let (second, in_second) = scene.back_up(scene.data[0], Some(first));
+    assert!(in_first < in_second);
+
+    // All but one go; their layers are merged by the machine, and what is left shows the same.
+    let before = scene.open_layers();
+    let (kept, in_kept) = points.remove(1);
+    for (snapshots, _) in points {
+        for snapshot_id in snapshots {
+            scene.perform(&TaskSpec::SnapshotDrop { snapshot_id });
+        }
+    }
+    let merged = scene.tidy();
+    assert!(merged > 0);
+    let after = scene.open_layers();
+    assert!(after[0] < before[0] && after[1] < before[1], "{after:?}");
+    assert_eq!(scene.written_together(scene.layers_of(kept)), in_kept);
+    scene.wait_for_more();
+    let later = scene.snapshot();
+    let in_later = scene.written_together(scene.layers_of(later));
+    assert!(in_later > in_second);
+
+    // The guest sees a larger disk.
+    scene.perform(&TaskSpec::VolumeResize {
+        volume_id: scene.data[0],
+        size: GROWN,
+    });
+    scene.wait_until(|(_, sectors)| sectors == GROWN.get() / 512);
+
+    // Once it is off, everything is as it was captured.
+    let mode = StopMode::Graceful {
+        bound_s: 60,
+        then_force: false,
+    };
+    let instance_id = scene.instance;
+    scene.perform(&TaskSpec::InstanceStop { instance_id, mode });
+    let ends = scene.data.map(|volume_id| {
+        let snapshot_id = SnapshotId::generate(&*scene.env);
+        let (layer, consistency) = scene.sealed(&TaskSpec::SnapshotSeal {
+            volume_id,
+            snapshot_id,
+        });
+        assert_eq!(consistency, Consistency::Stopped);
+        scene.perform(&TaskSpec::SnapshotVerify { snapshot_id });
+        layer
+    });
+    scene.tidy();
+    assert!(scene.written_together(ends) > in_later);
+    assert_eq!(scene.written_together(scene.layers_of(kept)), in_kept);
+    assert_eq!(scene.written_together(scene.layers_of(later)), in_later);
+    assert_eq!(scene.restored(first), in_first);
+    assert_eq!(scene.restored(second), in_second);
+    assert_eq!(scene.pool.damage().unwrap(), Vec::<String>::new());
+}
