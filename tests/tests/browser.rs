@@ -18,7 +18,7 @@ use stillpoint_tests::server::Server;
 use stillpoint_wire::backup::BackupCreate;
 use stillpoint_wire::item::ItemKind;
 use stillpoint_wire::upload::ImageFormat;
-use stillpoint_wire::volume::{AttachedState, Attachment, VolumeCreate};
+use stillpoint_wire::volume::{AttachedState, AttachmentReport, VolumeCreate};
 
 /// Long enough to be seen counting, short enough to wait for.
 const COOLDOWN_S: u32 = 4;
@@ -202,12 +202,13 @@ fn the_restore_dialog_blocks_with_reasons() {
     let (server, tenant) = start();
     let volume = new_volume(&tenant, "web");
     let snapshot = tenant.snapshot(volume, "before");
-    let attachment = Attachment {
+    let attachment = AttachmentReport {
         instance: "web-1".into(),
         state: AttachedState::Running,
     };
     let id = volume.to_string();
-    Person::administrator(&server).get(async |c| c.volume_attach(&id, &attachment).await);
+    Person::administrator(&server)
+        .get(async |c| c.volume_attachment_report(&id, &attachment).await);
 
     let mut browser = Browser::start();
     sign_in(&mut browser, &server, &Login::tenant(&server));

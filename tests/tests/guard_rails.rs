@@ -23,7 +23,7 @@ use stillpoint_wire::item::{ItemKind, ItemPatch};
 use stillpoint_wire::problem::ProblemCode;
 use stillpoint_wire::snapshot::{Snapshot, SnapshotCreate};
 use stillpoint_wire::upload::ImageFormat;
-use stillpoint_wire::volume::{AttachedState, Attachment, VolumeCreate};
+use stillpoint_wire::volume::{AttachedState, AttachmentReport, VolumeCreate};
 
 /// A server and three ways in.
 struct World {
@@ -313,14 +313,14 @@ fn attached_to_a_running_instance() {
     let world = World::new(|plan| plan.pacing.cooldown_s = 0);
     let volume = world.volume("data");
     let snapshot = world.tenant.snapshot(volume, "before");
-    let attachment = Attachment {
+    let attachment = AttachmentReport {
         instance: "web-1".into(),
         state: AttachedState::Running,
     };
     let id = volume.to_string();
     world
         .administrator
-        .get(async |c| c.volume_attach(&id, &attachment).await);
+        .get(async |c| c.volume_attachment_report(&id, &attachment).await);
 
     let request = roll_back(ItemKind::Snapshot, snapshot.id, "data");
     Rail {

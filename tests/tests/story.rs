@@ -30,7 +30,7 @@ use stillpoint_wire::backup::Backup;
 use stillpoint_wire::item::{ItemKind, Trigger};
 use stillpoint_wire::snapshot::Snapshot;
 use stillpoint_wire::upload::ImageFormat;
-use stillpoint_wire::volume::{AttachedState, Attachment};
+use stillpoint_wire::volume::{AttachedState, AttachmentReport};
 
 const VOLUME: &str = "debian";
 const DATABASE: &str = "srv/database";
@@ -175,19 +175,19 @@ impl Story {
     }
 
     fn attach(&self, volume: VolumeId) {
-        let attachment = Attachment {
+        let attachment = AttachmentReport {
             instance: "web-1".into(),
             state: AttachedState::Running,
         };
         let id = volume.to_string();
         self.administrator
-            .get(async |client| client.volume_attach(&id, &attachment).await);
+            .get(async |client| client.volume_attachment_report(&id, &attachment).await);
     }
 
     fn detach(&self, volume: VolumeId) {
         let id = volume.to_string();
         self.administrator
-            .get(async |client| client.volume_detach(&id).await);
+            .get(async |client| client.volume_attachment_end(&id).await);
     }
 
     fn live_a_day(&mut self) {

@@ -14,7 +14,7 @@ Exit codes:
   3 the operation failed     8 not finished within --timeout
   4 not signed in            130 interrupted (the operation goes on)";
 
-/// Snapshots and backups of cloud volumes, and back again.
+/// Snapshots and backups of cloud volumes and virtual machines, and back again.
 #[derive(Debug, Parser)]
 #[command(
     name = "stillpoint",
@@ -35,6 +35,8 @@ enum Noun {
     Snapshot(cmd::snapshot::Command),
     Backup(cmd::backup::Command),
     Restore(cmd::restore::Command),
+    Instance(cmd::instance::Command),
+    Flavor(cmd::flavor::Command),
     Operation(cmd::operation::Command),
     Auth(cmd::auth::Command),
     Admin(cmd::admin::Command),
@@ -53,6 +55,8 @@ impl Cli {
             Noun::Snapshot(command) => talk(command.run()),
             Noun::Backup(command) => talk(command.run()),
             Noun::Restore(command) => talk(command.run()),
+            Noun::Instance(command) => talk(command.run()),
+            Noun::Flavor(command) => talk(command.run()),
             Noun::Operation(command) => talk(command.run()),
             Noun::Auth(command) => talk(command.run()),
             Noun::Admin(command) => talk(command.run()),

@@ -5,6 +5,8 @@ pub mod api;
 pub mod auth;
 pub mod backup;
 pub mod completion;
+pub mod flavor;
+pub mod instance;
 pub mod operation;
 pub mod pool;
 pub mod restore;
@@ -13,5 +15,6 @@ pub mod vault;
 pub mod volume;
 
 mod change;
+mod disk;
 mod item;
 mod long_work;

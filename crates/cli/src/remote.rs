@@ -184,7 +184,14 @@ pub fn refused(problem: &Problem) -> Failure {
 
 /// What there is none of, when it is something that can be listed.
 fn missing_noun(problem: &Problem) -> Option<&str> {
-    const LISTED: [&str; 4] = ["volume", "snapshot", "backup", "operation"];
+    const LISTED: [&str; 6] = [
+        "volume",
+        "snapshot",
+        "backup",
+        "operation",
+        "instance",
+        "flavor",
+    ];
     let noun = problem
         .detail
         .strip_prefix("There is no such ")?

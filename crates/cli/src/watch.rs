@@ -94,14 +94,18 @@ fn outcome(operation: Operation) -> Result<Operation> {
     }
 }
 
-/// `snapshot of db`.
+/// `snapshot of db`, `start of web`.
 fn subject(operation: &Operation) -> String {
     let kind = stillpoint_model::operation::OperationKind::from(operation.kind).word();
-    match &operation.volume_name {
+    match operation
+        .volume_name
+        .as_ref()
+        .or(operation.instance_name.as_ref())
+    {
         Some(volume) if makes_volume_from_another(operation.kind) => {
             format!("{kind} to {volume}")
         }
-        Some(volume) => format!("{kind} of {volume}"),
+        Some(name) => format!("{kind} of {name}"),
         None => kind.to_owned(),
     }
 }

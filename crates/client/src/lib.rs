@@ -11,6 +11,7 @@ mod admin;
 mod backup;
 mod error;
 mod event;
+mod instance;
 mod operation;
 mod request;
 mod restore;
@@ -26,6 +27,7 @@ pub use reqwest::Method;
 
 pub use error::{Error, Result};
 pub use event::EventStream;
+pub use instance::DeleteVolumes;
 pub use operation::OperationFilter;
 pub use request::{Answer, Change, Client, Credential, ListQuery, RawAnswer, every_page};
 pub use session::SignedIn;

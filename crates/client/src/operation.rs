@@ -15,6 +15,9 @@ pub struct OperationFilter {
     /// Those about this volume, by id or name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub volume: Option<String>,
+    /// Those about this instance, by id or name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
     /// Those in flight, or those that are over.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub in_flight: Option<bool>,

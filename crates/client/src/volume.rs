@@ -3,7 +3,7 @@
 use reqwest::Method;
 use stillpoint_wire::Page;
 use stillpoint_wire::volume::{
-    Attachment, Volume, VolumeClone, VolumeCreate, VolumePatch, VolumeResize,
+    AttachmentReport, Volume, VolumeAttach, VolumeClone, VolumeCreate, VolumePatch, VolumeResize,
 };
 
 use crate::error::Result;
@@ -81,15 +81,39 @@ impl Client {
         self.delete(&["volumes", volume], confirm, change).await
     }
 
-    /// Says which instance has the volume, and whether it runs. Administrators only.
-    pub async fn volume_attach(&self, volume: &str, attachment: &Attachment) -> Result<Volume> {
-        let path = ["volumes", volume, "attachment"];
-        self.change(Method::PUT, &path, Some(attachment), &Change::default())
+    /// Attaches a volume to an instance.
+    pub async fn volume_attach(
+        &self,
+        volume: &str,
+        request: &VolumeAttach,
+        change: &Change,
+    ) -> Result<Answer> {
+        let path = ["volumes", volume, "attach"];
+        self.submit(Method::POST, &path, &[], Some(request), change)
             .await
     }
 
-    /// Says that no instance has the volume. Administrators only.
-    pub async fn volume_detach(&self, volume: &str) -> Result<Volume> {
+    /// Detaches a volume from its instance.
+    pub async fn volume_detach(&self, volume: &str, change: &Change) -> Result<Answer> {
+        let path = ["volumes", volume, "detach"];
+        self.submit(Method::POST, &path, &[], None::<&()>, change)
+            .await
+    }
+
+    /// Reports that an instance which something else runs has the volume. Administrators only.
+    pub async fn volume_attachment_report(
+        &self,
+        volume: &str,
+        report: &AttachmentReport,
+    ) -> Result<Volume> {
+        let path = ["volumes", volume, "attachment"];
+        self.change(Method::PUT, &path, Some(report), &Change::default())
+            .await
+    }
+
+    /// Reports that the instance which something else runs no longer has the volume.
+    /// Administrators only.
+    pub async fn volume_attachment_end(&self, volume: &str) -> Result<Volume> {
         let path = ["volumes", volume, "attachment"];
         self.change(Method::DELETE, &path, None::<&()>, &Change::default())
             .await

@@ -59,6 +59,17 @@ impl Error {
         }
     }
 
+    /// The same, of a part of a request: what a refusal points at is below `prefix`.
+    pub(crate) fn under(self, prefix: &str) -> Self {
+        match self {
+            Self::Refused(mut refusal) => {
+                let below = refusal.pointer.take().unwrap_or_default();
+                Self::Refused(refusal.at(format!("{prefix}{below}")))
+            }
+            other => other,
+        }
+    }
+
     /// What the customer reads. Whatever is not a refusal is a fault of ours and says no more
     /// than that; the edge logs the error itself, with its sources.
     pub fn refusal(&self) -> Refusal {

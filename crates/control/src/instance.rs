@@ -459,7 +459,8 @@ async fn doomed(
     };
     let mut doomed = Vec::with_capacity(named.len());
     for reference in named {
-        let volume = own_volume(desk.tx, &desk.actor, &reference).await?;
+        let found = own_volume(desk.tx, &desk.actor, &reference).await;
+        let volume = found.map_err(|error| error.at("/delete_volumes"))?;
         if volume.own_instance().map(|own| own.id) != Some(instance.id) {
             let text = format!(
                 "The volume {} is not attached to this instance.",

@@ -12,6 +12,7 @@ mod admin;
 mod backup;
 mod event;
 mod health;
+mod instance;
 mod operation;
 mod restore;
 mod session;
@@ -34,6 +35,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .merge(token::routes())
         .merge(volume::routes())
         .merge(upload::routes())
+        .merge(instance::routes())
         .merge(snapshot::routes())
         .merge(backup::routes())
         .merge(restore::routes())

@@ -38,8 +38,8 @@ pub fn document() -> OpenApi {
         .title("Stillpoint")
         .version("v1")
         .description(Some(
-            "Snapshots and backups of cloud volumes. Names work wherever ids do. Errors are \
-             problem documents (RFC 9457) with a stable `code`.",
+            "Snapshots and backups of cloud volumes and virtual machines. Names work wherever \
+             ids do. Errors are problem documents (RFC 9457) with a stable `code`.",
         ))
         .build();
     document.tags = Some(tags());
@@ -67,6 +67,10 @@ pub fn document() -> OpenApi {
 fn tags() -> Vec<openapi::Tag> {
     [
         ("volumes", "Block devices, and the images they are made of"),
+        (
+            "instances",
+            "Virtual machines, and the flavors they are made of",
+        ),
         ("snapshots", "Points in time on the volume's own storage"),
         ("backups", "Independent copies in a backup target"),
         ("restores", "Bringing snapshots and backups back"),

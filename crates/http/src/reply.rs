@@ -42,6 +42,14 @@ pub(crate) fn page<T, U>(page: Page<T>, convert: impl FnMut(T) -> U) -> stillpoi
     }
 }
 
+/// A list that is short enough for one page.
+pub(crate) fn whole<T>(items: impl IntoIterator<Item = T>) -> Json<stillpoint_wire::Page<T>> {
+    Json(stillpoint_wire::Page {
+        items: items.into_iter().collect(),
+        next_page: None,
+    })
+}
+
 /// What may be done, as it crosses the wire.
 pub(crate) fn permissions(permissions: &[Permission]) -> Vec<WirePermission> {
     permissions

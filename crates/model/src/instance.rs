@@ -36,8 +36,8 @@ use crate::{ByteCount, Timestamp};
 
 /// How long an instance whose guest has no agent runs before it counts as ready.
 pub const BOOT_GRACE: Duration = Duration::from_mins(2);
-/// How long a guest may take to shut down when nobody says.
-pub const SHUTDOWN_BOUND: Duration = Duration::from_mins(1);
+/// How long a guest may take to shut down when nobody says, in seconds.
+pub const SHUTDOWN_BOUND_S: u32 = 60;
 /// The longest that a guest may be waited for.
 pub const MAX_SHUTDOWN_BOUND: Duration = Duration::from_mins(10);
 /// Volumes of one instance at most, the root among them.
@@ -244,7 +244,7 @@ pub enum StopMode {
 impl StopMode {
     /// Asks the guest, waits as long as is usual, and then cuts the power.
     pub const USUAL: Self = Self::Graceful {
-        bound_s: 60,
+        bound_s: SHUTDOWN_BOUND_S,
         then_force: true,
     };
 

@@ -1,7 +1,7 @@
 //! Volumes.
 
 use serde::{Deserialize, Serialize};
-use stillpoint_model::id::{PoolId, VolumeId};
+use stillpoint_model::id::{InstanceId, PoolId, VolumeId};
 use stillpoint_model::item::RestorePointId;
 use stillpoint_model::name::Name;
 use stillpoint_model::operation::Operation;
@@ -60,12 +60,16 @@ words! {
     }
 }
 
-/// The instance that has a volume. What `PUT /v1/volumes/{volume}/attachment` takes, too.
+/// The instance that has a volume.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
 pub struct Attachment {
     /// The instance's name.
     pub instance: String,
+    /// Its id; null for an instance that the provider's orchestrator reported and runs.
+    #[schema(value_type = Option<String>, format = "uuid")]
+    pub instance_id: Option<InstanceId>,
+    /// The volume's place in the instance, 0 for what it boots from; null where `instance_id` is.
+    pub place: Option<u32>,
     /// Whether it runs.
     pub state: AttachedState,
 }
@@ -75,13 +79,25 @@ impl From<volume::Attachment> for Attachment {
         let volume::Attachment {
             instance,
             state,
-            own: _,
+            own,
         } = attachment;
         Self {
             instance: instance.into(),
+            instance_id: own.map(|own| own.id),
+            place: own.map(|own| own.place),
             state: state.into(),
         }
     }
+}
+
+/// What the provider's orchestrator says of the instance of its own that has a volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AttachmentReport {
+    /// The instance's name.
+    pub instance: String,
+    /// Whether it runs.
+    pub state: AttachedState,
 }
 
 /// What a volume's first content came from.
@@ -347,4 +363,12 @@ pub struct VolumeClone {
     /// The new volume's name; generated when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+}
+
+/// A request to attach a volume to an instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VolumeAttach {
+    /// The instance, by id or name.
+    pub instance: String,
 }

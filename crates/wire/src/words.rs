@@ -77,6 +77,8 @@ pub(crate) mod tests {
             crate::operation::OperationState::pairs(),
             crate::operation::Phase::pairs(),
             crate::event::EventKind::pairs(),
+            crate::instance::InstanceState::pairs(),
+            crate::instance::Power::pairs(),
             crate::permission::Action::pairs(),
             crate::problem::ProblemCode::pairs(),
             crate::session::Role::pairs(),

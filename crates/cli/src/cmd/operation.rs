@@ -30,6 +30,9 @@ enum Verb {
         /// Those of this volume, by name or id
         #[arg(long)]
         volume: Option<String>,
+        /// Those of this instance, by name or id
+        #[arg(long)]
+        instance: Option<String>,
         /// Only those that are not over
         #[arg(long)]
         in_flight: bool,
@@ -96,6 +99,7 @@ impl Command {
         let answer = match self.verb {
             Verb::List {
                 volume,
+                instance,
                 in_flight,
                 finished,
                 all_accounts,
@@ -105,6 +109,7 @@ impl Command {
                     remote,
                     &OperationFilter {
                         volume,
+                        instance,
                         in_flight,
                         all_accounts,
                     },

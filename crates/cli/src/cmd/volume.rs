@@ -7,8 +7,8 @@ use stillpoint_client::{Answer, Change, Error};
 use stillpoint_model::ByteCount;
 use stillpoint_wire::upload::ImageFormat;
 use stillpoint_wire::volume::{
-    AttachedState, Attachment, ImageSource, Volume, VolumeClone, VolumeCreate, VolumePatch,
-    VolumeResize, VolumeRole,
+    ImageSource, Volume, VolumeAttach, VolumeClone, VolumeCreate, VolumePatch, VolumeResize,
+    VolumeRole,
 };
 
 use super::change::ChangeArgs;
@@ -18,7 +18,7 @@ use crate::{output, prompt, size, watch};
 
 const NONE: &str = "No volumes yet. Make one: stillpoint volume create NAME --size 10GiB";
 
-/// Block devices: list, make, copy, grow, delete
+/// Block devices: list, make, copy, grow, attach, delete
 #[derive(Args, Debug)]
 pub struct Command {
     #[command(subcommand)]
@@ -100,21 +100,22 @@ enum Verb {
         #[command(flatten)]
         change: ChangeArgs,
     },
-    /// Say which instance has the volume (administrators)
+    /// Attach a volume to an instance, also to one that runs
     Attach {
-        /// The volume; one of another account by id
+        /// The volume, by name or id
         volume: String,
-        /// The instance's name
-        #[arg(long, value_name = "NAME")]
+        /// The instance, by name or id
+        #[arg(long)]
         instance: String,
-        /// Whether the instance runs
-        #[arg(long, default_value = "running")]
-        state: AttachedStateArg,
+        #[command(flatten)]
+        change: ChangeArgs,
     },
-    /// Say that no instance has the volume (administrators)
+    /// Detach a volume from its instance; a guest that runs lets go of it first
     Detach {
-        /// The volume; one of another account by id
+        /// The volume, by name or id
         volume: String,
+        #[command(flatten)]
+        change: ChangeArgs,
     },
 }
 
@@ -141,12 +142,6 @@ enum ImageFormatArg {
     Qcow2,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum AttachedStateArg {
-    Running,
-    Stopped,
-}
-
 impl From<VolumeRoleArg> for VolumeRole {
     fn from(role: VolumeRoleArg) -> Self {
         match role {
@@ -161,15 +156,6 @@ impl From<ImageFormatArg> for ImageFormat {
         match format {
             ImageFormatArg::Raw => Self::Raw,
             ImageFormatArg::Qcow2 => Self::Qcow2,
-        }
-    }
-}
-
-impl From<AttachedStateArg> for AttachedState {
-    fn from(state: AttachedStateArg) -> Self {
-        match state {
-            AttachedStateArg::Running => Self::Running,
-            AttachedStateArg::Stopped => Self::Stopped,
         }
     }
 }
@@ -226,21 +212,16 @@ impl Command {
             Verb::Attach {
                 volume,
                 instance,
-                state,
+                change,
             } => {
-                attach(
-                    remote,
-                    &volume,
-                    Attachment {
-                        instance,
-                        state: state.into(),
-                    },
-                )
-                .await
+                let (request, how) = (VolumeAttach { instance }, change.change());
+                let asked = remote.client.volume_attach(&volume, &request, &how).await;
+                settle(remote, remote.check(asked)?, &change).await
             }
-            Verb::Detach { volume } => {
-                let detached = remote.client.volume_detach(&volume).await;
-                output::list(remote.format, &[remote.check(detached)?], "")
+            Verb::Detach { volume, change } => {
+                let how = change.change();
+                let asked = remote.client.volume_detach(&volume, &how).await;
+                settle(remote, remote.check(asked)?, &change).await
             }
         }
     }
@@ -326,11 +307,6 @@ async fn upload(
         upload: upload.id,
         format,
     }))
-}
-
-async fn attach(remote: &Remote, volume: &str, attachment: Attachment) -> Result<()> {
-    let attached = remote.client.volume_attach(volume, &attachment).await;
-    output::list(remote.format, &[remote.check(attached)?], "")
 }
 
 async fn resize(

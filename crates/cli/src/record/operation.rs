@@ -15,6 +15,9 @@ impl Record for Operation {
             Column::new("VOLUME", |o| {
                 Cell::maybe(o.volume_name.as_ref().map(Cell::text))
             }),
+            Column::new("INSTANCE", |o| {
+                Cell::maybe(o.instance_name.as_ref().map(Cell::text))
+            }),
             Column::new("STATE", |o| Cell::text(&o.state)),
             Column::new("PHASE", |o| Cell::text(&o.progress.phase)),
             Column::new("PROGRESS", |o| Cell::maybe(o.progress.percent.map(percent))),
@@ -34,6 +37,9 @@ impl Record for Operation {
             }),
             Column::wide("VOLUME ID", |o| {
                 Cell::maybe(o.volume_id.as_ref().map(Cell::text))
+            }),
+            Column::wide("INSTANCE ID", |o| {
+                Cell::maybe(o.instance_id.as_ref().map(Cell::text))
             }),
             Column::wide("SNAPSHOT ID", |o| {
                 Cell::maybe(o.snapshot_id.as_ref().map(Cell::text))

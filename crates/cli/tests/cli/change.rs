@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use crate::run::{command, run_at};
 use crate::sample::{
-    OPERATION_ID, SNAPSHOT_ID, VOLUME_ID, operation, page, problem, snapshot, volume,
+    OPERATION_ID, SNAPSHOT_ID, VOLUME_ID, instance_operation, operation, page, problem, snapshot,
+    volume,
 };
 use crate::stub::Stub;
 
@@ -128,6 +129,11 @@ fn every_post_has_a_key_of_its_own() {
         .on("POST /v1/snapshots", 202, &operation("queued"))
         .on("POST /v1/tokens", 500, &problem("internal", 500, "No."))
         .on("POST /v1/uploads", 500, &problem("internal", 500, "No."))
+        .on(
+            "POST /v1/instances/web/start",
+            202,
+            &instance_operation("instance_start", "queued"),
+        )
         .on(&steer("cancel"), 200, &operation("cancelling"))
         .on(&steer("release"), 200, &operation("failed"))
         .on(&steer("retry"), 200, &operation("queued"));
@@ -137,6 +143,7 @@ fn every_post_has_a_key_of_its_own() {
         &["snapshot", "create", "db", "--no-wait"][..],
         &["auth", "token", "create", "laptop"],
         &["volume", "import", "db", "--file", image, "--format", "raw"],
+        &["instance", "start", "web", "--no-wait"],
         &["operation", "cancel", OPERATION_ID],
         &["operation", "release", OPERATION_ID, "--reason", "stuck"],
         &["operation", "retry", OPERATION_ID, "--reason", "again"],
@@ -148,7 +155,7 @@ fn every_post_has_a_key_of_its_own() {
         .into_iter()
         .filter(|asked| asked.line.starts_with("POST"))
         .collect();
-    assert_eq!(posts.len(), 6, "{:?}", stub.lines());
+    assert_eq!(posts.len(), 7, "{:?}", stub.lines());
     let keys: BTreeSet<_> = posts
         .iter()
         .filter_map(|asked| asked.headers.get("idempotency-key"))

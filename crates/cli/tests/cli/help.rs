@@ -28,6 +28,8 @@ fn each_noun_explains_its_verbs() {
         "snapshot",
         "backup",
         "restore",
+        "instance",
+        "flavor",
         "operation",
         "auth",
         "admin",

@@ -10,6 +10,10 @@ pub const SNAPSHOT_ID: &str = "0193b5a2-7c1e-7d4f-9a51-000000000002";
 pub const BACKUP_ID: &str = "0193b5a2-7c1e-7d4f-9a51-000000000003";
 /// An operation on it.
 pub const OPERATION_ID: &str = "0193b5a2-7c1e-7d4f-9a51-000000000004";
+/// The instance `web`.
+pub const INSTANCE_ID: &str = "0193b5a2-7c1e-7d4f-9a51-000000000005";
+/// Its root.
+pub const ROOT_ID: &str = "0193b5a2-7c1e-7d4f-9a51-000000000006";
 /// Anything else that has an id.
 pub const OTHER_ID: &str = "0193b5a2-7c1e-7d4f-9a51-00000000000f";
 
@@ -31,13 +35,64 @@ pub fn volume(name: &str) -> Value {
 pub fn busy_volume(name: &str) -> Value {
     let mut volume = volume(name);
     volume["state"] = json!("in-use");
-    volume["attachment"] = json!({"instance": "web-1", "state": "running"});
+    volume["attachment"] = json!({
+        "instance": "web-1", "instance_id": INSTANCE_ID, "place": 1, "state": "running",
+    });
     volume["origin"] = json!({"kind": "snapshot", "id": SNAPSHOT_ID});
     volume["active_operation"] = json!({
         "id": OPERATION_ID, "kind": "backup_create", "phase": "data capture", "percent": 45,
         "bytes_done": 4500, "bytes_total": 10000, "rate": 100, "eta_s": 55, "cancellable": true,
     });
     volume
+}
+
+/// An instance that runs, with a root and the volume `db`.
+pub fn instance(name: &str) -> Value {
+    let volume = |id: &str, name: &str, role: &str, place: u32| {
+        json!({
+            "id": id, "name": name, "role": role, "place": place,
+            "size_bytes": 10_737_418_240_u64, "state": "in-use",
+        })
+    };
+    let root = volume(ROOT_ID, &format!("{name}-root"), "root", 0);
+    json!({
+        "id": INSTANCE_ID, "name": name, "state": "active", "power": "running", "ready": true,
+        "load_percent": 7, "flavor": flavor("small", Value::Null),
+        "volumes": [root, volume(VOLUME_ID, "db", "data", 1)], "active_operation": null,
+        "confirm_delete": "type_name", "pool_id": OTHER_ID, "pool": "local", "node": "node-1",
+        "region": "here", "failure": null, "created_at": "2026-11-21T09:30:00.123456Z",
+        "started_at": "2026-11-21T09:30:05.123456Z", "version": 4, "actions": [],
+    })
+}
+
+/// An instance that stands still, and is just being stopped.
+pub fn busy_instance(name: &str) -> Value {
+    let mut instance = instance(name);
+    instance["power"] = json!("paused");
+    instance["ready"] = json!(false);
+    instance["load_percent"] = Value::Null;
+    instance["active_operation"] = json!({
+        "id": OPERATION_ID, "kind": "instance_stop", "phase": "machine", "percent": null,
+        "bytes_done": 0, "bytes_total": null, "rate": null, "eta_s": null, "cancellable": false,
+    });
+    instance
+}
+
+/// What instances are made of.
+pub fn flavor(name: &str, gpu: Value) -> Value {
+    json!({"name": name, "vcpus": 2, "memory_bytes": 4_294_967_296_u64, "gpu": gpu})
+}
+
+/// An operation of this kind on the instance `web` alone.
+pub fn instance_operation(kind: &str, state: &str) -> Value {
+    let mut operation = operation(state);
+    for field in ["volume_id", "volume_name", "snapshot_id"] {
+        operation[field] = Value::Null;
+    }
+    operation["kind"] = json!(kind);
+    operation["instance_id"] = json!(INSTANCE_ID);
+    operation["instance_name"] = json!("web");
+    operation
 }
 
 /// The snapshot `first` of `db`.

@@ -21,7 +21,7 @@ use stillpoint_store::volume::{volume_insert, volume_names_like};
 
 use super::machine;
 use crate::admission::{Accepted, Ask, Desk, Draft};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::item::name::no_generated;
 use crate::reference::{own_volume, pool_for};
 use crate::restore::{RestorePoint, RestorePointRef};
@@ -80,24 +80,33 @@ pub async fn create(
         .await
 }
 
+/// Where a request says what the volume in this place is.
+fn pointer(place: usize) -> String {
+    match place {
+        0 => "/root".to_owned(),
+        _ => format!("/data/{}", place - 1),
+    }
+}
+
 /// Refuses what could never be made.
-fn check(cx: &Context, request: &InstanceCreate) -> Result<(), Refusal> {
+fn check(cx: &Context, request: &InstanceCreate) -> Result<()> {
     let invalid = |text: String| Refusal::new(ProblemCode::InvalidRequest, text);
     if request.data.len() >= MAX_VOLUMES {
         let text = format!("An instance has at most {MAX_VOLUMES} volumes.");
-        return Err(invalid(text).at("/data"));
+        return Err(invalid(text).at("/data").into());
     }
     let disks = || std::iter::once(&request.root).chain(&request.data);
-    for disk in disks() {
+    for (place, disk) in disks().enumerate() {
         if let DiskRequest::Empty { size, .. } = disk {
-            check_volume_size(*size, cx.settings().max_volume_size)?;
+            check_volume_size(*size, cx.settings().max_volume_size)
+                .map_err(|refusal| Error::from(refusal).under(&pointer(place)))?;
         }
     }
     let copies = disks().filter(|disk| matches!(disk, DiskRequest::RestorePoint { .. }));
     if copies.count() > 1 {
         let text = "One volume of a new instance comes from a snapshot or a backup at most. \
                     Restore the others first, and attach them.";
-        return Err(invalid(text.to_owned()).at("/data"));
+        return Err(invalid(text.to_owned()).at("/data").into());
     }
     Ok(())
 }
@@ -118,6 +127,18 @@ struct Looked {
     disks: Vec<Disk>,
     point: Option<RestorePoint>,
     item: Option<ItemFacts>,
+}
+
+impl Looked {
+    /// Refuses a volume that was named before: the machine would open it twice.
+    fn check_new(&self, volume: &Volume) -> Result<(), Refusal> {
+        let is_it = |disk: &Disk| matches!(disk, Disk::Existing(other) if other.id == volume.id);
+        if !self.disks.iter().any(is_it) {
+            return Ok(());
+        }
+        let text = format!("The volume {} is named twice.", volume.name);
+        Err(Refusal::new(ProblemCode::InvalidRequest, text).at("/volume"))
+    }
 }
 
 /// Decides on an instance.
@@ -185,7 +206,9 @@ async fn look(desk: &mut Desk<'_>, request: &InstanceCreate) -> Result<Looked> {
         point: None,
         item: None,
     };
-    for disk in std::iter::once(&request.root).chain(&request.data) {
+    let disks = std::iter::once(&request.root).chain(&request.data);
+    for (place, disk) in disks.enumerate() {
+        let below = |error: Error| error.under(&pointer(place));
         let disk = match disk {
             DiskRequest::Empty { name, size } => Disk::New {
                 name: name.clone(),
@@ -194,10 +217,13 @@ async fn look(desk: &mut Desk<'_>, request: &InstanceCreate) -> Result<Looked> {
                 origin: None,
             },
             DiskRequest::Volume(reference) => {
-                Disk::Existing(own_volume(desk.tx, &desk.actor, reference).await?)
+                let found = own_volume(desk.tx, &desk.actor, reference).await;
+                let volume = found.map_err(|error| below(error.at("/volume")))?;
+                looked.check_new(&volume).map_err(|r| below(r.into()))?;
+                Disk::Existing(volume)
             }
             DiskRequest::RestorePoint { name, source } => {
-                let point = RestorePoint::find(desk, source).await?;
+                let point = RestorePoint::find(desk, source).await.map_err(below)?;
                 let disk = Disk::New {
                     name: name.clone(),
                     size: point.size,
@@ -225,11 +251,13 @@ async fn write_volumes(
     disks: Vec<Disk>,
 ) -> Result<(Vec<Volume>, Vec<NewDisk>)> {
     let (mut volumes, mut make) = (Vec::new(), Vec::new());
-    for (place, disk) in (0..).zip(disks) {
+    for (place, (n, disk)) in (0..).zip(disks.into_iter().enumerate()) {
+        let below = |error: Error| error.under(&pointer(n));
         let attachment = Some(Attachment::to(instance, place));
         let volume = match disk {
             Disk::Existing(volume) => {
-                check_existing(desk, &volume, pool).await?;
+                let checked = check_existing(desk, &volume, pool).await;
+                checked.map_err(|error| below(error.at("/volume")))?;
                 let volume = Volume {
                     attachment,
                     state: VolumeState::InUse,
@@ -251,9 +279,10 @@ async fn write_volumes(
                 } else {
                     VolumeRole::Data
                 };
+                let name = desk.disk_name(name, &instance.name, place).await;
                 let new = NewVolume {
                     id: VolumeId::generate(desk.cx.env()),
-                    name: desk.disk_name(name, &instance.name, place).await?,
+                    name: name.map_err(below)?,
                     size,
                     role,
                     origin,

@@ -24,14 +24,6 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(audit_list))
 }
 
-/// A list that is short enough for one page.
-fn whole<T>(items: impl IntoIterator<Item = T>) -> Json<Page<T>> {
-    Json(Page {
-        items: items.into_iter().collect(),
-        next_page: None,
-    })
-}
-
 /// The hypervisor hosts. For administrators.
 #[utoipa::path(get, path = "/v1/admin/nodes", tag = "administration",
     responses((status = 200, description = "All nodes", body = Page<Node>)))]
@@ -42,7 +34,7 @@ async fn node_list(
 ) -> Result<Json<Page<Node>>> {
     let nodes = admin::nodes(app.cx(), &actor).await?;
     let node = |view: admin::NodeView| Node::new(view.node, view.region_name.into(), view.online);
-    Ok(whole(nodes.into_iter().map(node)))
+    Ok(reply::whole(nodes.into_iter().map(node)))
 }
 
 /// The storage that holds volumes. For administrators.
@@ -53,7 +45,7 @@ async fn pool_list(
     Caller(actor): Caller,
     _: QueryOf<NoQuery>,
 ) -> Result<Json<Page<Pool>>> {
-    Ok(whole(
+    Ok(reply::whole(
         admin::pools(app.cx(), &actor)
             .await?
             .into_iter()
@@ -69,7 +61,7 @@ async fn target_list(
     Caller(actor): Caller,
     _: QueryOf<NoQuery>,
 ) -> Result<Json<Page<Target>>> {
-    Ok(whole(
+    Ok(reply::whole(
         admin::targets(app.cx(), &actor)
             .await?
             .into_iter()

@@ -42,6 +42,8 @@ struct OperationListQuery {
     limit: Option<u32>,
     /// Only those about this volume, by id or name. One that is gone goes by its id.
     volume: Option<String>,
+    /// Only those about this instance, by id or name. One that is gone goes by its id.
+    instance: Option<String>,
     /// Only those under way, or only those that are over.
     in_flight: Option<bool>,
     /// Those of every account. For administrators.
@@ -74,7 +76,7 @@ async fn operation_list(
     let query = OperationQuery {
         page: list_query(query.page.as_deref(), query.limit)?,
         volume: optional_reference(query.volume.as_deref(), "volume", "?volume")?,
-        instance: None,
+        instance: optional_reference(query.instance.as_deref(), "instance", "?instance")?,
         in_flight: query.in_flight,
         all_accounts: query.all_accounts,
     };

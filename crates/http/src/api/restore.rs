@@ -3,7 +3,6 @@
 use axum::extract::State;
 use axum::response::Response;
 use stillpoint_control::restore::{self, RestoreMode, RestorePointRef};
-use stillpoint_wire::item::ItemKind;
 use stillpoint_wire::operation::Operation;
 use stillpoint_wire::permission::Preview;
 use stillpoint_wire::restore::{RestoreCreate, RestoreMode as WireMode};
@@ -36,11 +35,7 @@ async fn restore_create(
     JsonBody(body): JsonBody<RestoreCreate>,
 ) -> Result<Response> {
     let kind = body.source.kind;
-    let what = match kind {
-        ItemKind::Snapshot => "snapshot",
-        ItemKind::Backup => "backup",
-    };
-    let item = reference_at(&body.source.item, what, "/source/item")?;
+    let item = reference_at(&body.source.item, kind.as_str(), "/source/item")?;
     let request = restore::RestoreCreate {
         source: RestorePointRef {
             kind: kind.into(),

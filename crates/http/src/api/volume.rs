@@ -4,12 +4,13 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use stillpoint_control::volume::{self, VolumeImport, VolumeQuery, VolumeView};
-use stillpoint_model::volume::{Attachment as ModelAttachment, VolumeRole};
+use stillpoint_model::volume::{Attachment, VolumeRole};
 use stillpoint_wire::Page;
 use stillpoint_wire::operation::Operation;
 use stillpoint_wire::permission::Preview;
 use stillpoint_wire::volume::{
-    Attachment, Volume, VolumeClone, VolumeContext, VolumeCreate, VolumePatch, VolumeResize,
+    AttachmentReport, Volume, VolumeAttach, VolumeClone, VolumeContext, VolumeCreate, VolumePatch,
+    VolumeResize,
 };
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -18,7 +19,7 @@ use crate::credential::Caller;
 use crate::error::{ApiError, Result};
 use crate::input::{
     ChangeOf, ChangeQuery, DeleteOf, DeleteQuery, JsonBody, NoQuery, PageQuery, QueryOf,
-    confirm_in_query, name, optional_name, optional_reference, reference,
+    confirm_in_query, name, optional_name, optional_reference, reference, reference_at,
 };
 use crate::reply;
 use crate::state::App;
@@ -29,7 +30,9 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(volume_show, volume_update, volume_delete))
         .routes(routes!(volume_resize))
         .routes(routes!(volume_clone))
-        .routes(routes!(volume_attach, volume_detach))
+        .routes(routes!(volume_attach))
+        .routes(routes!(volume_detach))
+        .routes(routes!(volume_attachment_report, volume_attachment_end))
 }
 
 fn volume(view: VolumeView) -> Volume {
@@ -214,30 +217,71 @@ async fn volume_clone(
     Ok(reply::answer(answer))
 }
 
-/// Say which instance has the volume, and whether it runs. For administrators.
-#[utoipa::path(put, path = "/v1/volumes/{volume}/attachment", tag = "volumes",
-    request_body = Attachment,
-    params(("volume" = String, Path, description = "Id, of any account, or name"), ChangeQuery),
-    responses((status = 200, description = "The volume as it is now", body = Volume)))]
+/// Attach a volume to an instance; also to one that runs, which sees a new disk then.
+#[utoipa::path(post, path = "/v1/volumes/{volume}/attach", tag = "volumes",
+    request_body = VolumeAttach,
+    params(("volume" = String, Path, description = "Id or name"), ChangeQuery),
+    responses(
+        (status = 202, description = "Accepted", body = Operation,
+            headers(("location" = String, description = "The operation"))),
+        (status = 200, description = "What `dry_run` found", body = Preview)))]
 async fn volume_attach(
     State(app): State<App>,
     Caller(actor): Caller,
     Path(id): Path<String>,
     ChangeOf(change): ChangeOf,
-    JsonBody(body): JsonBody<Attachment>,
+    JsonBody(body): JsonBody<VolumeAttach>,
+) -> Result<Response> {
+    let reference = reference(&id, "volume")?;
+    let instance = reference_at(&body.instance, "instance", "/instance")?;
+    let answer = volume::attach(app.cx(), &actor, &reference, &instance, &change).await?;
+    Ok(reply::answer(answer))
+}
+
+/// Detach a volume from its instance; also from one that runs, whose guest lets go of it first.
+#[utoipa::path(post, path = "/v1/volumes/{volume}/detach", tag = "volumes",
+    params(("volume" = String, Path, description = "Id or name"), ChangeQuery),
+    responses(
+        (status = 202, description = "Accepted", body = Operation,
+            headers(("location" = String, description = "The operation"))),
+        (status = 200, description = "What `dry_run` found", body = Preview)))]
+async fn volume_detach(
+    State(app): State<App>,
+    Caller(actor): Caller,
+    Path(id): Path<String>,
+    ChangeOf(change): ChangeOf,
+) -> Result<Response> {
+    let reference = reference(&id, "volume")?;
+    let answer = volume::detach(app.cx(), &actor, &reference, &change).await?;
+    Ok(reply::answer(answer))
+}
+
+/// Report that an instance which something else runs has the volume, and whether it runs. For
+/// administrators.
+#[utoipa::path(put, path = "/v1/volumes/{volume}/attachment", tag = "volumes",
+    request_body = AttachmentReport,
+    params(("volume" = String, Path, description = "Id, of any account, or name"), ChangeQuery),
+    responses((status = 200, description = "The volume as it is now", body = Volume)))]
+async fn volume_attachment_report(
+    State(app): State<App>,
+    Caller(actor): Caller,
+    Path(id): Path<String>,
+    ChangeOf(change): ChangeOf,
+    JsonBody(body): JsonBody<AttachmentReport>,
 ) -> Result<impl IntoResponse> {
     let reference = reference(&id, "volume")?;
     let instance = name(&body.instance, "/instance")?;
-    let attachment = Some(ModelAttachment::reported(instance, body.state.into()));
+    let attachment = Some(Attachment::reported(instance, body.state.into()));
     let view = volume::set_attachment(app.cx(), &actor, &reference, attachment, &change).await?;
     Ok(tagged(view))
 }
 
-/// Say that no instance has the volume. For administrators.
+/// Report that the instance which something else runs no longer has the volume. For
+/// administrators.
 #[utoipa::path(delete, path = "/v1/volumes/{volume}/attachment", tag = "volumes",
     params(("volume" = String, Path, description = "Id, of any account, or name"), ChangeQuery),
     responses((status = 200, description = "The volume as it is now", body = Volume)))]
-async fn volume_detach(
+async fn volume_attachment_end(
     State(app): State<App>,
     Caller(actor): Caller,
     Path(id): Path<String>,

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use stillpoint_control::token;
 use stillpoint_model::name::Name;
 
-use crate::server::{MIB, Reply, Server, Things, things};
+use crate::server::{LISTS, MIB, Reply, Server, Things, things};
 
 /// One operation of the description, filled in with the tenant's things.
 struct Ask {
@@ -29,6 +29,7 @@ fn asks(document: &Value, things: &Things) -> Vec<Ask> {
             let id = operation["operationId"].as_str().unwrap().to_owned();
             let filled = path
                 .replace("{volume}", &things.volume)
+                .replace("{instance}", &things.instance)
                 .replace("{snapshot}", &things.snapshot)
                 .replace("{backup}", &things.backup)
                 .replace("{operation}", &things.operation)
@@ -37,7 +38,7 @@ fn asks(document: &Value, things: &Things) -> Vec<Ask> {
             let body = has_body.then(|| body(&id, things));
             let names_body = body.as_ref().is_some_and(|body| {
                 let text = body.to_string();
-                [&things.volume, &things.snapshot]
+                [&things.volume, &things.instance, &things.snapshot]
                     .iter()
                     .any(|id| text.contains(id.as_str()))
             });
@@ -60,10 +61,14 @@ fn body(id: &str, things: &Things) -> Value {
         "session_create" => json!({"login": "tenant", "password": "wrong"}),
         "token_create" => json!({"name": "new"}),
         "volume_create" => json!({"name": "new", "size_bytes": 64 * MIB}),
-        "volume_update" | "snapshot_update" | "backup_update" => json!({"name": "new"}),
+        "volume_update" | "snapshot_update" | "backup_update" | "instance_update" => {
+            json!({"name": "new"})
+        }
+        "instance_create" => json!({"root": {"volume": things.volume}}),
         "volume_resize" => json!({"size_bytes": 128 * MIB}),
-        "volume_clone" | "backup_verify" => json!({}),
-        "volume_attach" => json!({"instance": "web", "state": "running"}),
+        "volume_clone" | "backup_verify" | "instance_stop" => json!({}),
+        "volume_attach" => json!({"instance": things.instance}),
+        "volume_attachment_report" => json!({"instance": "web", "state": "running"}),
         "upload_create" => json!(null),
         "snapshot_create" | "backup_create" => json!({"volume": things.volume}),
         "restore_create" => {
@@ -78,6 +83,7 @@ async fn send(server: &Server, ask: &Ask, token: Option<&str>) -> Reply {
     // With the confirmation, so that only the account stands in the way.
     let confirmed = match ask.id.as_str() {
         "volume_delete" => format!("{}?confirm=disk", ask.path),
+        "instance_delete" => format!("{}?confirm=vm&delete_all_volumes=true", ask.path),
         "snapshot_delete" => format!("{}?confirm=snap", ask.path),
         "backup_delete" => format!("{}?confirm=bak", ask.path),
         _ => ask.path.clone(),
@@ -167,13 +173,13 @@ async fn another_account_gets_nothing_of_mine() {
         .body;
     let secrets = [
         &things.volume,
+        &things.instance,
         &things.snapshot,
         &things.backup,
         &things.operation,
     ];
-    let lists = ["volumes", "snapshots", "backups", "operations", "tokens"];
     let mut before = Vec::new();
-    for list in lists {
+    for list in LISTS {
         before.push(
             server
                 .get(&server.tenant, &format!("/v1/{list}"))
@@ -201,7 +207,7 @@ async fn another_account_gets_nothing_of_mine() {
             assert_eq!(reply.code(), "not_found", "{}: {reply:?}", ask.id);
         }
     }
-    for (list, before) in lists.iter().zip(before) {
+    for (list, before) in LISTS.iter().zip(before) {
         let after = server
             .get(&server.tenant, &format!("/v1/{list}"))
             .await

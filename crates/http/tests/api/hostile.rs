@@ -2,6 +2,7 @@
 //! problem document that says what is wrong and where, and nothing is changed.
 
 mod bodies;
+mod instances;
 mod requests;
 
 use reqwest::header::CONTENT_TYPE;
@@ -109,6 +110,8 @@ async fn hostile_input_is_told_what_is_wrong_and_changes_nothing() {
         bodies::fields,
         bodies::fields_of_items,
         bodies::restores,
+        instances::creations,
+        instances::the_rest,
         requests::queries,
         requests::headers,
         requests::bad_credentials,

@@ -18,6 +18,11 @@ async fn a_change_on_condition_loses_against_one_that_came_before() {
             json!({"name": "other"}),
         ),
         (
+            "/v1/instances/vm",
+            json!({"name": "renamed"}),
+            json!({"name": "other"}),
+        ),
+        (
             "/v1/snapshots/snap",
             json!({"description": "a"}),
             json!({"description": "b"}),
@@ -120,6 +125,24 @@ async fn a_dry_run_changes_nothing() {
         (
             Method::DELETE,
             "/v1/volumes/disk?confirm=disk&",
+            json!(null),
+        ),
+        (
+            Method::POST,
+            "/v1/volumes/disk/attach?",
+            json!({"instance": "vm"}),
+        ),
+        (Method::POST, "/v1/volumes/vm-root/detach?", json!(null)),
+        (
+            Method::POST,
+            "/v1/instances?",
+            json!({"root": {"source": source.clone()}}),
+        ),
+        (Method::POST, "/v1/instances/vm/start?", json!(null)),
+        (Method::PATCH, "/v1/instances/vm?", json!({"name": "new"})),
+        (
+            Method::DELETE,
+            "/v1/instances/vm?confirm=vm&delete_volumes=vm-root&",
             json!(null),
         ),
         (Method::POST, "/v1/snapshots?", json!({"volume": "disk"})),

@@ -28,6 +28,16 @@ use crate::fake_node;
 pub const PASSWORD: &str = "correct horse battery staple";
 pub const MIB: u64 = 1 << 20;
 
+/// What each account has lists of.
+pub const LISTS: [&str; 6] = [
+    "volumes",
+    "instances",
+    "snapshots",
+    "backups",
+    "operations",
+    "tokens",
+];
+
 /// Somebody with an API token.
 pub struct Who {
     pub actor: Actor,
@@ -108,8 +118,10 @@ fn installation() -> Installation {
 
 /// A node that is never offline: the tests move the clock in leaps.
 fn settings() -> Settings {
+    let flavors = include_str!("../../../../presets/flavors.toml");
     Settings {
         node_timeout: Duration::from_hours(24 * 365),
+        flavors: toml::from_str(flavors).expect("the flavors"),
         ..Settings::new(plan())
     }
 }
@@ -158,12 +170,11 @@ impl Server {
         let mut tasks = JoinSet::new();
         tasks.spawn(stillpoint_http::serve(listener, router, closed));
         tasks.spawn(engine::run(cx.clone(), std::future::pending()));
-        let node = fake_node::run(
-            Board::new(cx.clone()),
-            installed.node_id,
-            Arc::<SimEnv>::clone(&env),
-            held,
-        );
+        let board = Board::new(cx.clone());
+        // What a node says that can run machines and has none.
+        let heard = board.sighted(installed.node_id, Vec::new()).await;
+        heard.expect("heard");
+        let node = fake_node::run(board, installed.node_id, Arc::<SimEnv>::clone(&env), held);
         tasks.spawn(node);
         Self {
             url,
@@ -284,6 +295,18 @@ impl Server {
             .to_owned()
     }
 
+    /// Makes an instance with an empty root of 64 MiB, and waits for it.
+    pub async fn instance(&self, who: &Who, name: &str, start: bool) -> String {
+        let root = json!({"size_bytes": 64 * MIB});
+        let body = json!({"name": name, "root": root, "start": start});
+        let accepted = self.post(who, "/v1/instances", &body).await;
+        let operation = self.done(who, &accepted).await;
+        operation["instance_id"]
+            .as_str()
+            .expect("an instance")
+            .to_owned()
+    }
+
     /// Lets the cooldown pass.
     pub fn rest(&self) {
         self.env.advance(Duration::from_secs(301));
@@ -294,7 +317,7 @@ impl Server {
     pub async fn dump(&self) -> Value {
         let mut dump = Vec::new();
         for who in [&self.tenant, &self.neighbour] {
-            for list in ["volumes", "snapshots", "backups", "operations", "tokens"] {
+            for list in LISTS {
                 let page = self.get(who, &format!("/v1/{list}?limit=500")).await;
                 assert_eq!(page.status, 200, "{page:?}");
                 dump.push(page.body);
@@ -334,13 +357,16 @@ async fn who(cx: &Context, actor: Actor) -> Who {
 /// What the tenant has, and what the neighbour has.
 pub struct Things {
     pub volume: String,
+    pub instance: String,
     pub snapshot: String,
     pub backup: String,
     pub operation: String,
 }
 
-/// A volume `disk` with a snapshot `snap` and a backup `bak`.
+/// A volume `disk` with a snapshot `snap` and a backup `bak`; and an instance `vm` that is stopped,
+/// with its root `vm-root`.
 pub async fn things(server: &Server, who: &Who) -> Things {
+    let instance = server.instance(who, "vm", false).await;
     let volume = server.volume(who, "disk").await;
     let snapshot = server.snapshot(who, "disk", "snap").await;
     let backup = server.backup(who, "disk", "bak").await;
@@ -351,6 +377,7 @@ pub async fn things(server: &Server, who: &Who) -> Things {
         .to_owned();
     Things {
         volume,
+        instance,
         snapshot,
         backup,
         operation,

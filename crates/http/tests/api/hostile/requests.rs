@@ -9,10 +9,10 @@ use stillpoint_model::refusal::ProblemCode::{
 };
 
 use super::Table;
-use crate::server::{MIB, Things};
+use crate::server::{LISTS, MIB, Things};
 
 pub(super) fn queries(table: &mut Table<'_>) {
-    for list in ["volumes", "snapshots", "backups", "operations", "tokens"] {
+    for list in LISTS {
         table.get(&format!("/v1/{list}?limit=0"), InvalidRequest, "?limit");
     }
     for limit in ["501", "-1", "abc", "99999999999", "1.5", ""] {
@@ -188,14 +188,17 @@ pub(super) fn paths(table: &mut Table<'_>) {
 pub(super) fn of_others(table: &mut Table<'_>) {
     let Things {
         volume,
+        instance,
         snapshot,
         backup,
         operation,
     } = &table.theirs;
     let (volume, snapshot) = (volume.clone(), snapshot.clone());
+    let instance = instance.clone();
     let (backup, operation) = (backup.clone(), operation.clone());
     for path in [
         format!("/v1/volumes/{volume}"),
+        format!("/v1/instances/{instance}"),
         format!("/v1/snapshots/{snapshot}"),
         format!("/v1/backups/{backup}"),
         format!("/v1/operations/{operation}"),
@@ -221,6 +224,19 @@ pub(super) fn of_others(table: &mut Table<'_>) {
         NotFound,
         "-",
     );
+    for verb in ["start", "stop", "pause", "resume"] {
+        let path = format!("/v1/instances/{instance}/{verb}");
+        table.post(&path, &json!({}), NotFound, "-");
+    }
+    let theirs = json!({"instance": instance});
+    table.post("/v1/volumes/disk/attach", &theirs, NotFound, "/instance");
+    for (verb, body) in [("attach", json!({"instance": "vm"})), ("detach", json!({}))] {
+        let path = format!("/v1/volumes/{volume}/{verb}");
+        table.post(&path, &body, NotFound, "-");
+    }
+    let root = json!({"root": {"volume": volume}});
+    table.post("/v1/instances", &root, NotFound, "/root/volume");
+    table.get("/v1/operations?instance=none", NotFound, "-");
     table.post(
         &format!("/v1/backups/{backup}/verify"),
         &json!({}),
