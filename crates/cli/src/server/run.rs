@@ -25,8 +25,8 @@ use stillpoint_control::volume::VolumeCreate;
 use stillpoint_control::{Change, Context, Secret, engine, volume};
 use stillpoint_env::SystemEnv;
 use stillpoint_http::HttpSettings;
+use stillpoint_layers::LayerPool;
 use stillpoint_layers::qcow2::Qcow2Driver;
-use stillpoint_layers::{LayerPool, Pool};
 use stillpoint_machines::qemu::QemuDriver;
 use stillpoint_model::account::Actor;
 use stillpoint_model::error::with_causes;
@@ -231,10 +231,6 @@ async fn open(settings: &Settings) -> Result<Opened> {
     let cx = Context::open(db.clone(), Arc::clone(&env), control)
         .await
         .map_err(|error| broken(&error))?;
-    let installation = installation(users, &settings.target)?;
-    let installed = ensure_installation(&cx, &installation)
-        .await
-        .map_err(|error| broken(&error))?;
     let machines = match program {
         Some(program) => machines::open(program, &data, &env)?,
         None => {
@@ -242,6 +238,10 @@ async fn open(settings: &Settings) -> Result<Opened> {
             None
         }
     };
+    let installation = installation(users, &settings.target, machines.is_some())?;
+    let installed = ensure_installation(&cx, &installation)
+        .await
+        .map_err(|error| broken(&error))?;
     Ok(Opened {
         data,
         env,
@@ -259,7 +259,7 @@ fn broken(error: &dyn std::error::Error) -> Failure {
 }
 
 /// One of everything.
-fn installation(users: FirstUsers, target: &Place) -> Result<Installation> {
+fn installation(users: FirstUsers, target: &Place, has_machines: bool) -> Result<Installation> {
     let local = name("local")?;
     let target = match target.kind() {
         Some(kind) => Some(TargetSetup {
@@ -274,7 +274,7 @@ fn installation(users: FirstUsers, target: &Place) -> Result<Installation> {
         pool: PoolSetup {
             name: local,
             driver: "qcow2".into(),
-            live_capture: false,
+            live_capture: has_machines,
         },
         target,
         administrator: account("administrator", users.administrator)?,
@@ -329,18 +329,26 @@ fn storage(opened: &mut Opened) -> Result<Storage> {
         ..
     } = opened;
     let storage = Storage::new(Arc::clone(env), data.uploads(), Tuning::default());
-    let storage = storage.with_pool(open_pool(data, Arc::clone(env), installed.pool_id)?);
+    let machines = machines
+        .take()
+        .map(|driver| Arc::new(Hypervised::new(driver)));
+    let pool = open_pool(data, Arc::clone(env), installed.pool_id)?;
+    if let Some(machines) = &machines {
+        // Before any task: what guests have open is theirs to switch and to merge.
+        pool.connect(Arc::<Hypervised<QemuDriver>>::clone(machines));
+    }
+    let storage = storage.with_pool(pool);
     let storage = match (installed.target_id, target) {
         (Some(id), Some(target)) => storage.with_target(id, Arc::clone(target), root_key.clone()),
         _ => storage,
     };
-    Ok(match machines.take() {
-        Some(driver) => storage.with_machines(Arc::new(Hypervised::new(driver))),
+    Ok(match machines {
+        Some(machines) => storage.with_machines(machines),
         None => storage,
     })
 }
 
-fn open_pool(data: &DataDir, env: Arc<dyn Env>, id: PoolId) -> Result<Arc<dyn Pool>> {
+fn open_pool(data: &DataDir, env: Arc<dyn Env>, id: PoolId) -> Result<Arc<LayerPool<Qcow2Driver>>> {
     let driver = Qcow2Driver::open(&data.pool(), id).map_err(|error| broken(&error))?;
     let pool = LayerPool::open(driver, env).map_err(|error| broken(&error))?;
     for damage in pool.damage().map_err(|error| broken(&error))? {
