@@ -117,7 +117,8 @@ pub trait Hypervisor: Send + Sync {
     /// Has a machine stand still.
     fn pause(&self, id: InstanceId) -> Result<(), Error>;
 
-    /// Has a machine go on.
+    /// Has a machine go on, also one that was paused because storage was full: what could not be
+    /// written then is written now.
     fn resume(&self, id: InstanceId) -> Result<(), Error>;
 
     /// Cuts the power and removes what is left of the machine. Volumes stay.

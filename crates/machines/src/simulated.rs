@@ -182,6 +182,7 @@ impl Hypervisor for Simulated {
         Ok(MachineView {
             id,
             state: machine.state,
+            storage_full: Vec::new(),
             open: machine.chains.keys().copied().collect(),
             agent_answered: is_on && has_agent,
             load_percent: is_on.then_some(0),

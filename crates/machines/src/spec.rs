@@ -89,7 +89,7 @@ pub struct Forward {
 /// What a machine does.
 ///
 /// ```text
-///            start                    pause
+///            start              pause, storage full
 ///  stopped ----------> running <---------------> paused
 ///     ^  ^               |        resume            |
 ///     |  +---------------+--------------------------+  the guest shut down, or it was killed
@@ -134,6 +134,9 @@ pub struct MachineView {
     pub id: InstanceId,
     /// What it does.
     pub state: MachineState,
+    /// The volumes whose storage had no room for what the guest wrote. It is paused for that, with
+    /// these writes kept: a resume tries them again, and pauses again if there is still no room.
+    pub storage_full: Vec<VolumeId>,
     /// The volumes that it has open; none when it is off.
     pub open: Vec<VolumeId>,
     /// Whether the guest's agent answered since the machine started.
@@ -151,6 +154,7 @@ impl MachineView {
         Self {
             id,
             state: MachineState::Stopped,
+            storage_full: Vec::new(),
             open: Vec::new(),
             agent_answered: false,
             load_percent: None,

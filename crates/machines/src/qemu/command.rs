@@ -35,6 +35,10 @@ pub(super) fn disk_device(disk: &DiskSpec, node: &str, port: &str) -> Value {
         "serial": disk.serial(),
         "bootindex": disk.place,
         "discard": true,
+        // A full pool is no fault of the disk: the machine waits for room. What else goes wrong is
+        // told to the guest, as by any disk.
+        "werror": "enospc",
+        "rerror": "report",
     })
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use stillpoint_model::ByteCount;
 use stillpoint_model::id::VolumeId;
 
-use super::command::{device_of, disk_device, port};
+use super::command::{device_of, disk_device, port, volume_of};
 use super::graph::{Graph, for_machine};
 use super::machine::{Machine, lock};
 use crate::guard::{Ended, Frozen};
@@ -17,6 +17,9 @@ use crate::{DiskSpec, Error, Freeze, MAX_DISKS, Switch, SwitchReport};
 
 /// How often a guest is told again to let go of a disk: one that boots does not hear it.
 const REMIND: Duration = Duration::from_secs(3);
+
+/// Where QEMU keeps the devices that have a name.
+const PERIPHERAL: &str = "/machine/peripheral/";
 
 fn name_of(graph: &Value) -> String {
     graph["node-name"].as_str().unwrap_or_default().to_owned()
@@ -31,7 +34,7 @@ impl Machine {
     /// The node that a volume's device writes to; none when there is no such device.
     pub(super) fn tip(&self, qmp: &Qmp, volume: VolumeId) -> Result<Option<String>, Error> {
         let blocks = self.call_on(qmp, "query-block", &json!({}))?;
-        let device = format!("/machine/peripheral/{}/", device_of(volume));
+        let device = format!("{PERIPHERAL}{}/", device_of(volume));
         let blocks = blocks.as_array().cloned().unwrap_or_default();
         let mut found = blocks.iter().filter(|block| {
             block["qdev"]
@@ -42,6 +45,20 @@ impl Machine {
             .next()
             .and_then(|block| block["inserted"]["node-name"].as_str());
         Ok(node.map(str::to_owned))
+    }
+
+    /// The volumes whose storage had no room for a write; cleared when the machine goes on.
+    pub(super) fn full_volumes(&self, qmp: &Qmp) -> Result<Vec<VolumeId>, Error> {
+        let blocks = self.call_on(qmp, "query-block", &json!({}))?;
+        let blocks = blocks.as_array().cloned().unwrap_or_default();
+        let full = blocks
+            .iter()
+            .filter(|block| block["io-status"] == "nospace");
+        let volume = |block: &Value| {
+            let path = block["qdev"].as_str()?.strip_prefix(PERIPHERAL)?;
+            volume_of(path.split('/').next()?)
+        };
+        Ok(full.filter_map(volume).collect())
     }
 
     pub(super) fn graph(&self, qmp: &Qmp) -> Result<Graph, Error> {
@@ -84,7 +101,7 @@ impl Machine {
     fn free_port(&self, qmp: &Qmp) -> Result<String, Error> {
         let mut taken = Vec::new();
         for volume in self.volumes(qmp)? {
-            let path = format!("/machine/peripheral/{}", device_of(volume));
+            let path = format!("{PERIPHERAL}{}", device_of(volume));
             let property = json!({"path": path, "property": "parent_bus"});
             let bus = self.call_on(qmp, "qom-get", &property)?;
             taken.extend(bus.as_str().map(str::to_owned));

@@ -216,6 +216,9 @@ impl Machine {
             return Ok(view);
         };
         view.state = state;
+        if state == MachineState::Paused {
+            view.storage_full = self.full_volumes(&qmp)?;
+        }
         view.open = self.volumes(&qmp)?;
         view.load_percent = self.load();
         view.agent_answered = self.ask_agent(state);

@@ -568,6 +568,37 @@ fn what_was_merged_into_the_tip_is_in_its_file() {
     assert_eq!(held, 1 << 20);
 }
 
+/// Its first write finds no room, the next ones do.
+#[test]
+fn a_guest_whose_storage_is_full_stands_still_and_goes_on_where_it_was() {
+    let host = Host::new();
+    let mut spec = host.machine();
+    let root = &mut spec.disks[0];
+    root.graph["file"] = json!({
+        "driver": "blkdebug", "node-name": "narrow", "image": root.graph["file"],
+        "inject-error": [{"event": "none", "iotype": "write", "errno": 28, "once": true}],
+    });
+    host.driver.start(&spec).unwrap();
+    let deadline = host.env.monotonic() + PATIENCE;
+    let view = loop {
+        let view = host.driver.inspect(spec.id).unwrap();
+        if view.state != MachineState::Running {
+            break view;
+        }
+        assert!(host.env.monotonic() < deadline, "it writes nothing");
+    };
+    assert_eq!(view.state, MachineState::Paused);
+    assert_eq!(view.storage_full, [spec.disks[0].volume]);
+    host.driver.resume(spec.id).unwrap();
+    host.wait_for_agent(spec.id);
+    let view = host.driver.inspect(spec.id).unwrap();
+    assert_eq!(view.state, MachineState::Running);
+    assert_eq!(view.storage_full, []);
+    let console = host.driver.console(spec.id, ByteCount::new(4000)).unwrap();
+    let console = String::from_utf8_lossy(&console).into_owned();
+    assert!(!console.contains("I/O error"), "{console}");
+}
+
 #[test]
 fn what_qemu_says_when_it_does_not_start_is_told() {
     let host = Host::new();

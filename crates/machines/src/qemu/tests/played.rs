@@ -6,6 +6,7 @@ mod console;
 mod holder;
 mod joins;
 mod launch;
+mod storage;
 mod thawing;
 
 use std::io::{self, BufRead, BufReader, Read, Write};
