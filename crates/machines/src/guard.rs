@@ -15,7 +15,9 @@
 //! depend on whoever asked for the freeze: it thaws when it is told to, when the pipe to it closes
 //! (the agent was killed, with -9 or otherwise), and when the time is up. A freeze that took too
 //! long is thawed too, since it may happen yet. It goes on trying for [`STUBBORN`], as long as the
-//! machine is there.
+//! machine is there. It leads a session of its own, so what is sent to the agent's process group or
+//! comes from its terminal does not reach it; what a service manager must be told is said in
+//! [`qemu`](crate::qemu).
 //!
 //! **Whether the freeze held** is said by the guest: a thaw thaws as many file systems as the freeze
 //! froze, at the first attempt, after the guard was told to. Anything else is not known to have
@@ -133,11 +135,14 @@ fn freeze(charge: &Charge, env: &dyn Env, bound: Duration) -> Result<u64, NotFro
 }
 
 /// What the guard is, from its first line to its end. `input` and `output` are its standard ones.
+/// The process takes a session of its own.
 pub fn run(
     env: &dyn Env,
     input: impl Read + Send + 'static,
     mut output: impl Write,
 ) -> io::Result<()> {
+    // Before anything is frozen. Refused to one that leads a process group of its own already.
+    let _leads_a_group = rustix::process::setsid();
     let mut input = io::BufReader::new(input);
     let mut line = String::new();
     input.by_ref().take(MAX_LINE).read_line(&mut line)?;
@@ -276,13 +281,11 @@ impl Drop for Frozen {
 }
 
 fn start(program: &GuardProgram) -> io::Result<Child> {
-    use std::os::unix::process::CommandExt;
     Command::new(&program.program)
         .args(&program.args)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
-        .process_group(0)
         .spawn()
 }
 

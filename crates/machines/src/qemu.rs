@@ -22,6 +22,14 @@
 //! **The agent's death.** A process, a job, a plugged disk outlive it and are found again. A frozen
 //! guest is thawed by the [guard](crate::guard).
 //!
+//! **Under a service manager** machines and guards are in the agent's control group, although they are
+//! in sessions of their own. A systemd unit needs
+//!
+//! - `KillMode=process`: a stop or restart ends the agent alone. The default ends every machine.
+//! - `OOMPolicy=continue`: a machine that the kernel ends does not take the agent with it.
+//! - `RuntimeDirectoryPreserve=yes` where the run directory is its `RuntimeDirectory=`, and no
+//!   `PrivateTmp=yes` where it is under `/tmp`: what is removed there is not found again.
+//!
 //! **Invariant:** QEMU is never given an image without an explicit graph, and its guests reach
 //! nothing on the host but through what their machine was given.
 

@@ -6,11 +6,13 @@
 mod played;
 
 use std::cell::Cell;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 use stillpoint_env::SystemEnv;
 use stillpoint_model::id::{InstanceId, VolumeId};
@@ -292,6 +294,7 @@ fn an_agent_that_freezes_and_waits() {
 
 fn agent_that_froze(socket: &Path) -> Child {
     let mut child = Command::new(std::env::current_exe().unwrap())
+        .process_group(0)
         .args([
             "--exact",
             "qemu::tests::an_agent_that_freezes_and_waits",
@@ -316,7 +319,8 @@ fn a_guest_is_thawed_whoever_is_killed_and_its_machine_is_adopted() {
     let host = Host::new();
     let spec = host.boot();
     let mut agent = agent_that_froze(&host.agent_socket(spec.id));
-    agent.kill().unwrap();
+    // With its whole process group, as a terminal or a shell would.
+    kill_process_group(Pid::from_child(&agent), Signal::KILL).unwrap();
     agent.wait().unwrap();
     host.wait_until_thawed(spec.id);
 

@@ -3,6 +3,7 @@
 
 mod consistency;
 mod console;
+mod guard;
 mod holder;
 mod joins;
 mod launch;
