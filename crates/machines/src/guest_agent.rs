@@ -12,8 +12,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use stillpoint_model::Env;
 
+use crate::socket::connect_now;
+
 /// The longest answer that is read.
 const MAX_ANSWER: usize = 64 << 10;
+/// How long it waits before it connects again where too many wait.
+const CROWDED: Duration = Duration::from_millis(20);
 /// Says where an answer begins.
 const DELIMITER: u8 = 0xff;
 
@@ -30,9 +34,21 @@ fn timed_out() -> io::Error {
 impl<'a> GuestAgent<'a> {
     /// Connects and makes sure that the agent answers, all within the bound.
     pub(crate) fn connect(socket: &Path, env: &'a dyn Env, bound: Duration) -> io::Result<Self> {
-        let stream = UnixStream::connect(socket)?;
+        let deadline = env.monotonic() + bound;
+        let stream = loop {
+            match connect_now(socket) {
+                // Others wait for it too.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if env.monotonic() >= deadline {
+                        return Err(timed_out());
+                    }
+                    std::thread::park_timeout(CROWDED);
+                }
+                connected => break connected?,
+            }
+        };
         let mut agent = Self { stream, env };
-        agent.sync(bound)?;
+        agent.sync(deadline.saturating_sub(env.monotonic()))?;
         Ok(agent)
     }
 

@@ -30,6 +30,7 @@ mod hypervisor;
 pub mod qemu;
 mod qmp;
 pub mod simulated;
+mod socket;
 mod spec;
 
 pub use error::Error;

@@ -20,10 +20,15 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::socket::connect_now;
+
 /// The longest line that is read.
 const MAX_LINE: u64 = 16 << 20;
 /// How long a machine may take to greet.
 const GREETING: Duration = Duration::from_secs(10);
+
+/// How long it may take to take a command, at most.
+const TAKE: Duration = Duration::from_secs(10);
 
 /// Why a command was not done, or is not known to be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -132,7 +137,7 @@ fn read_all(reader: &mut impl BufRead, waiting: &Mutex<Waiting>) {
 impl Qmp {
     /// Connects and negotiates. Fails when nobody listens, or when somebody else is connected.
     pub(crate) fn connect(socket: &Path) -> io::Result<Self> {
-        let stream = UnixStream::connect(socket)?;
+        let stream = connect_now(socket)?;
         stream.set_read_timeout(Some(GREETING))?;
         let mut reader = BufReader::new(stream.try_clone()?);
         let closed = || io::Error::other("it closed the connection");
@@ -199,7 +204,7 @@ impl Qmp {
     /// whatever comes next for the other half.
     fn send(&self, line: &[u8], bound: Duration) -> io::Result<()> {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let bound = bound.max(Duration::from_millis(1));
+        let bound = bound.clamp(Duration::from_millis(1), TAKE);
         let sent = writer
             .set_write_timeout(Some(bound))
             .and_then(|()| writer.write_all(line));
