@@ -3,6 +3,9 @@
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
+
 use super::{PATIENCE, Player, QemuDriver, Stage};
 use crate::{Error, Hypervisor, MachineSpec, MachineState};
 
@@ -26,8 +29,10 @@ fn start(stage: &Stage, spec: &MachineSpec, then: &str, bound: Duration) -> Stri
     let Err(Error::NotStarted { reason, .. }) = driver.start(spec) else {
         panic!("it started");
     };
-    let machine = driver.machine(spec.id);
-    assert_eq!(machine.folder.processes().len(), 0);
+    // What was forked waits here, if it lives.
+    let never = driver.machine(spec.id).folder.file("pid.never");
+    let forked = open(never, OFlags::WRONLY | OFlags::NONBLOCK, Mode::empty());
+    assert_eq!(forked.err(), Some(Errno::NXIO));
     assert_eq!(
         driver.inspect(spec.id).unwrap().state,
         MachineState::Stopped
@@ -57,11 +62,12 @@ fn a_machine_that_is_not_up_within_the_bound_is_ended() {
 #[test]
 fn what_was_half_started_is_ended_before_a_start() {
     let stage = Stage::new();
-    let player = stage.cast(&[]);
+    let mut player = stage.cast(&[]);
     let spec = player.folder.spec().unwrap();
     // It has not noted its number yet.
     std::fs::remove_file(player.folder.file("pid")).unwrap();
     start(&stage, &spec, "exit 1", PATIENCE);
+    assert!(player.process.try_wait().unwrap().is_some());
 }
 
 #[test]
