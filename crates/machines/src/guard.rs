@@ -24,7 +24,8 @@
 //! held: the bound passed, the guest restarted, somebody in it thawed.
 //!
 //! Should the guard itself be killed, the agent sees its pipe close and thaws; should both be, the
-//! next agent thaws when it adopts the machine.
+//! next agent thaws when it adopts the machine. The same for a guest that does not answer for longer
+//! than the guard tries, one that stands still: it would freeze once it goes on.
 
 use std::io::{self, BufRead, Read, Write};
 use std::path::{Path, PathBuf};
@@ -69,8 +70,11 @@ struct Charge {
 #[serde(rename_all = "snake_case")]
 enum Word {
     Frozen,
-    /// Nothing is frozen, or will be for long.
+    /// Nothing is frozen.
     Failed(String),
+    /// Nothing is known to be frozen, but the guest was told to freeze and may do so yet, perhaps
+    /// once it was resumed. The guard thaws for as long as it does that.
+    ToldInVain(String),
     /// It was told to thaw and has thawed what it froze.
     Thawed,
     /// It has thawed; whether everything was frozen until it was told to is not known.
@@ -151,12 +155,13 @@ pub fn run(
     let frozen = match freeze(&charge, env, bound) {
         Ok(frozen) => frozen,
         Err(failed) => {
-            say(&mut output, &Word::Failed(failed.reason.to_string()));
-            return if failed.is_told {
-                thaw(&charge, env).map(drop)
-            } else {
-                Ok(())
-            };
+            let reason = failed.reason.to_string();
+            if !failed.is_told {
+                say(&mut output, &Word::Failed(reason));
+                return Ok(());
+            }
+            say(&mut output, &Word::ToldInVain(reason));
+            return thaw(&charge, env).map(drop);
         }
     };
     say(&mut output, &Word::Frozen);
@@ -182,8 +187,8 @@ pub fn run(
 pub(crate) struct NotBegun {
     /// What happened.
     pub(crate) reason: String,
-    /// Its guard is gone or cannot be relied on, and may have frozen it.
-    pub(crate) is_unguarded: bool,
+    /// It may be frozen, or become so, and its guard is gone or will not try for ever.
+    pub(crate) may_freeze: bool,
 }
 
 /// How a freeze ended.
@@ -211,9 +216,9 @@ impl Frozen {
         socket: &Path,
         bound: Duration,
     ) -> Result<Self, NotBegun> {
-        let failed = |is_unguarded, reason: &dyn std::fmt::Display| NotBegun {
+        let failed = |may_freeze, reason: &dyn std::fmt::Display| NotBegun {
             reason: reason.to_string(),
-            is_unguarded,
+            may_freeze,
         };
         let not_started = |error| failed(false, &format!("its guard did not start: {error}"));
         let mut child = start(program).map_err(not_started)?;
@@ -228,6 +233,7 @@ impl Frozen {
         match frozen.words.recv_timeout(bound * 2 + ATTEMPT) {
             Ok(Word::Frozen) => Ok(frozen),
             Ok(Word::Failed(reason)) => Err(failed(false, &reason)),
+            Ok(Word::ToldInVain(reason)) => Err(failed(true, &reason)),
             Ok(Word::Thawed | Word::ThawedEarly | Word::Stays(_)) => {
                 Err(failed(true, &"its guard is confused"))
             }

@@ -272,7 +272,7 @@ impl Machine {
         };
         let guard = &self.shared.config.guard;
         let frozen = Frozen::begin(guard, &self.folder.agent(), bound).map_err(|failed| {
-            if failed.is_unguarded {
+            if failed.may_freeze {
                 self.keep_thawing();
             }
             failed.reason

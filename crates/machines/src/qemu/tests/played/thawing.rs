@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{FileSystems, PATIENCE, Player, QemuDriver, Stage, overlay, running};
 use crate::guard::GuardProgram;
-use crate::{Error, Freeze, Hypervisor};
+use crate::{Error, Freeze, Hypervisor, SwitchReport};
 
 /// A guest that is frozen and whose agent fails at the first so many questions. Hears of its thaw.
 fn frozen_guest(player: &Player, failures: u32) -> Receiver<()> {
@@ -82,19 +82,16 @@ fn nobody_goes_on_thawing_what_is_gone() {
     stage.wait_until_left_alone(&driver, &player);
 }
 
-#[test]
-fn a_guest_whose_guard_was_killed_is_thawed() {
+/// Captures a thawed guest with a guard that does this, and has the guest frozen from then on.
+fn capture_with(guard: &str, freeze: Freeze) -> Result<SwitchReport, Error> {
     let stage = Stage::new();
     let volume = stage.volume();
     let player = stage.cast(&[volume]);
     player.qmp(move |command, _| running(command, &[volume]));
-    // It says that it froze, and is gone when it is told to thaw.
     let mut config = stage.config();
     config.guard = GuardProgram {
         program: "sh".into(),
-        args: ["-c", r#"read charge; echo '"frozen"'; read thaw"#]
-            .map(String::from)
-            .into(),
+        args: ["-c", guard].map(String::from).into(),
     };
     let guest = FileSystems::default();
     let seen = guest.clone();
@@ -102,12 +99,26 @@ fn a_guest_whose_guard_was_killed_is_thawed() {
     let driver = QemuDriver::open(config, stage.env.clone()).unwrap();
     stage.wait_until_left_alone(&driver, &player);
     seen.set_frozen(1);
-    let bound = PATIENCE;
-    let captured = driver.switch(player.id, &[overlay(volume)], Freeze::Require { bound });
+    let captured = driver.switch(player.id, &[overlay(volume)], freeze);
+    stage.wait_until_left_alone(&driver, &player);
+    assert_eq!(seen.frozen(), 0);
+    captured
+}
+
+#[test]
+fn a_guest_whose_guard_was_killed_is_thawed() {
+    let guard = r#"read charge; echo '"frozen"'; read thaw"#;
+    let captured = capture_with(guard, Freeze::Require { bound: PATIENCE });
     assert!(
         matches!(captured, Err(Error::FreezeBroke { .. })),
         "{captured:?}"
     );
-    stage.wait_until_left_alone(&driver, &player);
-    assert_eq!(seen.frozen(), 0);
+}
+
+#[test]
+fn a_guest_that_freezes_after_its_guard_gave_up_is_thawed() {
+    let guard = r#"read charge; echo '{"told_in_vain":"it is silent"}'"#;
+    let report = capture_with(guard, Freeze::Try { bound: PATIENCE }).unwrap();
+    assert_eq!(report.frozen, None);
+    assert_eq!(report.not_frozen_because.as_deref(), Some("it is silent"));
 }
