@@ -134,7 +134,7 @@ pub trait Hypervisor: Send + Sync {
     fn resize(&self, id: InstanceId, volume: VolumeId, size: ByteCount) -> Result<(), Error>;
 
     /// The end of what the guest wrote to its serial console, at most `max` bytes, also of a
-    /// machine that is off.
+    /// machine that is off. What one that crashed wrote after it was last looked at may be missing.
     fn console(&self, id: InstanceId, max: ByteCount) -> Result<Vec<u8>, Error>;
 
     /// The machine that has a volume open. None only when every machine that may have it was asked
