@@ -140,6 +140,9 @@ impl Lab {
         }
     }
 
+    /// What this node reaches in a capture; nobody else would come upon it.
+    pub const REACHED: Consistency = Consistency::Filesystem;
+
     /// Lets time pass, with a node that stays alive.
     pub async fn advance(&self, time: Duration) {
         self.env.advance(time);
@@ -204,7 +207,7 @@ impl Lab {
             TaskSpec::SnapshotSeal { .. } | TaskSpec::BackupCapture { .. } => TaskOutcome::Sealed {
                 layer: LayerId::generate(&*self.env),
                 tip,
-                consistency: Consistency::Stopped,
+                consistency: Self::REACHED,
                 provisioned: size,
                 used,
                 changed: used,

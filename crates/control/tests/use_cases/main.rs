@@ -12,6 +12,7 @@ mod audits;
 mod guards;
 mod instances;
 mod isolation;
+mod items;
 mod lab;
 mod once;
 mod pages;
