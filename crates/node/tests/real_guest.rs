@@ -32,6 +32,7 @@ use stillpoint_model::id::{
 use stillpoint_model::instance::{MachineDisk, MachineOrder, Power, StopMode};
 use stillpoint_model::item::Consistency;
 use stillpoint_model::operation::Phase;
+use stillpoint_model::progress::Monitor;
 use stillpoint_model::task::{Directive, ImageFormat, TaskOutcome, TaskSpec, VaultRef};
 use stillpoint_model::{ByteCount, Env};
 use stillpoint_node::{ControlError, Hooks, Hypervised, Machines, Storage, Watch, perform};
@@ -73,22 +74,16 @@ impl Hooks for Free {
     }
 }
 
-/// A node with a pool, a vault and one machine; the machine is gone when this is dropped.
-struct Scene {
-    folder: TempDir,
-    env: Arc<SystemEnv>,
+/// An agent: a node's process as far as it matters here.
+struct Agent {
     machines: Arc<Hypervised<QemuDriver>>,
     pool: Arc<LayerPool<Qcow2Driver>>,
     storage: Storage,
-    vault: VaultRef,
-    instance: InstanceId,
-    data: [VolumeId; 2],
 }
 
-impl Scene {
-    fn boot() -> Self {
-        let (folder, env) = (tempfile::tempdir().unwrap(), Arc::new(SystemEnv::new()));
-        let path = |name: &str| folder.path().join(name);
+impl Agent {
+    fn open(scene: &Host) -> Self {
+        let path = |name: &str| scene.folder.path().join(name);
         let config = QemuConfig {
             run_dir: path("run"),
             program: script("qemu"),
@@ -101,62 +96,115 @@ impl Scene {
                 args: Vec::new(),
             },
         };
+        let env = &scene.env;
         let driver = QemuDriver::open(config, env.clone()).unwrap();
         let machines = Arc::new(Hypervised::new(driver));
-        let pool = Qcow2Driver::open(&path("pool"), PoolId::generate(&*env)).unwrap();
+        let pool = Qcow2Driver::open(&path("pool"), scene.pool_id).unwrap();
         let pool = Arc::new(LayerPool::open(pool, env.clone()).unwrap());
         pool.connect(machines.clone());
-        let vault = VaultRef {
-            target_id: TargetId::generate(&*env),
-            vault_id: VaultId::generate(&*env),
-            account_id: AccountId::generate(&*env),
-        };
-        let (target, key) = (Arc::new(MemoryTarget::new()), RootKey::generate(&*env));
-        fs::create_dir(path("uploads")).unwrap();
+        let (target, key) = (scene.target.clone(), RootKey::from_bytes([7; 32]));
         let storage = Storage::new(env.clone(), path("uploads"), Tuning::default())
             .with_pool(pool.clone())
-            .with_target(vault.target_id, target, key)
+            .with_target(scene.vault.target_id, target, key)
             .with_machines(machines.clone());
-        let scene = Self {
-            instance: InstanceId::generate(&*env),
-            data: [(); 2].map(|()| VolumeId::generate(&*env)),
-            folder,
-            env,
+        Self {
             machines,
             pool,
             storage,
-            vault,
+        }
+    }
+}
+
+/// What outlives an agent.
+struct Host {
+    folder: TempDir,
+    env: Arc<SystemEnv>,
+    pool_id: PoolId,
+    target: Arc<MemoryTarget>,
+    vault: VaultRef,
+}
+
+/// A host with a pool, a vault and one machine; the machine is gone when this is dropped.
+struct Scene {
+    host: Host,
+    /// None while it is started again.
+    agent: Option<Agent>,
+    instance: InstanceId,
+    /// The root's volume, and two for data.
+    volumes: [VolumeId; 3],
+}
+
+impl Scene {
+    fn boot() -> Self {
+        let (folder, env) = (tempfile::tempdir().unwrap(), Arc::new(SystemEnv::new()));
+        fs::create_dir(folder.path().join("uploads")).unwrap();
+        let host = Host {
+            folder,
+            pool_id: PoolId::generate(&*env),
+            target: Arc::new(MemoryTarget::new()),
+            vault: VaultRef {
+                target_id: TargetId::generate(&*env),
+                vault_id: VaultId::generate(&*env),
+                account_id: AccountId::generate(&*env),
+            },
+            env,
         };
+        let scene = Self {
+            agent: Some(Agent::open(&host)),
+            instance: InstanceId::generate(&*host.env),
+            volumes: [(); 3].map(|()| VolumeId::generate(&*host.env)),
+            host,
+        };
+        scene.make_volumes();
         scene.start();
         scene
     }
 
-    fn start(&self) {
-        let (root, upload) = (self.volume_id(), self.volume_id().as_uuid());
-        make_guest(&self.folder.path().join("uploads").join(upload.to_string()));
+    fn agent(&self) -> &Agent {
+        self.agent.as_ref().unwrap()
+    }
+
+    fn pool(&self) -> &LayerPool<Qcow2Driver> {
+        &self.agent().pool
+    }
+
+    fn data(&self) -> [VolumeId; 2] {
+        [self.volumes[1], self.volumes[2]]
+    }
+
+    /// Another agent comes, which knows only what it finds.
+    fn restart_agent(&mut self) {
+        self.agent = None;
+        self.agent = Some(Agent::open(&self.host));
+    }
+
+    fn make_volumes(&self) {
+        let upload = self.volume_id().as_uuid();
+        let uploads = self.host.folder.path().join("uploads");
+        make_guest(&uploads.join(upload.to_string()));
         self.perform(&TaskSpec::VolumeImport {
-            volume_id: root,
+            volume_id: self.volumes[0],
             upload,
             format: ImageFormat::Raw,
             max_size: ByteCount::from_gib(1),
         });
-        for volume_id in self.data {
+        for volume_id in self.data() {
             let size = SIZE;
             self.perform(&TaskSpec::VolumeCreate { volume_id, size });
         }
+    }
+
+    fn start(&self) {
         let disk = |(place, volume_id)| MachineDisk {
             volume_id,
-            pool_id: self.pool.id(),
+            pool_id: self.host.pool_id,
             place,
         };
         let machine = MachineOrder {
             hostname: "still-1".to_owned(),
             vcpus: 1,
             memory: ByteCount::from_mib(256),
-            disks: (0..)
-                .zip([root, self.data[0], self.data[1]])
-                .map(disk)
-                .collect(),
+            disks: (0..).zip(self.volumes).map(disk).collect(),
         };
         self.perform(&TaskSpec::InstanceStart {
             instance_id: self.instance,
@@ -165,12 +213,12 @@ impl Scene {
     }
 
     fn volume_id(&self) -> VolumeId {
-        VolumeId::generate(&*self.env)
+        VolumeId::generate(&*self.host.env)
     }
 
     fn perform(&self, spec: &TaskSpec) -> TaskOutcome {
         let hooks = Free(Watch::new(Phase::DataCapture));
-        let done = perform(&self.storage, self.pool.id(), spec, &hooks);
+        let done = perform(&self.agent().storage, self.host.pool_id, spec, &hooks);
         done.unwrap_or_else(|failure| panic!("{spec:?}: {failure:?}"))
     }
 
@@ -185,7 +233,7 @@ impl Scene {
 
     /// What the guest said last: how many it wrote, and how many sectors the first disk has.
     fn said(&self) -> (u64, u64) {
-        let console = self.folder.path().join("run");
+        let console = self.host.folder.path().join("run");
         let console = console.join(self.instance.to_string()).join("console");
         let text = String::from_utf8_lossy(&fs::read(console).unwrap()).into_owned();
         let said = text.lines().rev().find_map(|line| {
@@ -197,12 +245,12 @@ impl Scene {
 
     /// Waits until the guest said something of the kind, while its machine runs.
     fn wait_until(&self, what: impl Fn((u64, u64)) -> bool) {
-        let deadline = self.env.monotonic() + PATIENCE;
+        let deadline = self.host.env.monotonic() + PATIENCE;
         while !what(self.said()) {
-            let seen = self.machines.inspect(self.instance).unwrap();
+            let seen = self.agent().machines.inspect(self.instance).unwrap();
             assert_eq!(seen.power, Power::Running);
             assert!(
-                self.env.monotonic() < deadline,
+                self.host.env.monotonic() < deadline,
                 "the guest does not go on after {:?}",
                 self.said()
             );
@@ -218,7 +266,7 @@ impl Scene {
 
     /// How many blocks a layer shows: 1 to that many are whole, and nothing else is there.
     fn written(&self, layer: LayerId) -> u64 {
-        let reader = self.pool.open_layer(layer).unwrap();
+        let reader = self.pool().open_layer(layer).unwrap();
         let mut block = vec![0; BLOCK];
         let (mut count, mut is_over) = (0, false);
         for number in 1..reader.size().get() / BLOCK as u64 {
@@ -247,9 +295,9 @@ impl Scene {
 
     /// Both data disks at one instant, while the guest writes.
     fn snapshot(&self) -> [SnapshotId; 2] {
-        let ids = [(); 2].map(|()| SnapshotId::generate(&*self.env));
-        let set: Vec<_> = self.data.into_iter().zip(ids).collect();
-        let sealed = self.pool.snapshot_together(&set).unwrap();
+        let ids = [(); 2].map(|()| SnapshotId::generate(&*self.host.env));
+        let set: Vec<_> = self.data().into_iter().zip(ids).collect();
+        let sealed = self.pool().snapshot_together(&set).unwrap();
         assert!(
             sealed
                 .iter()
@@ -259,11 +307,11 @@ impl Scene {
     }
 
     fn layers_of(&self, snapshots: [SnapshotId; 2]) -> [LayerId; 2] {
-        snapshots.map(|snapshot| self.pool.snapshot_layer(snapshot).unwrap())
+        snapshots.map(|snapshot| self.pool().snapshot_layer(snapshot).unwrap())
     }
 
     fn back_up(&self, volume_id: VolumeId, parent: Option<BackupId>) -> (BackupId, u64) {
-        let backup_id = BackupId::generate(&*self.env);
+        let backup_id = BackupId::generate(&*self.host.env);
         let (layer, consistency) = self.sealed(&TaskSpec::BackupCapture {
             volume_id,
             backup_id,
@@ -271,7 +319,7 @@ impl Scene {
         });
         assert_eq!(consistency, Consistency::Crash);
         let captured = self.written(layer);
-        let vault = self.vault;
+        let vault = self.host.vault;
         self.perform(&TaskSpec::BackupUpload {
             volume_id,
             backup_id,
@@ -298,8 +346,8 @@ impl Scene {
         match self.perform(&TaskSpec::BackupRestore {
             volume_id,
             backup_id,
-            source_volume_id: self.data[0],
-            vault: self.vault,
+            source_volume_id: self.data()[0],
+            vault: self.host.vault,
         }) {
             TaskOutcome::Volume { tip, .. } => self.written(tip),
             other => panic!("{other:?}"),
@@ -318,9 +366,24 @@ impl Scene {
         }
     }
 
+    /// Ends the machine's process as a fault of its host would.
+    fn kill(&self) {
+        let run = self.host.folder.path().join("run");
+        let pid = run.join(self.instance.to_string()).join("pid");
+        let pid = fs::read_to_string(pid).unwrap();
+        let killed = Command::new("kill").args(["-9", pid.trim()]).status();
+        assert!(killed.unwrap().success());
+    }
+
     fn open_layers(&self) -> [usize; 2] {
-        self.data
-            .map(|volume| self.machines.open_chain(volume).unwrap().unwrap().len())
+        self.data().map(|volume| {
+            self.agent()
+                .machines
+                .open_chain(volume)
+                .unwrap()
+                .unwrap()
+                .len()
+        })
     }
 }
 
@@ -334,7 +397,22 @@ fn pause() {
 
 impl Drop for Scene {
     fn drop(&mut self) {
-        let _tried = self.machines.remove(self.instance);
+        if let Some(agent) = &self.agent {
+            let _tried = agent.machines.remove(self.instance);
+        }
+    }
+}
+
+/// Ends a machine in the middle of a merge that it does.
+struct KillsIt<'a>(&'a Scene);
+
+impl Monitor for KillsIt<'_> {
+    fn progress(&self, _: ByteCount, _: Option<ByteCount>) {
+        self.0.kill();
+    }
+
+    fn is_cancelled(&self) -> bool {
+        false
     }
 }
 
@@ -368,7 +446,7 @@ fn debugfs() -> PathBuf {
 
 #[test]
 fn disks_are_captured_backed_up_merged_and_grown_while_their_guest_writes() {
-    let scene = Scene::boot();
+    let mut scene = Scene::boot();
     scene.wait_for_more();
 
     // Points in time, of both disks at one instant.
@@ -381,9 +459,9 @@ fn disks_are_captured_backed_up_merged_and_grown_while_their_guest_writes() {
     assert!(points.is_sorted_by(|(_, a), (_, b)| a < b), "{points:?}");
 
     // Backups from the sealed layers, the second of what changed.
-    let (first, in_first) = scene.back_up(scene.data[0], None);
+    let (first, in_first) = scene.back_up(scene.data()[0], None);
     scene.wait_for_more();
-    let (second, in_second) = scene.back_up(scene.data[0], Some(first));
+    let (second, in_second) = scene.back_up(scene.data()[0], Some(first));
     assert!(in_first < in_second);
 
     // All but one go; their layers are merged by the machine, and what is left shows the same.
@@ -399,6 +477,9 @@ fn disks_are_captured_backed_up_merged_and_grown_while_their_guest_writes() {
     let after = scene.open_layers();
     assert!(after[0] < before[0] && after[1] < before[1], "{after:?}");
     assert_eq!(scene.written_together(scene.layers_of(kept)), in_kept);
+
+    // Another agent adopts the machine and goes on.
+    scene.restart_agent();
     scene.wait_for_more();
     let later = scene.snapshot();
     let in_later = scene.written_together(scene.layers_of(later));
@@ -406,7 +487,7 @@ fn disks_are_captured_backed_up_merged_and_grown_while_their_guest_writes() {
 
     // The guest sees a larger disk.
     scene.perform(&TaskSpec::VolumeResize {
-        volume_id: scene.data[0],
+        volume_id: scene.data()[0],
         size: GROWN,
     });
     scene.wait_until(|(_, sectors)| sectors == GROWN.get() / 512);
@@ -418,8 +499,8 @@ fn disks_are_captured_backed_up_merged_and_grown_while_their_guest_writes() {
     };
     let instance_id = scene.instance;
     scene.perform(&TaskSpec::InstanceStop { instance_id, mode });
-    let ends = scene.data.map(|volume_id| {
-        let snapshot_id = SnapshotId::generate(&*scene.env);
+    let ends = scene.data().map(|volume_id| {
+        let snapshot_id = SnapshotId::generate(&*scene.host.env);
         let (layer, consistency) = scene.sealed(&TaskSpec::SnapshotSeal {
             volume_id,
             snapshot_id,
@@ -434,5 +515,47 @@ fn disks_are_captured_backed_up_merged_and_grown_while_their_guest_writes() {
     assert_eq!(scene.written_together(scene.layers_of(later)), in_later);
     assert_eq!(scene.restored(first), in_first);
     assert_eq!(scene.restored(second), in_second);
-    assert_eq!(scene.pool.damage().unwrap(), Vec::<String>::new());
+    assert_eq!(scene.pool().damage().unwrap(), Vec::<String>::new());
+}
+
+#[test]
+fn what_a_guest_flushed_outlives_its_machine_and_the_merge_in_it() {
+    let scene = Scene::boot();
+    scene.wait_for_more();
+    let doomed = scene.snapshot();
+    scene.wait_for_more();
+    let kept = scene.snapshot();
+    let in_kept = scene.written_together(scene.layers_of(kept));
+    scene.wait_for_more();
+    for snapshot_id in doomed {
+        scene.perform(&TaskSpec::SnapshotDrop { snapshot_id });
+    }
+    let (flushed, _) = scene.said();
+    let [candidate, ..] = scene.pool().merge_candidates()[..] else {
+        panic!("nothing to merge");
+    };
+    let ended = scene.pool().merge(&candidate, &KillsIt(&scene));
+    assert!(ended.is_err(), "{ended:?}");
+
+    // Nobody has the volumes open any more: the pool does it itself.
+    let seen = scene.agent().machines.inspect(scene.instance).unwrap();
+    assert_eq!(seen.power, Power::Off);
+    assert!(scene.tidy() > 0);
+    assert_eq!(scene.written_together(scene.layers_of(kept)), in_kept);
+    let set = scene.data().map(|volume| {
+        let snapshot = SnapshotId::generate(&*scene.host.env);
+        (volume, snapshot)
+    });
+    let sealed = scene.pool().snapshot_together(&set).unwrap();
+    let at_the_end = scene.written_together([sealed[0].layer, sealed[1].layer]);
+    assert!(at_the_end >= flushed, "{at_the_end} of {flushed}");
+
+    // It starts again and is merged by its machine again.
+    scene.start();
+    for (_, snapshot_id) in set {
+        scene.perform(&TaskSpec::SnapshotDrop { snapshot_id });
+    }
+    scene.snapshot();
+    assert!(scene.tidy() > 0);
+    assert_eq!(scene.pool().damage().unwrap(), Vec::<String>::new());
 }
