@@ -137,6 +137,8 @@ impl Machine {
     pub(super) fn unplug(&self, volume: VolumeId, bound: Duration) -> Result<(), Error> {
         let _turn = self.turn();
         let qmp = self.on()?;
+        // A merge would keep the files open when the device is gone.
+        self.stop_jobs(&qmp, volume)?;
         let nodes = match self.tip(&qmp, volume)? {
             Some(tip) => self.graph(&qmp)?.chain(&tip),
             None => Vec::new(),

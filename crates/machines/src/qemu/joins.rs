@@ -217,18 +217,24 @@ impl Machine {
         }
     }
 
-    pub(super) fn stop_joins(&self, volume: VolumeId) -> Result<(), Error> {
-        let _turn = self.turn();
-        let qmp = self.on()?;
-        let jobs = self.call_on(&qmp, "query-jobs", &json!({}))?;
+    /// Ends every job in a volume's chain. Within a turn none begins.
+    pub(super) fn stop_jobs(&self, qmp: &Qmp, volume: VolumeId) -> Result<(), Error> {
+        let jobs = self.call_on(qmp, "query-jobs", &json!({}))?;
         let jobs = jobs.as_array().cloned().unwrap_or_default();
         let prefix = job_id(volume, "");
         for id in jobs.iter().filter_map(|job| job["id"].as_str()) {
             if id.starts_with(&prefix) {
                 let end = self.job_end(id);
-                self.end_job(&qmp, id, &end, &|_, _| false)?;
+                self.end_job(qmp, id, &end, &|_, _| false)?;
             }
         }
+        Ok(())
+    }
+
+    pub(super) fn stop_joins(&self, volume: VolumeId) -> Result<(), Error> {
+        let _turn = self.turn();
+        let qmp = self.on()?;
+        self.stop_jobs(&qmp, volume)?;
         let chain = self.chain(&qmp, volume)?;
         let nodes = self.call_on(&qmp, "query-named-block-nodes", &json!({"flat": true}))?;
         let nodes = nodes.as_array().cloned().unwrap_or_default();

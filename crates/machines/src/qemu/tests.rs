@@ -535,6 +535,24 @@ fn a_join_that_ended_when_nobody_waited_leaves_no_file_open() {
 }
 
 #[test]
+fn a_disk_goes_with_its_merge_and_leaves_no_file_open() {
+    let disk = Layered::new(false);
+    disk.host.wait_for_agent(disk.id);
+    disk.ask(
+        "block-stream",
+        &json!({
+            "device": disk.tip, "base-node": disk.lowest, "speed": 1 << 10,
+            "job-id": format!("j{}.join", disk.volume), "auto-dismiss": false,
+        }),
+    );
+    let driver = &disk.host.driver;
+    driver.unplug(disk.id, disk.volume, PATIENCE).unwrap();
+    let nodes = [&disk.tip, &disk.middle, &disk.lowest];
+    assert_eq!(nodes.map(|node| disk.is_writable(node)), [None; 3]);
+    assert_eq!(disk.ask("query-jobs", &json!({})), json!([]));
+}
+
+#[test]
 fn what_was_merged_into_the_tip_is_in_its_file() {
     let disk = Layered::new(false);
     let up = Join {
