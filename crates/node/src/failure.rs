@@ -71,6 +71,16 @@ pub fn of_pool(error: &layers::Error) -> TaskFailure {
             failure.text = "The uploaded image cannot be read.".to_owned();
         }
         layers::Error::BadSize { .. } => failure.text = sentence(&error.to_string()),
+        layers::Error::HostUnreachable(_) => {
+            failure.text =
+                "The instance that has the volume open does not answer. Try again later."
+                    .to_owned();
+        }
+        layers::Error::HostRefused { .. } => {
+            failure.text = "The instance that has the volume open cannot do that now. Try again, \
+                            or stop the instance first."
+                .to_owned();
+        }
         _ => {}
     }
     failure
@@ -127,6 +137,9 @@ pub fn panicked(detail: String) -> TaskFailure {
 mod tests {
     use std::path::PathBuf;
 
+    use stillpoint_env::SimEnv;
+    use stillpoint_model::id::VolumeId;
+
     use super::*;
 
     #[test]
@@ -134,6 +147,21 @@ mod tests {
         let failure = of_pool(&layers::Error::PoolInUse(PathBuf::from("/srv/secret")));
         assert!(!failure.text.contains("/srv"), "{}", failure.text);
         assert!(failure.detail.contains("/srv/secret"), "{}", failure.detail);
+    }
+
+    #[test]
+    fn a_machine_that_does_not_do_it_is_told_from_a_slow_storage() {
+        let volume = VolumeId::generate(&SimEnv::new(1));
+        let reason = "secret".to_owned();
+        let refused = of_pool(&layers::Error::HostRefused { volume, reason });
+        let unknown = of_pool(&layers::Error::HostUnreachable(volume));
+        for failure in [refused, unknown] {
+            let text = &failure.text;
+            assert!(
+                text.starts_with("The instance") && !text.contains("secret"),
+                "{text}"
+            );
+        }
     }
 
     #[test]
