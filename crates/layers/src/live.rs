@@ -16,12 +16,13 @@
 //! to is made writable by `blockdev-reopen` (`read-only`, with `file` and `backing` by node name),
 //! unless it is the tip; then `block-stream` of the child with `base-node` below, or `block-commit`
 //! on the tip with `top-node` child and `base-node` parent; `backing-file` as given, `auto-dismiss`
-//! off; then `blockdev-reopen` read-only again, which flushes, and `blockdev-del` of the layer that
-//! was left out, if it was added by name.
+//! off; then `blockdev-reopen`, read-only again unless it is the tip, which flushes: until then its
+//! tables may be in QEMU's cache alone; and `blockdev-del` of the layer that was left out, if it was
+//! added by name.
 //!
 //! Every method blocks. None is called with a lock of the pool held but
-//! [`open_chain`](LiveHost::open_chain) and [`stop_joins`](LiveHost::stop_joins), when the pool
-//! finds out what a crash left.
+//! [`open_chain`](LiveHost::open_chain), also when merges are looked for, and
+//! [`stop_joins`](LiveHost::stop_joins), when the pool finds out what a crash left.
 
 use serde_json::Value;
 use stillpoint_model::ByteCount;

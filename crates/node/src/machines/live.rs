@@ -7,9 +7,10 @@
 //! A pool says which volume, a driver wants to know whose machine. Who has a volume open is asked
 //! each time, since a machine may have ended or let go of it in between.
 //!
-//! **Doubt.** A machine that does not answer may have any volume open. So "nobody has it open" is
-//! said only when every machine answered; otherwise [`HostError::Unreachable`]. That is also said
-//! when the machine was gone before it did what it was asked: the pool looks anew, or asks again.
+//! **Doubt.** A machine that does not answer may have a volume open. So "nobody has it open" is
+//! said only when every machine that may have it answered; otherwise [`HostError::Unreachable`]. That
+//! is also said when the machine was gone before it did what it was asked: the pool looks anew, or
+//! asks again.
 //! [`HostError::Refused`] is said of what was not begun, [`HostError::Failed`] of what may be half
 //! done.
 //!
