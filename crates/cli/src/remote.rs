@@ -225,12 +225,12 @@ fn command(resolution: &Resolution) -> Option<String> {
     if let Some(volume) = path.strip_prefix("backups?volume=") {
         return Some(format!("stillpoint backup list --volume {volume}"));
     }
-    match (path.strip_prefix("operations/")?.split_once('/'), post) {
-        (Some((id, "cancel")), true) => Some(format!("stillpoint operation cancel {id}")),
-        (None, false) => Some(format!(
-            "stillpoint operation watch {}",
-            &path["operations/".len()..]
-        )),
+    let segments: Vec<_> = path.split('/').collect();
+    match (segments.as_slice(), post) {
+        (["operations", id, "cancel"], true) => Some(format!("stillpoint operation cancel {id}")),
+        (["operations", id], false) => Some(format!("stillpoint operation watch {id}")),
+        (["instances", id, "stop"], true) => Some(format!("stillpoint instance stop {id}")),
+        (["volumes", id, "detach"], true) => Some(format!("stillpoint volume detach {id}")),
         _ => None,
     }
 }
@@ -240,7 +240,7 @@ mod tests {
     use std::time::Duration;
 
     use stillpoint_env::SimEnv;
-    use stillpoint_model::id::{OperationId, VolumeId};
+    use stillpoint_model::id::{InstanceId, OperationId, VolumeId};
     use stillpoint_model::refusal::{ProblemCode, Refusal, WayOut};
 
     use super::*;
@@ -255,12 +255,13 @@ mod tests {
     fn every_way_out_is_a_command_or_a_sentence() {
         let env = SimEnv::new(1);
         let (operation, volume) = (OperationId::generate(&env), VolumeId::generate(&env));
+        let instance = InstanceId::generate(&env);
         let ways = [
             WayOut::WatchOperation(operation),
             WayOut::CancelOperation(operation),
             WayOut::ListOperations,
-            WayOut::StopInstance(volume),
-            WayOut::DetachVolume(volume),
+            WayOut::StopInstance(Some(instance)),
+            WayOut::DetachVolume(Some(volume)),
             WayOut::RestoreToNewVolume,
             WayOut::DeleteSnapshot(volume),
             WayOut::DeleteBackup(volume),
@@ -275,8 +276,8 @@ mod tests {
         hint: Watch the running operation: stillpoint operation watch 019b76da-a800-710d-a48c-ea4c09676b8e
         hint: Cancel the running operation: stillpoint operation cancel 019b76da-a800-710d-a48c-ea4c09676b8e
         hint: See the operations in flight: stillpoint operation list --in-flight
-        hint: Stop the instance
-        hint: Detach the volume
+        hint: Stop the instance: stillpoint instance stop 019b76da-a800-720d-8863-dca72538e5cb
+        hint: Detach the volume: stillpoint volume detach 019b76da-a800-7806-9414-65060736032b
         hint: Restore to a new volume: stillpoint restore new --help
         hint: Delete a snapshot: stillpoint snapshot list --volume 019b76da-a800-7806-9414-65060736032b
         hint: Delete a backup: stillpoint backup list --volume 019b76da-a800-7806-9414-65060736032b
@@ -287,12 +288,11 @@ mod tests {
     }
 
     #[test]
-    fn every_way_out_of_an_attached_volume_is_told() {
-        let volume = VolumeId::generate(&SimEnv::new(1));
+    fn every_way_out_of_a_volume_that_others_attached_is_told() {
         let text = "Stop the instance or detach the volume first.";
         let refusal = Refusal::new(ProblemCode::AttachedRunning, text)
-            .or(WayOut::StopInstance(volume))
-            .or(WayOut::DetachVolume(volume));
+            .or(WayOut::StopInstance(None))
+            .or(WayOut::DetachVolume(None));
         assert_eq!(
             printed(&refusal),
             format!(

@@ -15,7 +15,7 @@ use crate::item::{Consistency, ItemState};
 use crate::operation::OperationKind;
 use crate::plan::{AttachCondition, Circumstances, Plan, RuleAnswer};
 use crate::refusal::{ProblemCode, Refusal, WayOut};
-use crate::volume::{AttachedState, Attachment, VolumeRole, VolumeState};
+use crate::volume::{AttachedState, Attachment, OwnInstance, VolumeRole, VolumeState};
 use crate::words::words;
 
 mod instance;
@@ -340,19 +340,31 @@ fn check_eligibility(
 
 fn detach_or_stop(refusal: Refusal, volume: &VolumeFacts) -> Refusal {
     let refusal = if attach_condition(volume) == AttachCondition::Running {
-        refusal.or(WayOut::StopInstance(volume.id))
+        refusal.or(stop_instance(volume))
     } else {
         refusal
     };
-    refusal.or(WayOut::DetachVolume(volume.id))
+    refusal.or(detach_volume(volume))
+}
+
+/// Stopping what has the volume. Of what something else runs, nobody here knows how.
+fn stop_instance(volume: &VolumeFacts) -> WayOut {
+    WayOut::StopInstance(own_instance(volume).map(|own| own.id))
+}
+
+/// Detaching the volume. What something else attached is detached there.
+fn detach_volume(volume: &VolumeFacts) -> WayOut {
+    WayOut::DetachVolume(own_instance(volume).map(|_| volume.id))
+}
+
+fn own_instance(volume: &VolumeFacts) -> Option<OwnInstance> {
+    volume.attachment.as_ref()?.own
 }
 
 fn check_attachment(action: Action, volume: &VolumeFacts) -> Result<(), Refusal> {
     if action == Action::VolumeDelete && volume.attachment.is_some() {
         let text = "The volume is attached to an instance. Detach the volume first.";
-        return Err(
-            Refusal::new(ProblemCode::NotEligible, text).or(WayOut::DetachVolume(volume.id))
-        );
+        return Err(Refusal::new(ProblemCode::NotEligible, text).or(detach_volume(volume)));
     }
     if attach_condition(volume) != AttachCondition::Running {
         return Ok(());

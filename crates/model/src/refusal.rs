@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::id::{OperationId, VolumeId};
+use crate::id::{InstanceId, OperationId, VolumeId};
 use crate::words::words;
 
 words! {
@@ -168,10 +168,10 @@ pub enum WayOut {
     CancelOperation(OperationId),
     /// See the account's operations in flight.
     ListOperations,
-    /// Stop the instance.
-    StopInstance(VolumeId),
-    /// Detach the volume.
-    DetachVolume(VolumeId),
+    /// Stop the instance; none when something else than this installation runs it.
+    StopInstance(Option<InstanceId>),
+    /// Detach the volume; none when something else attached it, which alone can detach it.
+    DetachVolume(Option<VolumeId>),
     /// Restore to a new volume instead.
     RestoreToNewVolume,
     /// Delete a snapshot of the volume.

@@ -140,6 +140,8 @@ impl From<&WayOut> for Resolution {
             WayOut::WatchOperation(id) => Some(("GET", format!("/v1/operations/{id}"))),
             WayOut::CancelOperation(id) => Some(("POST", format!("/v1/operations/{id}/cancel"))),
             WayOut::ListOperations => Some(("GET", "/v1/operations?in_flight=true".to_owned())),
+            WayOut::StopInstance(Some(id)) => Some(("POST", format!("/v1/instances/{id}/stop"))),
+            WayOut::DetachVolume(Some(id)) => Some(("POST", format!("/v1/volumes/{id}/detach"))),
             WayOut::RestoreToNewVolume => Some(("POST", "/v1/restores".to_owned())),
             WayOut::DeleteSnapshot(volume) => {
                 Some(("GET", format!("/v1/snapshots?volume={volume}")))
@@ -147,8 +149,8 @@ impl From<&WayOut> for Resolution {
             WayOut::DeleteBackup(volume) => Some(("GET", format!("/v1/backups?volume={volume}"))),
             // Done in the provider's own panel, or by waiting or asking.
             WayOut::Wait(_)
-            | WayOut::StopInstance(_)
-            | WayOut::DetachVolume(_)
+            | WayOut::StopInstance(None)
+            | WayOut::DetachVolume(None)
             | WayOut::Unprotect
             | WayOut::ChooseAnotherName
             | WayOut::AskOperator => None,

@@ -2,7 +2,7 @@
 
 use stillpoint_model::ByteCount;
 use stillpoint_model::operation::OperationKind;
-use stillpoint_wire::instance::{Flavor, Instance, InstanceVolume, Power};
+use stillpoint_wire::instance::{Flavor, Instance, InstanceVolume};
 
 use crate::output::{Cell, Column, Record};
 
@@ -10,7 +10,8 @@ impl Record for Instance {
     fn columns() -> Vec<Column<Self>> {
         vec![
             Column::new("NAME", |i| Cell::text(&i.name)),
-            Column::new("STATE", |i| Cell::Text(state(i))),
+            Column::new("STATE", |i| Cell::text(&i.state)),
+            Column::new("POWER", |i| Cell::text(&i.power)),
             Column::new("READY", |i| Cell::Flag(i.ready)),
             Column::new("FLAVOR", |i| Cell::text(&i.flavor.name)),
             Column::new("VCPUS", |i| Cell::text(&i.flavor.vcpus)),
@@ -18,7 +19,6 @@ impl Record for Instance {
             Column::new("LOAD", |i| Cell::maybe(i.load_percent.map(percent))),
             Column::new("VOLUMES", |i| Cell::Text(volumes(&i.volumes))),
             Column::new("NOW", |i| Cell::Text(now(i))),
-            Column::wide("POWER", |i| Cell::text(&i.power)),
             Column::wide("GPU", |i| {
                 Cell::maybe(i.flavor.gpu.as_ref().map(Cell::text))
             }),
@@ -37,14 +37,6 @@ impl Record for Instance {
 
     fn reference(&self) -> String {
         self.name.to_string()
-    }
-}
-
-/// Its state, and that it stands still.
-fn state(instance: &Instance) -> String {
-    match instance.power {
-        Power::Paused => format!("{} (paused)", instance.state),
-        Power::Off | Power::Running => instance.state.to_string(),
     }
 }
 

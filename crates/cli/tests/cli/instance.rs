@@ -53,10 +53,7 @@ fn instances_in_every_format() {
 
 #[test]
 fn one_instance_and_the_flavors() {
-    let flavors = [
-        flavor("small", Value::Null),
-        flavor("gpu", json!("H100-SXM5-80GB")),
-    ];
+    let flavors = [flavor("small", None), flavor("gpu", Some("H100-SXM5-80GB"))];
     let stub = Stub::start()
         .on("GET /v1/instances/web", 200, &instance("web"))
         .on("GET /v1/flavors", 200, &page(&flavors));

@@ -57,7 +57,7 @@ pub fn instance(name: &str) -> Value {
     let root = volume(ROOT_ID, &format!("{name}-root"), "root", 0);
     json!({
         "id": INSTANCE_ID, "name": name, "state": "active", "power": "running", "ready": true,
-        "load_percent": 7, "flavor": flavor("small", Value::Null),
+        "load_percent": 7, "flavor": flavor("small", None),
         "volumes": [root, volume(VOLUME_ID, "db", "data", 1)], "active_operation": null,
         "confirm_delete": "type_name", "pool_id": OTHER_ID, "pool": "local", "node": "node-1",
         "region": "here", "failure": null, "created_at": "2026-11-21T09:30:00.123456Z",
@@ -79,7 +79,7 @@ pub fn busy_instance(name: &str) -> Value {
 }
 
 /// What instances are made of.
-pub fn flavor(name: &str, gpu: Value) -> Value {
+pub fn flavor(name: &str, gpu: Option<&str>) -> Value {
     json!({"name": name, "vcpus": 2, "memory_bytes": 4_294_967_296_u64, "gpu": gpu})
 }
 

@@ -99,7 +99,7 @@ pub async fn set_attachment(
                 let text = "The volume is attached to an instance of this installation, which \
                             alone says what it does. Detach the volume first.";
                 let refusal = Refusal::new(ProblemCode::NotEligible, text);
-                return Err(refusal.or(WayOut::DetachVolume(volume.id)).into());
+                return Err(refusal.or(WayOut::DetachVolume(Some(volume.id))).into());
             }
             let starts = attachment
                 .as_ref()

@@ -192,7 +192,7 @@ async fn a_running_instance_keeps_its_volume() {
     let asked = restore::create(&lab.cx, &lab.tenant, in_place(taken, Some("web")), &change).await;
     let refusal = refused(asked);
     assert_eq!(refusal.code, ProblemCode::AttachedRunning);
-    assert!(refusal.ways_out.contains(&WayOut::DetachVolume(id)));
+    assert!(refusal.ways_out.contains(&WayOut::DetachVolume(None)));
     assert!(refusal.ways_out.contains(&WayOut::RestoreToNewVolume));
     assert_eq!(
         code(lab.ask_snapshot(&lab.tenant, id).await),

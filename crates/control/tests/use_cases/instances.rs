@@ -17,7 +17,7 @@ use stillpoint_model::refusal::ProblemCode;
 use stillpoint_model::task::TaskSpec;
 use stillpoint_model::volume::{AttachedState, Attachment, VolumeState};
 
-use crate::lab::{Lab, accepted, by_name, code, name};
+use crate::lab::{Lab, accepted, by_name, code, name, refused};
 
 /// An instance with an empty root, started.
 pub fn ask_instance(text: &str) -> InstanceCreate {
@@ -131,6 +131,23 @@ async fn what_cannot_be_made_leaves_a_reason_and_no_volume() {
     assert!(view.volumes.is_empty());
     let data = lab.show(&lab.tenant, data).await.volume;
     assert_eq!(data.state, VolumeState::Available);
+}
+
+#[tokio::test]
+async fn a_volume_is_in_one_place_of_an_instance() {
+    let lab = Lab::new().await;
+    let data = lab.volume(&lab.tenant, "data").await;
+    let request = InstanceCreate {
+        data: vec![
+            DiskRequest::Volume(data.into()),
+            DiskRequest::Volume(Reference::parse("data", "volume").expect("a name")),
+        ],
+        ..ask_instance("web")
+    };
+    let asked = instance::create(&lab.cx, &lab.tenant, request, &Change::default()).await;
+    let refusal = refused(asked);
+    assert_eq!(refusal.code, ProblemCode::InvalidRequest);
+    assert_eq!(refusal.pointer.as_deref(), Some("/data/1/volume"));
 }
 
 #[tokio::test]

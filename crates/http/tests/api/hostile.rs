@@ -111,6 +111,8 @@ async fn hostile_input_is_told_what_is_wrong_and_changes_nothing() {
         bodies::fields_of_items,
         bodies::restores,
         instances::creations,
+        instances::data,
+        instances::of_others,
         instances::the_rest,
         requests::queries,
         requests::headers,

@@ -224,7 +224,7 @@ async fn volumes_come_and_go_while_it_runs() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_root_is_detached_from_what_is_stopped() {
     let server = Server::start().await;
-    server.instance(&server.tenant, "web", true).await;
+    let web = server.instance(&server.tenant, "web", true).await;
     server.rest();
     let path = "/v1/volumes/web-root/detach";
     let refused = ask(&server, path, &json!({})).await;
@@ -233,6 +233,12 @@ async fn a_root_is_detached_from_what_is_stopped() {
         &refused,
         "attached_running",
         problem(&root, "volume_detach"),
+    );
+    let way_out = &refused.body["resolutions"][0];
+    let stop = format!("/v1/instances/{web}/stop");
+    assert_eq!(
+        (&way_out["method"], &way_out["href"]),
+        (&json!("POST"), &json!(stop))
     );
     done(&server, "/v1/instances/web/stop", &json!({})).await;
     done(&server, path, &json!({})).await;

@@ -104,6 +104,30 @@ async fn many_at_once_with_one_key_are_one() {
     assert_eq!(ids.len(), 1, "{replies:?}");
 }
 
+/// What may be asked about the instance `vm`, which is stopped.
+fn about_instances() -> Vec<(Method, &'static str, Value)> {
+    vec![
+        (
+            Method::POST,
+            "/v1/volumes/disk/attach?",
+            json!({"instance": "vm"}),
+        ),
+        (Method::POST, "/v1/volumes/vm-root/detach?", json!(null)),
+        (
+            Method::POST,
+            "/v1/instances?",
+            json!({"root": {"source": {"kind": "snapshot", "item": "snap"}}}),
+        ),
+        (Method::POST, "/v1/instances/vm/start?", json!(null)),
+        (Method::PATCH, "/v1/instances/vm?", json!({"name": "new"})),
+        (
+            Method::DELETE,
+            "/v1/instances/vm?confirm=vm&delete_volumes=vm-root&",
+            json!(null),
+        ),
+    ]
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dry_run_changes_nothing() {
     let server = Server::start().await;
@@ -125,24 +149,6 @@ async fn a_dry_run_changes_nothing() {
         (
             Method::DELETE,
             "/v1/volumes/disk?confirm=disk&",
-            json!(null),
-        ),
-        (
-            Method::POST,
-            "/v1/volumes/disk/attach?",
-            json!({"instance": "vm"}),
-        ),
-        (Method::POST, "/v1/volumes/vm-root/detach?", json!(null)),
-        (
-            Method::POST,
-            "/v1/instances?",
-            json!({"root": {"source": source.clone()}}),
-        ),
-        (Method::POST, "/v1/instances/vm/start?", json!(null)),
-        (Method::PATCH, "/v1/instances/vm?", json!({"name": "new"})),
-        (
-            Method::DELETE,
-            "/v1/instances/vm?confirm=vm&delete_volumes=vm-root&",
             json!(null),
         ),
         (Method::POST, "/v1/snapshots?", json!({"volume": "disk"})),
@@ -176,7 +182,7 @@ async fn a_dry_run_changes_nothing() {
         ),
     ];
     let before = server.dump().await;
-    for (method, path, body) in asks {
+    for (method, path, body) in asks.into_iter().chain(about_instances()) {
         let path = format!("{path}dry_run=true");
         let mut request = server
             .request(method.clone(), &path)

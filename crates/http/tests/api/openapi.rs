@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use reqwest::Method;
+use serde_json::json;
 
 use crate::server::Server;
 
@@ -73,4 +74,19 @@ fn every_post_but_the_sign_in_takes_an_idempotency_key() {
         }
     }
     assert_eq!(without, ["/v1/sessions"]);
+}
+
+#[test]
+fn the_volumes_to_delete_with_an_instance_are_a_repeated_parameter() {
+    let document = serde_json::to_value(stillpoint_http::openapi::document()).unwrap();
+    let delete = &document["paths"]["/v1/instances/{instance}"]["delete"];
+    let parameters = delete["parameters"].as_array().unwrap();
+    let mut named = parameters.iter().filter(|p| p["name"] == "delete_volumes");
+    let list = named.next().expect("it is documented");
+    assert_eq!(list["schema"]["type"], "array", "{list}");
+    assert_eq!(
+        (&list["style"], &list["explode"]),
+        (&json!("form"), &json!(true))
+    );
+    assert_eq!(list["required"], false);
 }

@@ -146,7 +146,7 @@ fn has_root(instance: &InstanceFacts) -> bool {
 fn check_attach(instance: Option<&InstanceFacts>, volume: &VolumeFacts) -> Result<(), Refusal> {
     if volume.attachment.is_some() {
         let text = "The volume is attached to an instance. Detach the volume first.";
-        return Err(not_eligible(text).or(WayOut::DetachVolume(volume.id)));
+        return Err(not_eligible(text).or(super::detach_volume(volume)));
     }
     let Some(instance) = instance else {
         return Ok(());
@@ -176,7 +176,7 @@ fn check_detach(volume: &VolumeFacts) -> Result<(), Refusal> {
         let text = "The root volume of a running instance cannot be detached. Stop the instance \
                     first.";
         let refusal = Refusal::new(ProblemCode::AttachedRunning, text);
-        return Err(refusal.or(WayOut::StopInstance(volume.id)));
+        return Err(refusal.or(super::stop_instance(volume)));
     }
     Ok(())
 }

@@ -76,20 +76,3 @@ fn a_stop_says_only_what_was_asked() {
         json!({"how": "graceful", "bound_s": 90, "then_force": false})
     );
 }
-
-#[test]
-fn a_paused_instance_is_shown_as_one() {
-    let row =
-        output::Record::columns()
-            .into_iter()
-            .take(8)
-            .map(|column: output::Column<Instance>| {
-                (column.title, format!("{:?}", (column.cell)(&web())))
-            });
-    let cells: Vec<_> = row.collect();
-    assert_eq!(cells[1], ("STATE", r#"Text("active (paused)")"#.into()));
-    assert_eq!(
-        cells[7],
-        ("VOLUMES", r#"Text("web-root, logs, db")"#.into())
-    );
-}

@@ -118,7 +118,7 @@ fn a_cooldown_counts_down_inside_the_sentence_of_the_guard() {
 #[test]
 fn a_way_out_without_a_page_is_words_and_no_link() {
     let refusal = Refusal::new(ProblemCode::AttachedRunning, "Attached.")
-        .or(WayOut::StopInstance(volume_id()))
+        .or(WayOut::StopInstance(None))
         .or(WayOut::RestoreToNewVolume);
     let backup = RestorePointId::Backup(BackupId::from_uuid(Uuid::from_u128(9)));
     let markup = reason(&refusal, NOW, Some(backup));

@@ -10,7 +10,7 @@ use super::Table;
 use crate::server::MIB;
 
 /// A request for an instance with an empty root, and this beside it.
-fn with(key: &str, value: Value) -> Value {
+fn with(key: &str, value: &Value) -> Value {
     json!({"root": {"size_bytes": 64 * MIB}, key: value})
 }
 
@@ -77,45 +77,70 @@ pub(super) fn creations(table: &mut Table<'_>) {
             NotFound,
             "/root/source/item",
         ),
-        (with("name", json!("vm")), NameTaken, "/name"),
-        (with("name", json!("../vm")), NameInvalid, "/name"),
-        (with("flavor", json!("gigantic")), NotFound, "/flavor"),
-        (with("pool", json!("none")), NotFound, "/pool"),
-        (with("start", json!("yes")), InvalidRequest, "/start"),
-        (with("data", json!({})), InvalidRequest, "/data"),
+        (with("name", &json!("vm")), NameTaken, "/name"),
+        (with("name", &json!("../vm")), NameInvalid, "/name"),
+        (with("flavor", &json!("gigantic")), NotFound, "/flavor"),
+        (with("pool", &json!("none")), NotFound, "/pool"),
+        (with("start", &json!("yes")), InvalidRequest, "/start"),
+    ] {
+        table.post(path, &body, code, pointer);
+    }
+}
+
+pub(super) fn data(table: &mut Table<'_>) {
+    let snap = json!({"kind": "snapshot", "item": "snap"});
+    for (body, code, pointer) in [
+        (with("data", &json!({})), InvalidRequest, "/data"),
         (
-            with("data", json!([{"volume": "disk"}, {}])),
+            with("data", &json!([{"volume": "disk"}, {}])),
             InvalidRequest,
             "/data/1",
         ),
         (
-            with("data", json!([{"volume": "disk"}, {"volume": "none"}])),
+            with("data", &json!([{"volume": "disk"}, {"volume": "none"}])),
             NotFound,
             "/data/1/volume",
         ),
         (
-            with("data", json!([{"volume": "disk"}, {"volume": "disk"}])),
+            with("data", &json!([{"volume": "disk"}, {"volume": "disk"}])),
             InvalidRequest,
             "/data/1/volume",
         ),
         (
-            with("data", json!([{"size_bytes": 5}])),
+            with("data", &json!([{"size_bytes": 5}])),
             InvalidRequest,
             "/data/0/size_bytes",
         ),
         (
-            with("data", json!([{"source": snap}, {"source": snap}])),
+            with("data", &json!([{"source": snap}, {"source": snap}])),
             InvalidRequest,
             "/data",
         ),
         (
-            with("data", json!(vec![json!({"size_bytes": MIB}); 16])),
+            with("data", &json!(vec![json!({"size_bytes": MIB}); 16])),
             InvalidRequest,
             "/data",
         ),
     ] {
-        table.post(path, &body, code, pointer);
+        table.post("/v1/instances", &body, code, pointer);
     }
+}
+
+pub(super) fn of_others(table: &mut Table<'_>) {
+    let (volume, instance) = (table.theirs.volume.clone(), table.theirs.instance.clone());
+    for verb in ["start", "stop", "pause", "resume"] {
+        let path = format!("/v1/instances/{instance}/{verb}");
+        table.post(&path, &json!({}), NotFound, "-");
+    }
+    let theirs = json!({"instance": instance});
+    table.post("/v1/volumes/disk/attach", &theirs, NotFound, "/instance");
+    for (verb, body) in [("attach", json!({"instance": "vm"})), ("detach", json!({}))] {
+        let path = format!("/v1/volumes/{volume}/{verb}");
+        table.post(&path, &body, NotFound, "-");
+    }
+    let root = json!({"root": {"volume": volume}});
+    table.post("/v1/instances", &root, NotFound, "/root/volume");
+    table.get("/v1/operations?instance=none", NotFound, "-");
 }
 
 pub(super) fn the_rest(table: &mut Table<'_>) {

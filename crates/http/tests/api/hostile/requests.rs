@@ -194,7 +194,6 @@ pub(super) fn of_others(table: &mut Table<'_>) {
         operation,
     } = &table.theirs;
     let (volume, snapshot) = (volume.clone(), snapshot.clone());
-    let instance = instance.clone();
     let (backup, operation) = (backup.clone(), operation.clone());
     for path in [
         format!("/v1/volumes/{volume}"),
@@ -224,19 +223,6 @@ pub(super) fn of_others(table: &mut Table<'_>) {
         NotFound,
         "-",
     );
-    for verb in ["start", "stop", "pause", "resume"] {
-        let path = format!("/v1/instances/{instance}/{verb}");
-        table.post(&path, &json!({}), NotFound, "-");
-    }
-    let theirs = json!({"instance": instance});
-    table.post("/v1/volumes/disk/attach", &theirs, NotFound, "/instance");
-    for (verb, body) in [("attach", json!({"instance": "vm"})), ("detach", json!({}))] {
-        let path = format!("/v1/volumes/{volume}/{verb}");
-        table.post(&path, &body, NotFound, "-");
-    }
-    let root = json!({"root": {"volume": volume}});
-    table.post("/v1/instances", &root, NotFound, "/root/volume");
-    table.get("/v1/operations?instance=none", NotFound, "-");
     table.post(
         &format!("/v1/backups/{backup}/verify"),
         &json!({}),

@@ -184,6 +184,28 @@ fn the_root_of_a_running_instance_stays() {
 }
 
 #[test]
+fn the_ways_out_of_an_instance_of_ours_lead_to_it() {
+    let plan = plan();
+    let attached = attached(0, Power::Running);
+    let own = attached.attachment.as_ref().unwrap().own.unwrap();
+    let stop = WayOut::StopInstance(Some(own.id));
+    let detach = WayOut::DetachVolume(Some(attached.id));
+    let facts = facts(&plan, attached);
+    for (action, ways_out) in [
+        (Action::VolumeDetach, vec![stop.clone()]),
+        (Action::VolumeDelete, vec![detach.clone()]),
+        (Action::VolumeAttach, vec![detach.clone()]),
+        (Action::SnapshotCreate, vec![stop, detach]),
+    ] {
+        assert_eq!(
+            can(action, &facts).unwrap_err().ways_out,
+            ways_out,
+            "{action}"
+        );
+    }
+}
+
+#[test]
 fn what_the_orchestrator_attached_is_detached_there() {
     let plan = plan();
     let reported = VolumeFacts {
