@@ -2,6 +2,13 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use stillpoint_client::wire::instance::{
+    InstanceCreate, InstanceDisk, InstancePatch, InstanceStop, Power,
+};
+use stillpoint_client::wire::operation::OperationState;
+use stillpoint_client::wire::volume::VolumeAttach;
+use stillpoint_client::{Answer, Change, DeleteVolumes, ListQuery};
+use stillpoint_model::ByteCount;
 
 use crate::server::{MIB, Reply, Server, things};
 
@@ -359,4 +366,65 @@ async fn flavors_are_listed_as_they_are_offered() {
     let names: Vec<_> = flavors.iter().map(|f| &f["name"]).collect();
     assert_eq!(names, ["tiny", "small", "medium", "large"]);
     assert_eq!(page["next_page"], Value::Null);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_typed_client_reads_and_asks_all_of_it() {
+    let server = Server::start().await;
+    server.volume(&server.tenant, "disk").await;
+    let client = server.client(&server.tenant);
+    let change = Change::default();
+    let finish = async |answer: Answer| match answer {
+        Answer::Accepted(operation) => client.wait(operation.id, |_| ()).await.unwrap().state,
+        Answer::Preview(preview) => panic!("{preview:?}"),
+    };
+    let flavors = client.flavor_list().await.unwrap().items;
+    let request = InstanceCreate {
+        name: Some("a b-c".into()),
+        flavor: Some(flavors[1].name.to_string()),
+        root: InstanceDisk {
+            size_bytes: Some(ByteCount::from_mib(64)),
+            ..InstanceDisk::default()
+        },
+        ..InstanceCreate::default()
+    };
+    let made = client.instance_create(&request, &change).await.unwrap();
+    assert_eq!(finish(made).await, OperationState::Succeeded);
+    let listed = client.instance_list(&ListQuery::default()).await.unwrap();
+    let web = client.instance_show("a b-c").await.unwrap();
+    assert_eq!(listed.items, std::slice::from_ref(&web));
+    assert_eq!((web.power, &web.flavor), (Power::Running, &flavors[1]));
+
+    let id = web.id.to_string();
+    let to = VolumeAttach {
+        instance: id.clone(),
+    };
+    let stop = InstanceStop::default();
+    let attached = client.volume_attach("disk", &to, &change).await.unwrap();
+    assert_eq!(finish(attached).await, OperationState::Succeeded);
+    server.rest();
+    let paused = client.instance_pause(&id, &change).await.unwrap();
+    assert_eq!(finish(paused).await, OperationState::Succeeded);
+    let resumed = client.instance_resume(&id, &change).await.unwrap();
+    assert_eq!(finish(resumed).await, OperationState::Succeeded);
+    let detached = client.volume_detach("disk", &change).await.unwrap();
+    assert_eq!(finish(detached).await, OperationState::Succeeded);
+    let stopped = client.instance_stop(&id, &stop, &change).await.unwrap();
+    assert_eq!(finish(stopped).await, OperationState::Succeeded);
+    let started = client.instance_start(&id, &change).await.unwrap();
+    assert_eq!(finish(started).await, OperationState::Succeeded);
+
+    let patch = InstancePatch {
+        name: Some("web".into()),
+    };
+    let renamed = client.instance_update(&id, &patch, &change).await.unwrap();
+    let doomed = DeleteVolumes::These(vec!["a b-c-root".into()]);
+    let name = renamed.name.as_str();
+    let deleted = client
+        .instance_delete(&id, &doomed, Some(name), &change)
+        .await;
+    assert_eq!(finish(deleted.unwrap()).await, OperationState::Succeeded);
+    let left = client.volume_list(&ListQuery::default()).await.unwrap();
+    let left: Vec<_> = left.items.iter().map(|v| v.name.as_str()).collect();
+    assert_eq!(left, ["disk"]);
 }
