@@ -21,7 +21,7 @@ use crate::format::manifest::{MAX_NOTE_LEN, MAX_NOTES, Manifest};
 use crate::format::names::IdBytes;
 use crate::format::object::Class;
 use crate::format::run::Note;
-use crate::ingest::{Missed, Trust, ingest};
+use crate::ingest::{Missed, OpenRun, Trust, ingest};
 use crate::volume::VolumeReader;
 use crate::{Error, MAX_VOLUME_LEN, Vault};
 
@@ -109,10 +109,6 @@ impl Vault {
     ) -> Result<PreparedBackup, Error> {
         self.require_writable()?;
         validate(spec, source)?;
-        let parent = spec
-            .parent
-            .map(|id| self.live_manifest(spec.volume_id, id))
-            .transpose()?;
         let name = self.names.manifest(spec.volume_id, spec.backup_id);
         match self.target.head(&name) {
             Ok(_) => return Err(Error::BackupExists(spec.backup_id)),
@@ -121,9 +117,11 @@ impl Vault {
         }
         self.keep_reserve()?;
         let run_id = RunId::generate(&*self.env);
-        let prepared = self.open_run(spec, run_id).and_then(|()| {
-            self.prepare_in_run((spec, trust), run_id, parent.as_ref(), source, monitor)
-        });
+        // Asked before the record is there: what a later epoch condemns waits for this run.
+        let epoch = self.visible_epoch()?;
+        let prepared = self
+            .open_run(spec, run_id, epoch)
+            .and_then(|()| self.prepare_in_run((spec, trust), (run_id, epoch), source, monitor));
         if prepared.is_err()
             && let Err(error) = self.discard_run(spec.backup_id, run_id)
         {
@@ -132,13 +130,14 @@ impl Vault {
         prepared
     }
 
-    fn open_run(&self, spec: &BackupSpec<'_>, run_id: RunId) -> Result<(), Error> {
+    fn open_run(&self, spec: &BackupSpec<'_>, run_id: RunId, epoch: u32) -> Result<(), Error> {
         let name = self.names.run(spec.backup_id, run_id);
         let header = self.header(Class::Run, run_id.to_bytes());
         let note = Note {
             run_id,
             volume_id: spec.volume_id,
             at: self.env.now(),
+            epoch,
         };
         let record = self.seal(&name, &header, note.encode())?;
         Ok(self.target.put_new(&name, &record)?)
@@ -147,13 +146,22 @@ impl Vault {
     fn prepare_in_run(
         &self,
         (spec, trust): (&BackupSpec<'_>, Trust),
-        run_id: RunId,
-        parent: Option<&Manifest>,
+        (run_id, epoch): (RunId, u32),
         source: &dyn VolumeReader,
         monitor: &dyn Monitor,
     ) -> Result<PreparedBackup, Error> {
         let size = source.size();
-        let found = ingest(self, (spec, trust), run_id, parent, source, monitor)?;
+        // The record is there: what is condemned from now on waits for this run. The plan is read
+        // before the parent, so that a parent that went with its plan is missed.
+        let plan = self.open_plan(epoch)?;
+        let live = |id| self.live_parent(plan.as_ref(), spec.volume_id, id);
+        let parent = spec.parent.map(live).transpose()?;
+        let parent = parent.as_ref();
+        let run = OpenRun {
+            id: run_id,
+            condemned: plan.into_iter().flat_map(|plan| plan.packs).collect(),
+        };
+        let found = ingest(self, (spec, trust), run, parent, source, monitor)?;
         let mut manifest = Manifest {
             volume_id: spec.volume_id,
             run_id,

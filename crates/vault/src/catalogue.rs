@@ -191,6 +191,7 @@ impl Vault {
             run_id,
             volume_id: volume,
             at: self.env.now(),
+            epoch: 0,
         };
         let object = self.seal(&name, &header, note.encode())?;
         match self.put_with_reserve(&name, &object) {
@@ -199,10 +200,21 @@ impl Vault {
         }
     }
 
-    /// Takes a deletion back.
+    /// Takes a deletion back. `BeingCollected` when a collection has begun to remove the backup;
+    /// whether it goes then is not known before that collection is done.
     pub fn undelete_backup(&self, volume: VolumeId, backup: BackupId) -> Result<(), Error> {
         self.require_collectable()?;
+        self.refuse_collected(volume, backup)?;
         self.manifest(volume, backup)?;
-        Ok(self.target.delete(&self.names.tombstone(volume, backup))?)
+        let name = self.names.tombstone(volume, backup);
+        self.target.delete(&name)?;
+        // A collection publishes what it removes, and looks at the tombstones after that.
+        if let Err(error) = self.refuse_collected(volume, backup) {
+            if let Err(error) = self.delete_backup(volume, backup) {
+                tracing::warn!(%name, %error, "a tombstone that was taken away is not back");
+            }
+            return Err(error);
+        }
+        self.manifest(volume, backup).map(drop)
     }
 }

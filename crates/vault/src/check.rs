@@ -262,6 +262,8 @@ impl<'a> Check<'a> {
                         .read_object(&entry.name, Class::Reserve, id, 0, MAX_RESERVE_LEN)
                         .map(drop)
                 }
+                Some(Named::Plan(number)) => vault.read_plan(number).map(drop),
+                Some(Named::Doom(number)) => vault.read_doom(number).map(drop),
                 Some(Named::Keys(generation)) => vault.check_keys(generation, entry.len.get()),
                 Some(_) => Ok(()),
                 None => Err(Error::Unsupported {

@@ -5,6 +5,7 @@ use std::io;
 use stillpoint_model::ErrorKind;
 use stillpoint_model::id::{BackupId, RunId, VaultId};
 
+use crate::collect::Refusal;
 use crate::format::KeyId;
 use crate::target::{ObjectName, TargetError};
 
@@ -66,6 +67,12 @@ pub enum Error {
     /// The backup was deleted.
     #[error("backup {0} was deleted")]
     BackupDeleted(BackupId),
+    /// A collection is removing the backup.
+    #[error("backup {0} is being removed by a collection")]
+    BeingCollected(BackupId),
+    /// A collection found a reason not to go on. Nothing was removed because of it.
+    #[error("the collection was given up")]
+    Refused(#[from] Refusal),
     /// The request makes no sense.
     #[error("invalid request: {0}")]
     Invalid(&'static str),
@@ -130,6 +137,8 @@ impl Error {
             | Self::Sink { source, .. } => kind_of_io(source),
             Self::NotConfirmed { kind, .. } => *kind,
             Self::Reaped(_) => ErrorKind::Fenced,
+            Self::BeingCollected(_) => ErrorKind::Retry,
+            Self::Refused(refusal) => refusal.kind(),
             Self::Cancelled => ErrorKind::Cancelled,
             Self::Compressor | Self::Internal(_) => ErrorKind::Internal,
         }

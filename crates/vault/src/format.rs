@@ -4,6 +4,7 @@
 //! why not. Parsers take hostile input: they check every count and length against a limit and
 //! against what is there before they allocate, and never panic.
 
+pub(crate) mod epoch;
 pub(crate) mod hash;
 pub(crate) mod index;
 mod keys;

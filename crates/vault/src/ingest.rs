@@ -69,18 +69,25 @@ pub(crate) enum Trust {
     Proof,
 }
 
+/// A run whose record is in place.
+pub(crate) struct OpenRun {
+    pub id: RunId,
+    /// Packs that it must not begin to refer to.
+    pub condemned: HashSet<PackId>,
+}
+
 /// Stores a volume's content under a run whose record is in place.
 pub(crate) fn ingest(
     vault: &Vault,
     (spec, trust): (&BackupSpec<'_>, Trust),
-    run_id: RunId,
+    run: OpenRun,
     parent: Option<&Manifest>,
     source: &dyn VolumeReader,
     monitor: &dyn Monitor,
 ) -> Result<Ingested, Error> {
     std::thread::scope(|scope| {
-        let feed = pipeline::start(scope, vault, run_id);
-        let mut ingest = Ingest::new(vault, (spec, trust), run_id, parent, source, monitor, feed)?;
+        let feed = pipeline::start(scope, vault, run.id);
+        let mut ingest = Ingest::new(vault, (spec, trust), run, parent, source, monitor, feed)?;
         // When this ends early, dropping the feed ends the threads, and the scope joins them.
         let result = ingest.run(parent);
         // An error further down the pipeline is the cause of the one seen here.
@@ -125,14 +132,16 @@ impl<'a> Ingest<'a> {
     fn new(
         vault: &'a Vault,
         (spec, trust): (&'a BackupSpec<'a>, Trust),
-        run_id: RunId,
+        run: OpenRun,
         parent: Option<&Manifest>,
         source: &'a dyn VolumeReader,
         monitor: &'a dyn Monitor,
         feed: Feed<'a>,
     ) -> Result<Self, Error> {
         let size = source.size();
-        let unusable = Rc::new(vault.packs_not_to_share()?);
+        let unusable = Rc::new(vault.marked_packs()?);
+        let (run_id, mut excluded) = (run.id, run.condemned);
+        excluded.extend(unusable.iter().copied());
         let ranges = |changed| ChunkRanges::new(changed, size, parent.map(|parent| parent.size));
         let (changed, proving) = match trust {
             Trust::Claims => (ranges(spec.changed), None),
@@ -151,7 +160,7 @@ impl<'a> Ingest<'a> {
             proving,
             data: DataCursor::default(),
             headers: HeaderCache::default(),
-            dedup: Dedup::new(vault, unusable.clone()),
+            dedup: Dedup::new(vault, excluded),
             unusable,
             feed,
             tree: TreeWriter::new(vault, run_id),

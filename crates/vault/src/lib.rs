@@ -15,18 +15,21 @@
 //!   read back and compared with the whole volume's hash;
 //! - a chunk in a pack that failed verification is never shared again: the next backup of a volume
 //!   that still has it stores it anew;
+//! - [`Vault::collect`] removes what no backup reaches, beside backups that are being written;
 //! - deleting and reaping work on a target without a byte left;
 //! - what is said to have changed can be proven: [`Vault::prepare_proof`] reads everything, stores
 //!   what differs wherever it is, and names what was not said;
 //! - memory is bounded by [`Tuning`], not by the size of a volume.
 //!
 //! **Invariant:** it knows nothing of accounts, the API or SQL, and needs none of them: the target
-//! and the key are enough. It never replaces an object, and deletes only what its caller names.
+//! and the key are enough. It never replaces an object, and deletes only what its caller
+//! names and what [`Vault::collect`] proved dead.
 
 mod backup;
 mod buffers;
 mod catalogue;
 mod check;
+mod collect;
 mod crew;
 mod direct;
 mod error;
@@ -50,6 +53,7 @@ mod tests;
 pub use backup::{BackupSpec, PreparedBackup, Receipt};
 pub use catalogue::BackupInfo;
 pub use check::{CheckLevel, CheckReport, Problem};
+pub use collect::{CollectPolicy, Collected, Outcome, Refusal};
 pub use error::Error;
 pub use format::{AccountKey, CHUNK_LEN, ContentHash, KeyId, MAX_VOLUME_LEN, RootKey};
 pub use ingest::Missed;

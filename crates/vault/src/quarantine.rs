@@ -57,6 +57,7 @@ impl Vault {
             run_id: pack.run,
             volume_id: VolumeId::of_bytes([0; 16]),
             at: self.env.now(),
+            epoch: 0,
         };
         let object = self.seal(&name, &header, note.encode())?;
         match self.target.put_new(&name, &object) {
@@ -65,20 +66,15 @@ impl Vault {
         }
     }
 
-    /// The packs that a writer may not share: marked ones, and those that a collection of a later
-    /// version is about to delete. The names alone count.
-    pub(crate) fn packs_not_to_share(&self) -> Result<HashSet<PackId>, Error> {
+    /// The packs that are marked: a writer shares nothing in them. The names alone count.
+    pub(crate) fn marked_packs(&self) -> Result<HashSet<PackId>, Error> {
         let mut packs = HashSet::new();
-        for prefix in ["condemned/", "quarantine/"] {
-            list_each(&*self.target, &self.names.prefix(prefix), |entry| {
-                if let Some(Named::Condemned(pack) | Named::Quarantined(pack)) =
-                    self.names.parse(&entry.name)
-                {
-                    packs.insert(pack);
-                }
-                Ok::<_, Error>(())
-            })?;
-        }
+        list_each(&*self.target, &self.names.prefix("quarantine/"), |entry| {
+            if let Some(Named::Quarantined(pack)) = self.names.parse(&entry.name) {
+                packs.insert(pack);
+            }
+            Ok::<_, Error>(())
+        })?;
         Ok(packs)
     }
 }

@@ -76,7 +76,7 @@ impl Vault {
         volume: VolumeId,
         parent: BackupId,
     ) -> Result<Option<Manifest>, Error> {
-        if !self.is_proven(volume, parent)? || !self.packs_not_to_share()?.is_empty() {
+        if !self.is_proven(volume, parent)? || !self.marked_packs()?.is_empty() {
             return Ok(None);
         }
         match self.manifest(volume, parent) {
@@ -100,6 +100,7 @@ impl Vault {
             run_id: manifest.run_id,
             volume_id: volume,
             at: self.env.now(),
+            epoch: 0,
         };
         let object = self.seal(&name, &header, note.encode())?;
         match self.target.put_new(&name, &object) {

@@ -97,6 +97,10 @@ impl Vault {
             self.target.delete(&self.names.run(backup, run))?;
             return Ok(false);
         }
+        if voided == Some(true) && self.has_ended(backup, run)? {
+            self.target.delete(&name)?;
+            return Ok(true);
+        }
         self.discard_under(&self.names.indexes_of(run))?;
         if voided.is_none() {
             voided = self.put_void(&name, volume, backup, run).ok();
@@ -112,6 +116,16 @@ impl Vault {
         }
         self.target.delete(&self.names.run(backup, run))?;
         Ok(true)
+    }
+
+    /// Whether the run is no more, so that its packs are not for a reaper. A collection removes no
+    /// manifest whose run has a record: without one, the name was free because all is over.
+    fn has_ended(&self, backup: BackupId, run: RunId) -> Result<bool, Error> {
+        match self.target.head(&self.names.run(backup, run)) {
+            Ok(_) => Ok(false),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Whether the manifest that has the name is this run's. If it is another's, this run can
@@ -149,6 +163,7 @@ impl Vault {
             run_id: run,
             volume_id: volume,
             at: self.env.now(),
+            epoch: 0,
         };
         let object = self.seal(name, &header, note.encode())?;
         match self.put_with_reserve(name, &object) {
@@ -182,7 +197,7 @@ impl Vault {
     }
 
     /// Removes everything under a prefix of one run, in the order of names.
-    fn discard_under(&self, prefix: &str) -> Result<(), Error> {
+    pub(crate) fn discard_under(&self, prefix: &str) -> Result<(), Error> {
         let mut names = vec![];
         list_each(&*self.target, prefix, |entry| {
             names.push(entry.name);
@@ -243,9 +258,10 @@ impl Vault {
     }
 }
 
+/// The packs that trees reach.
 #[derive(Default)]
-struct Used {
-    packs: HashSet<PackId>,
+pub(crate) struct Used {
+    pub packs: HashSet<PackId>,
     nodes: HashSet<(PackId, u32)>,
 }
 

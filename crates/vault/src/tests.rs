@@ -1,5 +1,6 @@
 //! The engine as a whole, over the memory target and over a directory.
 
+mod collect;
 mod faults;
 mod full;
 mod heal;

@@ -246,6 +246,15 @@ impl Vault {
             .map_err(|what| damaged(name, what))
     }
 
+    /// Reads a whole object as it is in the target, if it is no longer than it may be.
+    pub(crate) fn read_raw(&self, name: &ObjectName, max_len: u64) -> Result<Vec<u8>, Error> {
+        let len = self.target.head(name)?.get();
+        if len > max_len {
+            return Err(damaged(name, Malformed::Wrong("it is too long")));
+        }
+        Ok(self.target.get(name, ByteRange::new(0, len))?)
+    }
+
     /// Reads a small object of known class and id, at most `max_len` long, and gives its body.
     pub(crate) fn read_object(
         &self,
@@ -255,11 +264,7 @@ impl Vault {
         seq: u32,
         max_len: u64,
     ) -> Result<Vec<u8>, Error> {
-        let len = self.target.head(name)?.get();
-        if len > max_len {
-            return Err(damaged(name, Malformed::Wrong("it is too long")));
-        }
-        let mut bytes = self.target.get(name, ByteRange::new(0, len))?;
+        let mut bytes = self.read_raw(name, max_len)?;
         let wanted = Header {
             seq,
             ..Header::new(class, self.keys.vault, id, [0; 16])

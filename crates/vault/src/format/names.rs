@@ -25,8 +25,12 @@ pub(crate) enum Named {
     Proof(VolumeId, BackupId),
     /// A pack that failed verification.
     Quarantined(PackId),
-    /// A pack that a later version is about to delete.
-    Condemned(PackId),
+    /// What a collection condemned.
+    Plan(u32),
+    /// What a collection removes.
+    Doom(u32),
+    /// A collection that ended.
+    Done(u32),
     Reserve,
 }
 
@@ -87,6 +91,18 @@ impl Names {
         self.prefix(&format!("quarantine/{run}/"))
     }
 
+    pub(crate) fn plan(self, epoch: u32) -> ObjectName {
+        self.made(format_args!("epochs/{epoch:08x}.plan"))
+    }
+
+    pub(crate) fn doom(self, epoch: u32) -> ObjectName {
+        self.made(format_args!("epochs/{epoch:08x}.doom"))
+    }
+
+    pub(crate) fn done(self, epoch: u32) -> ObjectName {
+        self.made(format_args!("epochs/{epoch:08x}.done"))
+    }
+
     pub(crate) fn reserve(self) -> ObjectName {
         self.made(format_args!("reserve"))
     }
@@ -106,9 +122,18 @@ impl Names {
             ("keys", generation, None) => Named::Keys(seq(generation)?),
             ("runs", backup, Some(run)) => Named::Run(backup.parse().ok()?, run.parse().ok()?),
             ("packs", run, Some(number)) => Named::Pack(pack(run, number)?),
-            ("condemned", run, Some(number)) => Named::Condemned(pack(run, number)?),
             ("quarantine", run, Some(number)) => Named::Quarantined(pack(run, number)?),
             ("index", run, Some(number)) => Named::Index(run.parse().ok()?, seq(number)?),
+            ("epochs", file, None) => {
+                let (number, kind) = file.split_once('.')?;
+                let number = seq(number)?;
+                match kind {
+                    "plan" => Named::Plan(number),
+                    "doom" => Named::Doom(number),
+                    "done" => Named::Done(number),
+                    _ => return None,
+                }
+            }
             ("volumes", volume, Some(file)) => {
                 let volume = volume.parse().ok()?;
                 let (backup, kind) = file.split_once('.')?;

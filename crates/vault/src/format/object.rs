@@ -45,6 +45,12 @@ pub(crate) enum Class {
     Mark = 10,
     /// A backup that was read back.
     Proof = 11,
+    /// What a collection condemned.
+    Plan = 12,
+    /// What a collection removes.
+    Doom = 13,
+    /// A collection that ended.
+    Done = 14,
 }
 
 impl Class {
@@ -61,6 +67,9 @@ impl Class {
             9 => Self::Reserve,
             10 => Self::Mark,
             11 => Self::Proof,
+            12 => Self::Plan,
+            13 => Self::Doom,
+            14 => Self::Done,
             _ => return Err(Malformed::Unknown("its class")),
         })
     }

@@ -10,7 +10,7 @@ use super::wire::{Malformed, Reader, Writer};
 /// The longest of these objects.
 pub(crate) const MAX_NOTE_OBJECT_LEN: u64 = 4096;
 
-/// What a run does. Restores and checks get kinds of their own with collection.
+/// What a run does.
 const KIND_BACKUP: u8 = 1;
 
 /// What these objects say: the run and the volume they are about, and when they were written.
@@ -19,12 +19,16 @@ pub(crate) struct Note {
     pub run_id: RunId,
     pub volume_id: VolumeId,
     pub at: Timestamp,
+    /// In the record of a run: the newest epoch of collection that was there before the record was
+    /// put. Elsewhere zero.
+    pub epoch: u32,
 }
 
 impl Note {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut w = Writer::default();
-        w.u8(KIND_BACKUP).raw(&[0; 7]).raw(&self.run_id.to_bytes());
+        w.u8(KIND_BACKUP).raw(&[0; 3]).u32(self.epoch);
+        w.raw(&self.run_id.to_bytes());
         w.raw(&self.volume_id.to_bytes()).i64(self.at.as_micros());
         w.finish()
     }
@@ -34,7 +38,8 @@ impl Note {
         if r.u8()? != KIND_BACKUP {
             return Err(Malformed::Unknown("its kind"));
         }
-        r.zeros(7)?;
+        r.zeros(3)?;
+        let epoch = r.u32()?;
         let run_id = RunId::of_bytes(r.array()?);
         let volume_id = VolumeId::of_bytes(r.array()?);
         let at = Timestamp::from_micros(r.i64()?);
@@ -43,6 +48,7 @@ impl Note {
             run_id,
             volume_id,
             at,
+            epoch,
         })
     }
 }

@@ -10,7 +10,6 @@
 //! chunks whose id ends in zero bits are kept, one in 4, then one in 16.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::rc::Rc;
 use std::sync::Arc;
 
 use stillpoint_model::id::RunId;
@@ -59,13 +58,13 @@ pub(super) struct Dedup {
     loaded: u64,
     committed: HashMap<RunId, bool>,
     packs: HashMap<PackId, bool>,
-    excluded: Rc<HashSet<PackId>>,
+    excluded: HashSet<PackId>,
     last_hit: Option<(FrameAt, u16)>,
 }
 
 impl Dedup {
     /// Starts empty. Nothing in an excluded pack is ever found.
-    pub(super) fn new(vault: &Vault, excluded: Rc<HashSet<PackId>>) -> Self {
+    pub(super) fn new(vault: &Vault, excluded: HashSet<PackId>) -> Self {
         Self {
             entries: HashMap::new(),
             max_entries: vault.tuning.index_entries,

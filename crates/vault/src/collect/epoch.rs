@@ -1,0 +1,138 @@
+//! Epochs: how writers, those who undelete and collectors learn of one another.
+//!
+//! ```text
+//!  done 6 ─> plan 7 put ─> doom 7 put ─> everything in it removed ─> done 7 put ─> plan 8 ...
+//!            condemned     decided       by anybody, any number of times
+//! ```
+//!
+//! At most one epoch is open: the one after the newest that is done. `done` objects stay for ever,
+//! so no number is used twice. Which epoch is open is asked by name, never concluded from a
+//! listing alone: a listing that lacks something only makes the search longer.
+
+use stillpoint_model::ErrorKind;
+use stillpoint_model::id::{BackupId, VolumeId};
+
+use crate::format::epoch::{Doom, MAX_EPOCH_OBJECT_LEN, Plan};
+use crate::format::manifest::Manifest;
+use crate::format::names::{IdBytes, Named};
+use crate::format::object::{Class, Header};
+use crate::target::{ObjectName, list_each};
+use crate::vault::damaged;
+use crate::{Error, Vault};
+
+impl Vault {
+    /// The number of the newest epoch that is done; 0 before the first.
+    pub(super) fn newest_done(&self) -> Result<u32, Error> {
+        let mut newest = 0;
+        list_each(&*self.target, &self.names.prefix("epochs/"), |entry| {
+            if let Some(Named::Done(number)) = self.names.parse(&entry.name) {
+                newest = newest.max(number);
+            }
+            Ok::<_, Error>(())
+        })?;
+        self.newest_done_since(newest)
+    }
+
+    /// As [`Vault::newest_done`], by somebody who knows of one that is done.
+    fn newest_done_since(&self, mut done: u32) -> Result<u32, Error> {
+        while self.is_there(&self.names.done(done + 1))? {
+            done += 1;
+        }
+        Ok(done)
+    }
+
+    /// Whether an object is there, asked by its name.
+    pub(super) fn is_there(&self, name: &ObjectName) -> Result<bool, Error> {
+        match self.target.head(name) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The newest epoch that has begun.
+    pub(crate) fn visible_epoch(&self) -> Result<u32, Error> {
+        let done = self.newest_done()?;
+        let open = self.is_there(&self.names.plan(done + 1))?;
+        Ok(done + u32::from(open))
+    }
+
+    /// What the open epoch condemned, if one is open. One that ends just now is not. `visible` was
+    /// the newest that had begun.
+    pub(crate) fn open_plan(&self, visible: u32) -> Result<Option<Plan>, Error> {
+        let done = self.newest_done_since(visible.saturating_sub(1))?;
+        match self.read_plan(done + 1) {
+            Ok(plan) => Ok(Some(plan)),
+            Err(error) if error.is_missing() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The manifest of a parent that is neither deleted nor about to be removed: a collection does
+    /// not wait for the children that such a one gets.
+    pub(crate) fn live_parent(
+        &self,
+        plan: Option<&Plan>,
+        volume: VolumeId,
+        parent: BackupId,
+    ) -> Result<Manifest, Error> {
+        refuse_named(plan, volume, parent)?;
+        self.live_manifest(volume, parent)
+    }
+
+    /// Refuses a backup that the open epoch is removing.
+    pub(crate) fn refuse_collected(&self, volume: VolumeId, backup: BackupId) -> Result<(), Error> {
+        let plan = self.open_plan(self.newest_done()?)?;
+        refuse_named(plan.as_ref(), volume, backup)
+    }
+
+    pub(crate) fn read_plan(&self, number: u32) -> Result<Plan, Error> {
+        let name = self.names.plan(number);
+        let body = self.read_epoch_object(&name, Class::Plan, number)?;
+        Plan::decode(&body).map_err(|what| damaged(&name, what))
+    }
+
+    pub(crate) fn read_doom(&self, number: u32) -> Result<Doom, Error> {
+        let name = self.names.doom(number);
+        let body = self.read_epoch_object(&name, Class::Doom, number)?;
+        Doom::decode(&body).map_err(|what| damaged(&name, what))
+    }
+
+    fn read_epoch_object(
+        &self,
+        name: &ObjectName,
+        class: Class,
+        number: u32,
+    ) -> Result<Vec<u8>, Error> {
+        let id = self.names.vault.to_bytes();
+        self.read_object(name, class, id, number, MAX_EPOCH_OBJECT_LEN)
+    }
+
+    /// Puts one of an epoch's objects; false when another collector was first.
+    pub(super) fn put_epoch_object(
+        &self,
+        name: &ObjectName,
+        class: Class,
+        number: u32,
+        body: Vec<u8>,
+    ) -> Result<bool, Error> {
+        let header = Header {
+            seq: number,
+            ..self.header(class, self.names.vault.to_bytes())
+        };
+        let object = self.seal(name, &header, body)?;
+        match self.put_with_reserve(name, &object) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::Conflict => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn refuse_named(plan: Option<&Plan>, volume: VolumeId, backup: BackupId) -> Result<(), Error> {
+    let is_it = |(key, _): &(_, _)| *key == (volume, backup);
+    match plan {
+        Some(plan) if plan.backups.iter().any(is_it) => Err(Error::BeingCollected(backup)),
+        _ => Ok(()),
+    }
+}
