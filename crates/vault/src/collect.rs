@@ -31,6 +31,8 @@
 //! It needs no room: on a full target its few objects go into the reserve's.
 
 pub(crate) mod epoch;
+#[cfg(test)]
+mod model;
 mod plan;
 mod survey;
 
