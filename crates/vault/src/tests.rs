@@ -1,6 +1,7 @@
 //! The engine as a whole, over the memory target and over a directory.
 
 mod collect;
+mod collect_races;
 mod faults;
 mod full;
 mod heal;
