@@ -17,7 +17,7 @@
 //! before the second look, that look saw it. If later, its run's record names this epoch (older ones
 //! were waited for), so it saw the plan and did not deduplicate against the pack; so its parent
 //! reaches the pack, which stays too, because a run refuses a parent that is planned to go. The parent
-//! was committed earlier; repeat. The model walks every state of a small vault and finds none.
+//! was committed earlier; repeat. A model in the tests walks every state of a small vault.
 //!
 //! **Clocks** decide when an undelete is over and how long the grace is, never whether something is
 //! dead. **Listings** may lack something: absence from one proves nothing, so what would be there is
@@ -31,10 +31,10 @@
 //! It needs no room: on a full target its few objects go into the reserve's.
 
 pub(crate) mod epoch;
-#[cfg(test)]
-mod model;
 mod plan;
 mod survey;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -211,7 +211,7 @@ impl Collector<'_> {
         if !older.is_empty() {
             return Ok(Some(Collected::at(epoch, Outcome::WaitsForRuns(older))));
         }
-        for (volume, backup) in plan::missing(plan, &survey.look) {
+        if let Some((volume, backup)) = plan::missing(plan, &survey.look) {
             match self.vault.manifest(volume, backup) {
                 Ok(_) => return Err(Refusal::Unlisted(backup).into()),
                 Err(Error::BackupNotFound(_)) => {

@@ -250,10 +250,10 @@ pub(crate) fn still_deleted(plan: &Plan, look: &Look) -> BTreeSet<BackupKey> {
         .collect()
 }
 
-/// Backups that were to stay, and that the second look lacks.
-pub(crate) fn missing(plan: &Plan, look: &Look) -> Vec<BackupKey> {
+/// A backup that was to stay, and that the second look lacks.
+pub(crate) fn missing(plan: &Plan, look: &Look) -> Option<BackupKey> {
     let gone = |key: &&BackupKey| !look.backups.contains_key(key);
-    plan.kept.iter().filter(gone).copied().collect()
+    plan.kept.iter().find(gone).copied()
 }
 
 /// What an epoch removes: of what it condemned, what the second look proves dead.

@@ -66,6 +66,10 @@ impl World {
         self.bench.env.below(bound)
     }
 
+    fn pick(&self, bound: usize) -> usize {
+        usize::try_from(self.roll(bound as u64)).unwrap()
+    }
+
     /// Lets somebody else act, perhaps.
     fn let_act(self: &Arc<Self>, one_in: u64) {
         let is_ours = std::thread::current().id() == self.thread;
@@ -92,7 +96,7 @@ impl World {
             inner: self.bench.target.clone(),
         });
         let fault = [Fault::CrashBefore, Fault::CrashAfter, Fault::FailAfter];
-        let fault = fault[self.roll(3) as usize];
+        let fault = fault[self.pick(3)];
         let nth = self.roll(120);
         self.bench
             .through(Arc::new(FaultTarget::new(between, nth, fault)))
@@ -119,9 +123,9 @@ impl World {
             let mut truth = self.truth.lock().unwrap();
             truth.next += 1;
             let live: Vec<BackupId> = truth.live.keys().copied().collect();
-            let parent = match live.len() as u64 {
+            let parent = match live.len() {
                 0 => None,
-                some => live.get(self.roll(some + 1) as usize).copied(),
+                some => live.get(self.pick(some + 1)).copied(),
             };
             // Now and then an old version comes back.
             let version = truth.next - self.roll(truth.next.min(5));
@@ -137,7 +141,7 @@ impl World {
 
     fn take_prepared(&self) -> Option<(PreparedBackup, BackupId, u64)> {
         let mut truth = self.truth.lock().unwrap();
-        let which = self.roll(truth.prepared.len() as u64) as usize;
+        let which = self.pick(truth.prepared.len());
         (which < truth.prepared.len()).then(|| truth.prepared.swap_remove(which))
     }
 
@@ -168,7 +172,7 @@ impl World {
     fn delete(self: &Arc<Self>) {
         let chosen = {
             let truth = self.truth.lock().unwrap();
-            let which = self.roll(truth.live.len() as u64 + 1) as usize;
+            let which = self.pick(truth.live.len() + 1);
             truth
                 .live
                 .iter()
@@ -191,7 +195,7 @@ impl World {
     fn undelete(self: &Arc<Self>) {
         let chosen = {
             let mut truth = self.truth.lock().unwrap();
-            let which = self.roll(truth.deleted.len() as u64 + 1) as usize;
+            let which = self.pick(truth.deleted.len() + 1);
             let chosen = truth.deleted.keys().nth(which).copied();
             chosen.and_then(|id| truth.deleted.remove_entry(&id))
         };

@@ -1,7 +1,7 @@
 //! The protocol of collection as a machine of small steps, and every state that it can reach.
 //!
 //! Each step is one call to the target, or a few that nobody could tell apart; between two steps of
-//! one actor the others take any number of theirs. The decisions are those of [`plan`](super::plan)
+//! one actor the others take any number of theirs. The decisions are those of `plan`
 //! itself. Clocks and the grace do not occur: nothing that is proven here rests on them.
 //!
 //! ```text
@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use stillpoint_model::id::{BackupId, RunId, VolumeId};
 use stillpoint_model::{ByteCount, Timestamp};
 
-use super::plan::{self, CollectPolicy, Deletion, Look, Seen};
+use crate::collect::plan::{self, CollectPolicy, Deletion, Look, Seen};
 use crate::format::epoch::{BackupKey, Doom, Plan};
 use crate::format::names::IdBytes;
 use crate::format::pack::PackId;
@@ -124,12 +124,17 @@ fn bits(mask: u8) -> impl Iterator<Item = usize> {
     (0..8).filter(move |bit| mask & (1 << bit) != 0)
 }
 
+/// What the ids of a number are made of.
+fn byte(number: usize) -> u8 {
+    u8::try_from(number).unwrap() + 1
+}
+
 fn run(number: usize) -> RunId {
-    RunId::of_bytes([number as u8 + 1; 16])
+    RunId::of_bytes([byte(number); 16])
 }
 
 fn key(number: usize) -> BackupKey {
-    let bytes = [number as u8 + 1; 16];
+    let bytes = [byte(number); 16];
     (VolumeId::of_bytes(bytes), BackupId::of_bytes(bytes))
 }
 
@@ -138,7 +143,7 @@ fn pack(bit: usize) -> PackId {
     let owner = if bit < 2 { 0 } else { bit };
     PackId {
         run: run(owner),
-        seq: bit as u32,
+        seq: u32::from(byte(bit)),
     }
 }
 
