@@ -4,11 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use stillpoint_env::SimEnv;
 use stillpoint_model::progress::NullMonitor;
-use stillpoint_model::{ByteCount, ErrorKind, Timestamp};
+use stillpoint_model::{ByteCount, ByteRange, Env, ErrorKind, Timestamp};
 
 use super::support::*;
-use crate::target::{Fault, FaultTarget, ObjectName, Target};
+use crate::target::{
+    Fault, FaultTarget, ListEntry, ListPage, MemoryTarget, ObjectName, Target, TargetError,
+};
 use crate::*;
 
 /// Everything may go, at once.
@@ -279,6 +282,139 @@ fn a_clock_behind_the_vaults_stops_it() {
         matches!(stopped, Err(Error::Refused(Refusal::ClockBehind { .. }))),
         "{stopped:?}"
     );
+}
+
+/// A target whose listings lack some names, and that lets the wall clock jump at each of them.
+struct Listing {
+    inner: Arc<MemoryTarget>,
+    lacks: Vec<String>,
+    jumps: Option<Arc<SimEnv>>,
+}
+
+impl Target for Listing {
+    fn put_new(&self, name: &ObjectName, bytes: &[u8]) -> Result<(), TargetError> {
+        self.inner.put_new(name, bytes)
+    }
+
+    fn get(&self, name: &ObjectName, range: ByteRange) -> Result<Vec<u8>, TargetError> {
+        self.inner.get(name, range)
+    }
+
+    fn head(&self, name: &ObjectName) -> Result<ByteCount, TargetError> {
+        self.inner.head(name)
+    }
+
+    fn list(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<ListPage, TargetError> {
+        if let Some(env) = &self.jumps {
+            env.jump_to(env.now().saturating_add(Duration::from_secs(3600)));
+        }
+        let mut page = self.inner.list(prefix, after, limit)?;
+        let is_in = |entry: &ListEntry, part: &String| entry.name.as_str().contains(part);
+        let shown = |entry: &ListEntry| !self.lacks.iter().any(|part| is_in(entry, part));
+        page.entries.retain(shown);
+        Ok(page)
+    }
+
+    fn delete(&self, name: &ObjectName) -> Result<(), TargetError> {
+        self.inner.delete(name)
+    }
+}
+
+fn with_listings(bench: &Bench, lacks: Vec<String>, jumps: Option<Arc<SimEnv>>) -> Vault {
+    let inner = bench.target.clone();
+    let listing = Listing {
+        inner,
+        lacks,
+        jumps,
+    };
+    bench.through(Arc::new(listing)).unwrap()
+}
+
+#[test]
+fn a_backup_that_every_listing_lacks_stops_it() {
+    let bench = Bench::new(15);
+    let (_, _, new) = first_deleted(&bench);
+    let vault = with_listings(&bench, vec![format!("{}.manifest", new.backup_id)], None);
+    let refused = collect(&vault, &at_once());
+    let wanted = Refusal::Unlisted(new.backup_id);
+    assert!(
+        matches!(refused, Err(Error::Refused(why)) if why == wanted),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn a_run_of_which_listings_show_nothing_but_packs_stops_it() {
+    let bench = Bench::new(16);
+    first_deleted(&bench);
+    let lacks = ["/index/".to_owned(), "/volumes/".to_owned()];
+    let vault = with_listings(&bench, lacks.to_vec(), None);
+    let refused = collect(&vault, &at_once());
+    assert!(
+        matches!(refused, Err(Error::Refused(Refusal::UnlistedRun(_)))),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn a_clock_that_jumps_while_it_collects_stops_it() {
+    let bench = Bench::new(17);
+    let (_, _, new) = first_deleted(&bench);
+    let before = stored(&bench);
+    let vault = with_listings(&bench, vec![], Some(bench.env.clone()));
+    let refused = collect(&vault, &at_once());
+    assert!(
+        matches!(refused, Err(Error::Refused(Refusal::ClockJumped(_)))),
+        "{refused:?}"
+    );
+    assert_eq!(stored(&bench), before);
+    bench
+        .vault
+        .read_back(bench.volume, new.backup_id, &NullMonitor)
+        .unwrap();
+}
+
+#[test]
+fn a_backup_that_went_away_by_itself_gives_the_collection_up() {
+    let bench = Bench::new(18);
+    let (_, _, new) = first_deleted(&bench);
+    let lost = bench.back_up(&disk(3), None, None);
+    let blocker = bench.spec(bench.id(), None, None);
+    let blocker = bench
+        .vault
+        .prepare_backup(&blocker, &disk(2), &NullMonitor)
+        .unwrap();
+    collect(&bench.vault, &at_once()).unwrap();
+    blocker.abort().unwrap();
+    let packs = || {
+        let names = bench.target.names();
+        let packs = names
+            .iter()
+            .filter(|name| name.as_str().contains("/packs/"));
+        packs.count()
+    };
+    let before = packs();
+    let names = bench.target.names();
+    let manifest = format!("{}.manifest", lost.backup_id);
+    let manifest = names.iter().find(|name| name.as_str().ends_with(&manifest));
+    bench.target.delete(manifest.unwrap()).unwrap();
+    let given_up = collect(&bench.vault, &at_once());
+    let wanted = Refusal::Vanished(lost.backup_id);
+    assert!(
+        matches!(given_up, Err(Error::Refused(why)) if why == wanted),
+        "{given_up:?}"
+    );
+    let ended = collect(&bench.vault, &at_once()).unwrap();
+    assert_eq!((ended.outcome, packs()), (Outcome::Done, before));
+    bench
+        .vault
+        .read_back(bench.volume, new.backup_id, &NullMonitor)
+        .unwrap();
 }
 
 #[test]

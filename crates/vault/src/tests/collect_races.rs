@@ -47,6 +47,7 @@ struct Truth {
 }
 
 struct World {
+    seed: u64,
     bench: Bench,
     truth: Mutex<Truth>,
     depth: AtomicU32,
@@ -150,12 +151,13 @@ impl World {
             return;
         };
         let committed = prepared.commit(&mut || Ok(()));
-        committed.unwrap_or_else(|error| panic!("a backup was not committed: {error:?}"));
+        let seed = self.seed;
+        committed.unwrap_or_else(|error| panic!("seed {seed}: {id} was not committed: {error:?}"));
         let read = self
             .bench
             .vault
             .read_back(self.bench.volume, id, &NullMonitor);
-        read.unwrap_or_else(|error| panic!("a backup is not whole: {error:?}"));
+        read.unwrap_or_else(|error| panic!("seed {seed}: {id} is not whole: {error:?}"));
         self.truth.lock().unwrap().live.insert(id, version);
     }
 
@@ -223,7 +225,8 @@ impl World {
         }
     }
 
-    fn check(&self, seed: u64) {
+    fn check(&self) {
+        let seed = self.seed;
         let truth = self.truth.lock().unwrap();
         for (id, version) in &truth.live {
             let restored = self.bench.restored(*id);
@@ -281,6 +284,7 @@ impl Target for Between {
 fn history(seed: u64, bad_listings: bool) -> usize {
     let bench = Bench::new(seed);
     let world = Arc::new(World {
+        seed,
         bench,
         truth: Mutex::default(),
         depth: AtomicU32::new(0),
@@ -291,7 +295,7 @@ fn history(seed: u64, bad_listings: bool) -> usize {
         world.act();
         world.bench.env.advance(Duration::from_secs(world.roll(10)));
     }
-    world.check(seed);
+    world.check();
     // What is under way ends, and on a target that keeps its promises all that is dead goes.
     let prepared = std::mem::take(&mut world.truth.lock().unwrap().prepared);
     for (prepared, _, _) in prepared {
@@ -323,7 +327,7 @@ fn history(seed: u64, bad_listings: bool) -> usize {
             collected => world.truth.lock().unwrap().collected += collected.packs,
         }
     }
-    world.check(seed);
+    world.check();
     let left = vault.unreferenced().unwrap();
     assert_eq!(left.runs, vec![], "seed {seed}");
     let truth = world.truth.lock().unwrap();
