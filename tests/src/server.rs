@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::Stdio;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use stillpoint_model::plan::Plan;
 use tempfile::TempDir;
 
@@ -97,18 +97,6 @@ impl Server {
         }
     }
 
-    /// [`Server::start`] with a QEMU that runs instances.
-    ///
-    /// # Panics
-    /// When it does not start, or there is no QEMU to be had.
-    #[track_caller]
-    pub fn start_with_instances() -> Self {
-        let mut server = Self::prepare(&[]);
-        server.qemu = debian::qemu();
-        server.resume();
-        server
-    }
-
     /// [`Server::start`] with Stillpoint's own plan, changed by `edit`.
     ///
     /// # Panics
@@ -116,13 +104,30 @@ impl Server {
     #[track_caller]
     pub fn start_with_plan(edit: impl FnOnce(&mut Plan)) -> Self {
         let mut server = Self::prepare(&[]);
-        let mut plan: Plan = toml::from_str(PRESET).expect("our own plan");
-        edit(&mut plan);
-        let path = server.folder.path().join("plan.toml");
-        fs::write(&path, toml::to_string(&plan).expect("a plan is TOML")).expect("write the plan");
-        server.arguments = vec!["--plan".into(), path.display().to_string()];
+        server.plan(edit);
         server.resume();
         server
+    }
+
+    /// [`Server::start_with_plan`] with a QEMU that runs instances.
+    ///
+    /// # Panics
+    /// When it does not start, or there is no QEMU to be had.
+    #[track_caller]
+    pub fn start_with_instances(edit: impl FnOnce(&mut Plan)) -> Self {
+        let mut server = Self::prepare(&[]);
+        server.plan(edit);
+        server.qemu = debian::qemu();
+        server.resume();
+        server
+    }
+
+    fn plan(&mut self, edit: impl FnOnce(&mut Plan)) {
+        let mut plan: Plan = toml::from_str(PRESET).expect("our own plan");
+        edit(&mut plan);
+        let path = self.folder.path().join("plan.toml");
+        fs::write(&path, toml::to_string(&plan).expect("a plan is TOML")).expect("write the plan");
+        self.arguments = vec!["--plan".into(), path.display().to_string()];
     }
 
     /// Where the portal and the API are, without a slash at the end.
@@ -142,6 +147,20 @@ impl Server {
     /// Its pool.
     pub fn pool(&self) -> PoolFolder {
         PoolFolder::new(self.data().join("pool"))
+    }
+
+    /// The processes that run its instances.
+    pub fn machines(&self) -> Vec<Pid> {
+        let folders = fs::read_dir(self.data().join("machines"));
+        let pids = folders
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|machine| {
+                let pid = fs::read_to_string(machine.path().join("pid")).ok()?;
+                Pid::from_raw(pid.trim().parse().ok()?)
+            });
+        pids.filter(|pid| test_kill_process(*pid).is_ok()).collect()
     }
 
     /// The process id.
@@ -231,6 +250,10 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.running = None;
+        for machine in self.machines() {
+            // They outlive a server, but not a test.
+            let _it_may_be_gone = kill_process(machine, Signal::KILL);
+        }
         if std::thread::panicking() {
             let log = self.log();
             let lines: Vec<&str> = log.lines().collect();
