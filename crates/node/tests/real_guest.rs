@@ -235,7 +235,12 @@ impl Scene {
     fn said(&self) -> (u64, u64) {
         let console = self.host.folder.path().join("run");
         let console = console.join(self.instance.to_string()).join("console");
-        let text = String::from_utf8_lossy(&fs::read(console).unwrap()).into_owned();
+        if let Some(agent) = &self.agent {
+            // Whoever looks at a machine takes what its guest wrote.
+            let _it_may_be_killed = agent.machines.inspect(self.instance);
+        }
+        let text = fs::read(console).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text).into_owned();
         let said = text.lines().rev().find_map(|line| {
             let (written, sectors) = line.trim().strip_prefix("wrote ")?.split_once(" of ")?;
             Some((written.parse().ok()?, sectors.parse().ok()?))

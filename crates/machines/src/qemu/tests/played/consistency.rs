@@ -89,9 +89,5 @@ fn disks_that_were_not_switched_are_not_said_to_be() {
     let freeze = Freeze::Require { bound: PATIENCE };
     let refused = stage.open().switch(player.id, &[overlay(volume)], freeze);
     assert!(matches!(refused, Err(Error::Refused { .. })), "{refused:?}");
-    // Once before it is added, once after it is refused.
-    assert_eq!(
-        deleted.try_iter().collect::<Vec<_>>(),
-        ["overlay", "overlay"]
-    );
+    assert_eq!(deleted.try_iter().collect::<Vec<_>>(), ["overlay"]);
 }

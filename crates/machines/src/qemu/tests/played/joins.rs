@@ -130,7 +130,7 @@ fn a_join_that_another_stopped_was_stopped() {
 #[test]
 fn a_join_that_failed_has_failed_whoever_saw_it_first() {
     let end = stopped_by_another("No space left on device");
-    let Err(Error::Refused { reason, .. }) = end else {
+    let Err(Error::Failed { reason, .. }) = end else {
         panic!("{end:?}");
     };
     assert_eq!(reason, "No space left on device");
@@ -169,7 +169,7 @@ fn everyone_who_waits_for_a_job_learns_how_it_ended() {
     });
     for end in ends {
         assert!(
-            matches!(&end, Err(Error::Refused { reason, .. }) if reason == "Input/output error"),
+            matches!(&end, Err(Error::Failed { reason, .. }) if reason == "Input/output error"),
             "{end:?}"
         );
     }
