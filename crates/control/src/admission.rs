@@ -409,9 +409,16 @@ pub(crate) fn volume_facts(
         cooldown_until: volume.cooldown_until,
         snapshots: counts.0,
         backups: counts.1,
-        live_capture: pool.live_capture,
+        live_capture: pool.live_capture && is_ours_to_switch(volume),
         has_backup_target: places.target_of(pool).is_some(),
     })
+}
+
+/// Whether nobody but an instance of ours has the volume open: a machine that somebody else runs
+/// switches to no overlay of ours.
+fn is_ours_to_switch(volume: &Volume) -> bool {
+    let attachment = volume.attachment.as_ref();
+    attachment.is_none_or(|attachment| attachment.own.is_some())
 }
 
 /// What the guard needs to know of an instance with these volumes.

@@ -209,6 +209,25 @@ async fn a_running_instance_keeps_its_volume() {
 }
 
 #[tokio::test]
+async fn what_somebody_elses_machine_has_open_is_not_captured_by_a_pool_that_could() {
+    let lab = Lab::new().await;
+    let mut now = installation(true);
+    now.pool.live_capture = true;
+    let installed = stillpoint_control::bootstrap::ensure_installation(&lab.cx, &now).await;
+    installed.expect("installed");
+    let id = lab.volume(&lab.tenant, "web").await;
+    let attachment = Attachment::reported(name("vm"), AttachedState::Running);
+    let change = Change::default();
+    volume::set_attachment(&lab.cx, &lab.admin, &id.into(), Some(attachment), &change)
+        .await
+        .expect("attached");
+    assert_eq!(
+        code(lab.ask_snapshot(&lab.tenant, id).await),
+        ProblemCode::AttachedRunning
+    );
+}
+
+#[tokio::test]
 async fn no_instance_starts_while_an_operation_holds_its_volume() {
     let lab = Lab::new().await;
     let id = lab.volume(&lab.tenant, "web").await;
