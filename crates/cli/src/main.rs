@@ -13,6 +13,7 @@ mod config;
 mod credentials;
 mod failure;
 mod output;
+mod private_file;
 mod prompt;
 mod record;
 mod remote;

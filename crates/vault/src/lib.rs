@@ -36,6 +36,7 @@ mod error;
 mod fetch;
 mod format;
 mod ingest;
+pub mod keys;
 mod quarantine;
 mod raw_file;
 mod read_back;

@@ -6,6 +6,7 @@ mod faults;
 mod full;
 mod heal;
 mod increments;
+mod keys;
 mod kill;
 mod proof;
 mod read_back;

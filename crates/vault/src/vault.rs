@@ -135,18 +135,13 @@ impl Vault {
         env: Arc<dyn Env>,
     ) -> Result<Self, Error> {
         let names = Names { vault: vault_id };
-        let mut generations = vec![];
-        list_each(&*target, &names.prefix("keys/"), |entry| {
-            if let Some(Named::Keys(generation)) = names.parse(&entry.name) {
-                generations.push((generation, entry.len.get()));
-            }
-            Ok::<_, Error>(())
-        })?;
         let mut failure = Error::VaultNotFound(vault_id);
-        for (generation, len) in generations.into_iter().rev() {
-            let name = names.keys(generation);
-            match read_keys(&*target, &name, len, vault_id, generation, root) {
-                Ok((object, keys, hash)) => {
+        for generation in keys_of(&*target, names)?.into_iter().rev() {
+            match read_keys(&*target, names, generation).and_then(|read| {
+                let keys = read.open(root)?;
+                Ok((read.generation, read.object, keys, read.hash()))
+            }) {
+                Ok((generation, object, keys, hash)) => {
                     return Ok(Self {
                         target,
                         env,
@@ -307,34 +302,74 @@ impl RootSecret {
     }
 }
 
-fn read_keys(
+/// The generations of a vault's keys object that are in the target, oldest first.
+pub(crate) fn keys_of(target: &dyn Target, names: Names) -> Result<Vec<u32>, Error> {
+    let mut generations = vec![];
+    list_each(target, &names.prefix("keys/"), |entry| {
+        if let Some(Named::Keys(generation)) = names.parse(&entry.name) {
+            generations.push(generation);
+        }
+        Ok::<_, Error>(())
+    })?;
+    Ok(generations)
+}
+
+/// One generation of a keys object, whole and for this vault, whoever can open it.
+pub(crate) struct WrappedKeys {
+    pub name: ObjectName,
+    pub generation: u32,
+    pub object: KeyObject,
+    pub bytes: Vec<u8>,
+}
+
+impl WrappedKeys {
+    /// Takes the bytes of a keys object apart.
+    pub(crate) fn parse(names: Names, generation: u32, bytes: Vec<u8>) -> Result<Self, Error> {
+        let name = names.keys(generation);
+        let object = KeyObject::decode(&bytes, names.vault).map_err(|what| damaged(&name, what))?;
+        if object.header.seq != generation {
+            return Err(damaged(&name, Malformed::Wrong("it is another object")));
+        }
+        Ok(Self {
+            name,
+            generation,
+            object,
+            bytes,
+        })
+    }
+
+    /// Unwraps the keys.
+    pub(crate) fn open(&self, root: &RootKey) -> Result<VaultKeys, Error> {
+        let (needed, given): (KeyId, KeyId) = (self.object.root_key_id, root.id());
+        if needed != given {
+            let vault_id = VaultId::of_bytes(self.object.header.vault);
+            return Err(Error::WrongKey {
+                vault_id,
+                needed,
+                given,
+            });
+        }
+        let opened = self.object.open(&self.bytes, root);
+        opened.map_err(|what| damaged(&self.name, what))
+    }
+
+    fn hash(&self) -> [u8; 32] {
+        *blake3::hash(&self.bytes).as_bytes()
+    }
+}
+
+/// Reads one generation of a vault's keys object.
+pub(crate) fn read_keys(
     target: &dyn Target,
-    name: &ObjectName,
-    len: u64,
-    vault_id: VaultId,
+    names: Names,
     generation: u32,
-    root: &RootKey,
-) -> Result<(KeyObject, VaultKeys, [u8; 32]), Error> {
-    if len != KEY_OBJECT_LEN as u64 {
-        return Err(damaged(name, Malformed::Wrong("it has the wrong length")));
+) -> Result<WrappedKeys, Error> {
+    let name = names.keys(generation);
+    if target.head(&name)?.get() != KEY_OBJECT_LEN as u64 {
+        return Err(damaged(&name, Malformed::Wrong("it has the wrong length")));
     }
-    let bytes = target.get(name, ByteRange::new(0, len))?;
-    let object = KeyObject::decode(&bytes, vault_id).map_err(|what| damaged(name, what))?;
-    if object.header.seq != generation {
-        return Err(damaged(name, Malformed::Wrong("it is another object")));
-    }
-    if object.root_key_id != root.id() {
-        let (needed, given): (KeyId, KeyId) = (object.root_key_id, root.id());
-        return Err(Error::WrongKey {
-            vault_id,
-            needed,
-            given,
-        });
-    }
-    let keys = object
-        .open(&bytes, root)
-        .map_err(|what| damaged(name, what))?;
-    Ok((object, keys, *blake3::hash(&bytes).as_bytes()))
+    let bytes = target.get(&name, ByteRange::new(0, KEY_OBJECT_LEN as u64))?;
+    WrappedKeys::parse(names, generation, bytes)
 }
 
 /// The error of an object that is not what it should be.

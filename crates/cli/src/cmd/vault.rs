@@ -1,7 +1,9 @@
 //! `stillpoint vault`: backups without the server.
 //!
 //! For the day on which everything else is lost: the target and the key are enough. Nothing here
-//! writes to the target.
+//! writes to the target but what is about its [`keys`].
+
+mod keys;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,8 +14,10 @@ use stillpoint_env::SystemEnv;
 use stillpoint_model::Env;
 use stillpoint_model::error::with_causes;
 use stillpoint_model::id::BackupId;
+use stillpoint_vault::target::Target;
 use stillpoint_vault::{CheckLevel, CheckReport, Error, RootKey, Vault, rescue};
 
+use self::keys::Keys;
 use super::long_work;
 use crate::failure::{Exit, Failure, Result, print};
 use crate::output::{self, Format};
@@ -56,6 +60,9 @@ enum Verb {
         #[arg(long, value_name = "FILE")]
         to: PathBuf,
     },
+    /// Change, keep or destroy the keys in a target
+    #[command(subcommand)]
+    Keys(Keys),
 }
 
 /// Where the backups are, and what opens them.
@@ -90,21 +97,30 @@ impl Command {
     /// Does what the verb says.
     pub async fn run(self) -> Result<()> {
         match self.verb {
-            Verb::List { place, format } => list(&place.open()?, format.output),
+            Verb::List { place, format } => list(&place.open()?.vaults()?, format.output),
             Verb::Check {
                 place,
                 deep,
                 format,
-            } => check(place.open()?, deep, format.output).await,
-            Verb::Restore { place, backup, to } => restore(place.open()?, backup, to).await,
+            } => check(place.open()?.vaults()?, deep, format.output).await,
+            Verb::Restore { place, backup, to } => {
+                restore(place.open()?.vaults()?, backup, to).await
+            }
+            Verb::Keys(keys) => keys.run(),
         }
     }
 }
 
+/// A target at hand, and the key to it.
+struct Opened {
+    address: String,
+    target: Arc<dyn Target>,
+    key: RootKey,
+    env: Arc<dyn Env>,
+}
+
 impl PlaceArgs {
-    /// Every vault that the key opens. One that it does not open is said, and is a failure only
-    /// when there is no other.
-    fn open(self) -> Result<Vec<Vault>> {
+    fn open(self) -> Result<Opened> {
         let place = Place::of_args(&self.target, self.bucket)?;
         if matches!(&place, Place::Folder(Some(folder)) if !folder.is_dir()) {
             let text = format!("there is no folder {}", self.target);
@@ -113,15 +129,28 @@ impl PlaceArgs {
         let env: Arc<dyn Env> = Arc::new(SystemEnv::new());
         let key = RootKey::load(&self.key).map_err(|error| explain(&error))?;
         let Some(target) = place.open(None, &env)? else {
-            return Ok(vec![]);
+            return Err(nothing_there(&self.target));
         };
-        let (vaults, unopened) =
-            rescue::open_all(&target, &key, &env).map_err(|error| explain(&error))?;
+        Ok(Opened {
+            address: self.target,
+            target,
+            key,
+            env,
+        })
+    }
+}
+
+impl Opened {
+    /// Every vault that the key opens. One that it does not open is said, and is a failure only
+    /// when there is no other.
+    fn vaults(&self) -> Result<Vec<Vault>> {
+        let (vaults, unopened) = rescue::open_all(&self.target, &self.key, &self.env)
+            .map_err(|error| explain(&error))?;
         let mut unopened = unopened.into_iter();
         if vaults.is_empty() {
             return Err(match unopened.next() {
                 Some((_, error)) => explain(&error),
-                None => nothing_there(&self.target),
+                None => nothing_there(&self.address),
             });
         }
         for (_, error) in unopened {

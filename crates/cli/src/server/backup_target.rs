@@ -13,8 +13,9 @@ use stillpoint_model::Env;
 use stillpoint_vault::Error;
 use stillpoint_vault::target::{ObjectLock, Target, probe};
 
-use super::data_dir::{DataDir, write_once};
+use super::data_dir::DataDir;
 use crate::failure::{Exit, Failure, Result};
+use crate::private_file::write_once;
 use crate::target::{Place, unusable};
 
 /// What the note says about a target.

@@ -22,9 +22,11 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt 
 use std::path::{Path, PathBuf};
 
 use crate::failure::{Exit, Failure, Result};
+use crate::private_file::PRIVATE_FILE;
+#[cfg(test)]
+use crate::private_file::write_once;
 
 const PRIVATE_FOLDER: u32 = 0o700;
-const PRIVATE_FILE: u32 = 0o600;
 
 /// The data folder, locked until this is dropped.
 pub struct DataDir {
@@ -141,40 +143,6 @@ fn in_use(data: &Path, lock: &mut File) -> Failure {
         .hint("stop that server first, or choose another folder with --data")
 }
 
-/// Writes a file that must not exist yet, so that only its owner can read it, and makes sure
-/// that it is on the disk. Answers false, and changes nothing, when it exists.
-pub fn write_once(path: &Path, content: &[u8]) -> Result<bool> {
-    let failed = |error: &io::Error| Failure::file(format_args!("write {}", path.display()), error);
-    if path.exists() {
-        return Ok(false);
-    }
-    // Complete under another name first: a key that was cut by a power loss would be worse
-    // than none.
-    let temporary = path.with_extension("new");
-    let write = || -> io::Result<()> {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(PRIVATE_FILE)
-            .open(&temporary)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        let linked = fs::hard_link(&temporary, path);
-        fs::remove_file(&temporary)?;
-        linked?;
-        if let Some(folder) = path.parent() {
-            File::open(folder)?.sync_all()?;
-        }
-        Ok(())
-    };
-    match write() {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => Err(failed(&error)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,14 +171,5 @@ mod tests {
         assert_eq!(mode(&data.path), 0o700);
         assert!(write_once(&data.root_key(), b"k").expect("written"));
         assert_eq!(mode(&data.root_key()), 0o600);
-    }
-
-    #[test]
-    fn a_key_is_never_overwritten() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let key = folder.path().join("root.key");
-        assert!(write_once(&key, b"first").expect("written"));
-        assert!(!write_once(&key, b"second").expect("kept"));
-        assert_eq!(fs::read(&key).expect("the key"), b"first");
     }
 }

@@ -12,9 +12,10 @@ use serde::{Deserialize, Serialize};
 use stillpoint_model::Env;
 use stillpoint_vault::RootKey;
 
-use super::data_dir::{DataDir, write_once};
+use super::data_dir::DataDir;
 use crate::config;
 use crate::failure::{Exit, Failure, Result};
+use crate::private_file::write_once;
 
 /// The first two users, as they are written down.
 #[derive(Deserialize, Serialize)]

@@ -67,10 +67,18 @@ impl Kept {
 
     /// `stillpoint vault VERB --target … --key … REST`.
     fn vault(&self, verb: &str, rest: &[&str]) -> Ended {
+        self.run(&["vault", verb], rest)
+    }
+
+    /// The same of `stillpoint vault keys VERB`.
+    fn keys(&self, verb: &str, rest: &[&str]) -> Ended {
+        self.run(&["vault", "keys", verb], rest)
+    }
+
+    fn run(&self, verb: &[&str], rest: &[&str]) -> Ended {
         let (target, key) = (text(&self.path("target")), text(&self.path("root.key")));
-        let mut args = vec!["vault", verb, "--target", &target, "--key", &key];
-        args.extend(rest);
-        run(&args)
+        let place = ["--target", &target, "--key", &key];
+        run(&[verb, &place, rest].concat())
     }
 }
 
@@ -166,4 +174,48 @@ fn a_wrong_key_a_missing_target_and_an_unknown_backup_say_what_to_do() {
     let out = text(&kept.path("out.raw"));
     assert_eq!(kept.vault("restore", &[&unknown, "--to", &out]).code, 5);
     assert!(!kept.path("out.raw").exists());
+}
+
+#[test]
+fn a_new_root_key_takes_over_and_the_old_one_is_told_so() {
+    let kept = Kept::new();
+    let next = text(&kept.path("next.key"));
+    let rotated = kept.keys("rotate", &["--new-key", &next]);
+    assert_eq!(rotated.code, 0, "{}", rotated.stderr);
+    assert!(
+        rotated.stderr.contains("1 vault moved"),
+        "{}",
+        rotated.stderr
+    );
+    let refused = kept.vault("list", &[]);
+    assert_eq!(refused.code, 4);
+    assert!(refused.stderr.contains("wrong_key"), "{}", refused.stderr);
+    fs::rename(kept.path("next.key"), kept.path("root.key")).expect("the new key in its place");
+    assert_eq!(kept.vault("check", &["--deep"]).code, 0);
+}
+
+#[test]
+fn keys_are_destroyed_only_when_confirmed_and_a_copy_brings_them_back() {
+    let kept = Kept::new();
+    let copy = text(&kept.path("keys.txt"));
+    let exported = kept.keys("export", &["--to", &copy]);
+    assert_eq!(exported.code, 0, "{}", exported.stderr);
+    assert_eq!(kept.keys("export", &["--to", &copy]).code, 2, "it exists");
+
+    let listed = kept.vault("list", &["-o", "json"]);
+    let backups: Value = serde_json::from_str(&listed.stdout).expect("JSON");
+    let account = backups[0]["account_id"].as_str().expect("an account");
+    let refused = kept.keys("destroy", &[account]);
+    assert_eq!(refused.code, 2);
+    assert!(
+        refused.stderr.contains("1 backup of account"),
+        "{}",
+        refused.stderr
+    );
+    assert_eq!(kept.vault("list", &[]).code, 0, "nothing was destroyed");
+
+    assert_eq!(kept.keys("destroy", &[account, "--yes", account]).code, 0);
+    assert_eq!(kept.vault("list", &[]).code, 5);
+    assert_eq!(kept.keys("import", &["--from", &copy]).code, 0);
+    assert_eq!(kept.vault("check", &["--deep"]).code, 0);
 }

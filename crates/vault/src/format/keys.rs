@@ -222,6 +222,33 @@ impl KeyObject {
 
     /// Unwraps the vault's key.
     pub(crate) fn open(&self, bytes: &[u8], root: &RootKey) -> Result<VaultKeys, Malformed> {
+        let (_, vault) = self.unwrap(bytes, root)?;
+        Ok(VaultKeys::new(self.header.vault, vault, self.header.flags))
+    }
+
+    /// The same keys as generation `seq`, wrapped under another root key.
+    pub(crate) fn rewrap(
+        &self,
+        bytes: &[u8],
+        from: &RootKey,
+        to: &RootKey,
+        (seq, salt): (u32, [u8; 16]),
+    ) -> Result<Vec<u8>, Malformed> {
+        let (account, vault) = self.unwrap(bytes, from)?;
+        let next = Self {
+            header: Header {
+                seq,
+                salt,
+                ..self.header
+            },
+            root_key_id: to.id(),
+            ..*self
+        };
+        next.seal(to, &AccountKey(account), &vault)
+    }
+
+    /// The account's and the vault's key.
+    fn unwrap(&self, bytes: &[u8], root: &RootKey) -> Result<(Secret, Secret), Malformed> {
         let clear = bytes.get(HEADER_LEN..CLEAR_LEN).unwrap_or_default();
         let unwrap = |context, under: &[u8; 32], kind, offset: usize| {
             let wrapping = wrapping_key(context, under, &self.header)?;
@@ -238,9 +265,11 @@ impl KeyObject {
         let account = unwrap(ROOT_WRAPS_ACCOUNT, &root.0, Segment::AccountKey, CLEAR_LEN)?;
         let second = CLEAR_LEN + WRAPPED_LEN;
         let vault = unwrap(ACCOUNT_WRAPS_VAULT, &account, Segment::VaultKey, second)?;
-        Ok(VaultKeys::new(self.header.vault, vault, self.header.flags))
+        Ok((account, vault))
     }
 }
+
+type Secret = Zeroizing<[u8; 32]>;
 
 fn wrapping_key(context: &str, secret: &[u8; 32], header: &Header) -> Result<ObjectKey, Malformed> {
     ObjectKey::derive(context, secret, header).ok_or(Malformed::Wrong("a key cannot be derived"))
@@ -273,6 +302,11 @@ impl VaultKeys {
             hasher,
             secret,
         }
+    }
+
+    /// Whether both open the same vault.
+    pub(crate) fn opens_the_same(&self, other: &Self) -> bool {
+        (self.vault, &*self.secret) == (other.vault, &*other.secret)
     }
 
     /// The key of the object with this header.

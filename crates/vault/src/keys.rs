@@ -1,0 +1,193 @@
+//! The keys of a vault apart from its data: wrapping them anew, keeping a copy, destroying them.
+//!
+//! **Rotation** moves a vault from one root key to another and touches no data:
+//!
+//! ```text
+//! keys/1 (old root) --put--> keys/1 + keys/2 (new root) --read back, compared--> delete keys/1
+//! ```
+//!
+//! After a crash anywhere at least one generation opens, and doing it again finishes it. From the
+//! last deletion on the old root key opens nothing here.
+//!
+//! **A copy** of the wrapped keys is safe to keep anywhere that the root key is not. Without one a
+//! lost keys object of a few hundred bytes would be the loss of all backups of an account.
+//!
+//! **Destroying** every keys object of a vault makes all of its backups unreadable for good, for
+//! as long as nobody kept a copy: of the wrapped keys, or of the target below us, such as old
+//! versions in a bucket.
+
+use std::fmt::Write as _;
+
+use stillpoint_model::Env;
+use stillpoint_model::id::VaultId;
+
+use crate::Error;
+use crate::format::hash::{from_hex, hex};
+use crate::format::names::Names;
+use crate::format::{KEY_OBJECT_LEN, RootKey, VaultKeys};
+use crate::target::Target;
+use crate::vault::{WrappedKeys, damaged, keys_of, read_keys};
+
+const COPY_WORD: &str = "stillpoint-wrapped-keys-1";
+/// The longest copy that is read: some 30,000 vaults.
+pub const MAX_COPY_LEN: u64 = 16 << 20;
+
+/// What a rotation found and did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rotation {
+    /// Whether the keys were wrapped; false when an earlier rotation had done so.
+    pub wrapped: bool,
+    /// Keys objects under the old root key that were removed.
+    pub removed: usize,
+}
+
+/// Moves a vault from one root key to another. `WrongKey` when neither opens it; `Conflict` when
+/// somebody else rotates at the same time.
+pub fn rotate(
+    target: &dyn Target,
+    vault_id: VaultId,
+    from: &RootKey,
+    to: &RootKey,
+    env: &dyn Env,
+) -> Result<Rotation, Error> {
+    let names = Names { vault: vault_id };
+    if from.id() == to.id() {
+        return Err(Error::Invalid("the new root key is the old one"));
+    }
+    let kept = read_all(target, names)?;
+    let mut rotation = Rotation::default();
+    let now = match newest(&kept, vault_id, to) {
+        Ok((_, keys)) => keys,
+        Err(_) => {
+            let (old, keys) = newest(&kept, vault_id, from)?;
+            let last = keys_of(target, names)?.last().copied().unwrap_or_default();
+            let next = last.checked_add(1);
+            let next = next.ok_or(Error::Invalid("there are no generations left"))?;
+            let mut salt = [0; 16];
+            env.fill_random(&mut salt);
+            let wrapped = old.object.rewrap(&old.bytes, from, to, (next, salt));
+            let name = names.keys(next);
+            target.put_new(&name, &wrapped.map_err(|what| damaged(&name, what))?)?;
+            rotation.wrapped = true;
+            let written = read_keys(target, names, next)?.open(to)?;
+            if !written.opens_the_same(&keys) {
+                return Err(Error::Internal("the keys were not wrapped as they are"));
+            }
+            written
+        }
+    };
+    for old in &kept {
+        match old.open(from) {
+            Ok(keys) if keys.opens_the_same(&now) => {
+                target.delete(&old.name)?;
+                rotation.removed += 1;
+            }
+            Ok(_) => return Err(Error::Internal("two generations open different vaults")),
+            Err(_) => {}
+        }
+    }
+    Ok(rotation)
+}
+
+/// The text of a copy of the wrapped keys of vaults: a word, then a line for each keys object that
+/// `root` opens.
+pub fn export(target: &dyn Target, vaults: &[VaultId], root: &RootKey) -> Result<String, Error> {
+    let mut copy = format!("{COPY_WORD}\n");
+    for vault in vaults {
+        let kept = read_all(target, Names { vault: *vault })?;
+        let (keys, _) = newest(&kept, *vault, root)?;
+        let digits = hex(&keys.bytes);
+        // Writing to a string cannot fail.
+        let _ = writeln!(copy, "{vault} {:08x} {digits}", keys.generation);
+    }
+    Ok(copy)
+}
+
+/// Puts the keys of a copy back, where the target has none that `root` opens. Answers the vaults
+/// whose keys were put. Nothing is put before the whole copy was read and every line of it opened.
+pub fn import(target: &dyn Target, copy: &str, root: &RootKey) -> Result<Vec<VaultId>, Error> {
+    let mut lines = copy.lines();
+    if lines.next() != Some(COPY_WORD) {
+        return Err(Error::Invalid("this is no copy of wrapped keys"));
+    }
+    let kept = lines.map(parse_line).collect::<Result<Vec<_>, _>>()?;
+    for (_, keys) in &kept {
+        keys.open(root)?;
+    }
+    let mut put = vec![];
+    for (names, keys) in kept {
+        let there = read_all(target, names)?;
+        if newest(&there, names.vault, root).is_ok() {
+            continue;
+        }
+        if let Some(other) = there.iter().find(|at| at.generation == keys.generation) {
+            // Whole, and for another root key: not ours to replace.
+            other.open(root)?;
+        }
+        // What is left under this name is damaged.
+        target.delete(&keys.name)?;
+        target.put_new(&keys.name, &keys.bytes)?;
+        read_keys(target, names, keys.generation)?.open(root)?;
+        put.push(names.vault);
+    }
+    Ok(put)
+}
+
+fn parse_line(line: &str) -> Result<(Names, WrappedKeys), Error> {
+    const MALFORMED: Error = Error::Invalid("a line of the copy is malformed");
+    let mut words = line.split(' ');
+    let (Some(vault), Some(generation), Some(digits), None) =
+        (words.next(), words.next(), words.next(), words.next())
+    else {
+        return Err(MALFORMED);
+    };
+    let vault = vault.parse().map_err(|_| MALFORMED)?;
+    let generation = u32::from_str_radix(generation, 16).map_err(|_| MALFORMED)?;
+    let bytes: [u8; KEY_OBJECT_LEN] = from_hex(digits).ok_or(MALFORMED)?;
+    let names = Names { vault };
+    WrappedKeys::parse(names, generation, bytes.to_vec()).map(|keys| (names, keys))
+}
+
+/// Destroys the keys of a vault and answers how many generations there were. Its backups can never
+/// be read again. An error may leave some; doing it again goes on.
+pub fn destroy(target: &dyn Target, vault_id: VaultId) -> Result<usize, Error> {
+    let names = Names { vault: vault_id };
+    let generations = keys_of(target, names)?;
+    for generation in &generations {
+        target.delete(&names.keys(*generation))?;
+    }
+    if keys_of(target, names)?.is_empty() {
+        return Ok(generations.len());
+    }
+    Err(Error::Internal("keys are there after they were destroyed"))
+}
+
+/// The generations that are whole, oldest first. A damaged one is left out: another may open.
+fn read_all(target: &dyn Target, names: Names) -> Result<Vec<WrappedKeys>, Error> {
+    let generations = keys_of(target, names)?;
+    let mut kept = Vec::with_capacity(generations.len());
+    for generation in generations {
+        match read_keys(target, names, generation) {
+            Ok(keys) => kept.push(keys),
+            Err(error) if error.is_damage() => tracing::warn!(%error, "a keys object is damaged"),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(kept)
+}
+
+/// The newest generation that this root key opens.
+fn newest<'k>(
+    kept: &'k [WrappedKeys],
+    vault_id: VaultId,
+    root: &RootKey,
+) -> Result<(&'k WrappedKeys, VaultKeys), Error> {
+    let mut failure = Error::VaultNotFound(vault_id);
+    for keys in kept.iter().rev() {
+        match keys.open(root) {
+            Ok(opened) => return Ok((keys, opened)),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
