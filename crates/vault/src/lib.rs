@@ -19,6 +19,7 @@
 //! - deleting and reaping work on a target without a byte left;
 //! - what is said to have changed can be proven: [`Vault::prepare_proof`] reads everything, stores
 //!   what differs wherever it is, and names what was not said;
+//! - any part of a backup can be read on its own: [`Vault::open_backup`];
 //! - memory is bounded by [`Tuning`], not by the size of a volume.
 //!
 //! **Invariant:** it knows nothing of accounts, the API or SQL, and needs none of them: the target
@@ -40,6 +41,7 @@ pub mod keys;
 mod quarantine;
 mod raw_file;
 mod read_back;
+mod reader;
 mod reap;
 pub mod rescue;
 mod reserve;
@@ -58,6 +60,7 @@ pub use collect::{CollectPolicy, Collected, Outcome, Refusal};
 pub use error::Error;
 pub use format::{AccountKey, CHUNK_LEN, ContentHash, KeyId, MAX_VOLUME_LEN, RootKey};
 pub use ingest::Missed;
+pub use reader::{BackupReader, ReadCache};
 pub use reap::{Reaped, Unreferenced};
 pub use restore::RestoreReport;
 pub use vault::{Tuning, Vault, VaultSpec};

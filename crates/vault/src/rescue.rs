@@ -1,6 +1,7 @@
 //! Getting data back with nothing but a target and the root key.
 //!
-//! What `stillpoint vault list|check|restore` calls. No server, no database.
+//! What `stillpoint vault` calls. No server, no database. The vaults are opened for reading only:
+//! whoever rescues may have to leave everything as it was found.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -34,7 +35,8 @@ pub fn vault_ids(target: &dyn Target) -> Result<Vec<VaultId>, Error> {
 /// A vault that could not be opened, and why.
 pub type Unopened = (VaultId, Error);
 
-/// Opens every vault in a target that this root key opens; also says which it does not.
+/// Opens every vault in a target that this root key opens, for reading; also says which it does
+/// not.
 pub fn open_all(
     target: &Arc<dyn Target>,
     root: &RootKey,
@@ -43,7 +45,7 @@ pub fn open_all(
     let (mut vaults, mut unopened) = (vec![], vec![]);
     for id in vault_ids(&**target)? {
         match Vault::open(target.clone(), id, root, env.clone()) {
-            Ok(vault) => vaults.push(vault),
+            Ok(vault) => vaults.push(vault.read_only()),
             Err(error) => unopened.push((id, error)),
         }
     }

@@ -74,6 +74,7 @@ pub struct Vault {
     /// Packs that this process marked as damaged.
     pub(crate) marked: Arc<Mutex<HashSet<PackId>>>,
     account_id: AccountId,
+    read_only: bool,
     /// The generation of the keys object that opened it, and a hash of its bytes.
     opened_with: (u32, [u8; 32]),
 }
@@ -150,6 +151,7 @@ impl Vault {
                         tuning: Tuning::default(),
                         marked: Arc::default(),
                         account_id: object.account_id,
+                        read_only: false,
                         opened_with: (generation, hash),
                     });
                 }
@@ -184,6 +186,15 @@ impl Vault {
         Self { tuning, ..self }
     }
 
+    /// The same vault, which nothing is written into any more: no mark on what is damaged either.
+    #[must_use]
+    pub fn read_only(self) -> Self {
+        Self {
+            read_only: true,
+            ..self
+        }
+    }
+
     /// The vault's id.
     pub fn id(&self) -> VaultId {
         self.names.vault
@@ -213,6 +224,9 @@ impl Vault {
     }
 
     fn require(&self, flags: u32, what: &'static str) -> Result<(), Error> {
+        if self.read_only {
+            return Err(Error::Invalid("the vault was opened for reading only"));
+        }
         if flags == 0 {
             return Ok(());
         }
