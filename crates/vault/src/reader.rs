@@ -15,6 +15,7 @@
 //! restore does.
 
 mod cache;
+mod difference;
 
 use std::sync::Arc;
 

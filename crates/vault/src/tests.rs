@@ -2,6 +2,7 @@
 
 mod collect;
 mod collect_races;
+mod copy;
 mod faults;
 mod full;
 mod heal;
