@@ -72,6 +72,14 @@ pub struct TargetTable {
     patience_seconds: Option<u64>,
 }
 
+/// A file with a `[target]` and nothing else.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TargetFile {
+    /// The target.
+    pub target: TargetTable,
+}
+
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 enum Kind {

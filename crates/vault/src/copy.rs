@@ -45,6 +45,9 @@ impl Vault {
         backup: BackupId,
         monitor: &dyn Monitor,
     ) -> Result<Copied, Error> {
+        if self.keys.opens_the_same(&from.keys) {
+            return Err(Error::Invalid("a vault is not copied into itself"));
+        }
         // Finishes what was committed, and takes back what was not.
         if self.reap_backup(volume, backup)?.committed {
             self.read_back(volume, backup, monitor)?;

@@ -1,8 +1,9 @@
 //! `stillpoint vault`: backups without the server.
 //!
 //! For the day on which everything else is lost: the target and the key are enough. Nothing here
-//! writes to the target but what is about its [`keys`].
+//! writes to the target but what is about its [`keys`]; a [`copy`] writes to a second one.
 
+mod copy;
 mod keys;
 
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use stillpoint_model::id::BackupId;
 use stillpoint_vault::target::Target;
 use stillpoint_vault::{CheckLevel, CheckReport, Error, RootKey, Vault, rescue};
 
+use self::copy::Copy;
 use self::keys::Keys;
 use super::long_work;
 use crate::failure::{Exit, Failure, Result, print};
@@ -60,7 +62,7 @@ enum Verb {
         #[arg(long, value_name = "FILE")]
         to: PathBuf,
     },
-    /// Change, keep or destroy the keys in a target
+    Copy(Copy),
     #[command(subcommand)]
     Keys(Keys),
 }
@@ -106,6 +108,7 @@ impl Command {
             Verb::Restore { place, backup, to } => {
                 restore(place.open()?.vaults()?, backup, to).await
             }
+            Verb::Copy(copy) => copy.run().await,
             Verb::Keys(keys) => keys.run(),
         }
     }

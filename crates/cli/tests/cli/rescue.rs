@@ -219,3 +219,49 @@ fn keys_are_destroyed_only_when_confirmed_and_a_copy_brings_them_back() {
     assert_eq!(kept.keys("import", &["--from", &copy]).code, 0);
     assert_eq!(kept.vault("check", &["--deep"]).code, 0);
 }
+
+#[test]
+fn a_second_target_holds_what_the_first_did_under_a_key_of_its_own() {
+    let kept = Kept::new();
+    fs::create_dir(kept.path("second")).expect("a folder");
+    fs::write(
+        kept.path("second.toml"),
+        "[target]\nkind = 'local'\nfolder = 'second'\n",
+    )
+    .expect("settings");
+    let next = kept.path("next.key");
+    RootKey::create(&next, &SimEnv::new(2)).expect("a key");
+    let args = [
+        "--to",
+        &text(&kept.path("second.toml")),
+        "--to-key",
+        &text(&next),
+    ];
+    let copied = kept.vault("copy", &args);
+    assert_eq!(copied.code, 0, "{}", copied.stderr);
+    assert!(copied.stderr.contains("1 copied"), "{}", copied.stderr);
+    let again = kept.vault("copy", &args);
+    assert!(again.stderr.contains("0 copied"), "{}", again.stderr);
+    assert!(again.stderr.contains("1 there before"), "{}", again.stderr);
+    let itself = kept.vault("copy", &["--to", &text(&kept.path("target"))]);
+    assert_ne!(itself.code, 0, "{}", itself.stderr);
+
+    damage_packs(&kept.path("target"));
+    fs::rename(kept.path("second"), kept.path("target.new")).expect("moved");
+    fs::remove_dir_all(kept.path("target")).expect("the first is gone");
+    fs::rename(kept.path("target.new"), kept.path("target")).expect("the second in its place");
+    assert_eq!(
+        kept.vault("list", &[]).code,
+        4,
+        "the first key opens the first target only"
+    );
+    fs::rename(next, kept.path("root.key")).expect("the second key");
+    let out = text(&kept.path("out.raw"));
+    let restored = kept.vault("restore", &[&kept.backup.to_string(), "--to", &out]);
+    assert_eq!(restored.code, 0, "{}", restored.stderr);
+    let bytes = |name: &str| fs::read(kept.path(name)).expect("a disk");
+    assert!(
+        bytes("out.raw") == bytes("disk.raw"),
+        "the restored disk differs"
+    );
+}

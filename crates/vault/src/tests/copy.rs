@@ -96,6 +96,15 @@ fn a_copy_that_dies_anywhere_is_done_again_and_leaves_nothing() {
 }
 
 #[test]
+fn a_vault_is_not_copied_into_itself() {
+    let bench = Bench::new(9);
+    let backup = bench.back_up(&Disk::new(CHUNK), None, None).backup_id;
+    let again = bench.through(bench.target.clone()).unwrap();
+    let refused = again.copy_backup(&bench.vault, bench.volume, backup, &NullMonitor);
+    assert!(matches!(refused, Err(Error::Invalid(_))));
+}
+
+#[test]
 fn what_was_deleted_is_not_copied() {
     let bench = Bench::new(7);
     let backup = bench.back_up(&Disk::new(CHUNK), None, None).backup_id;
