@@ -1,7 +1,8 @@
 //! A node with a real machine: a guest writes to two disks in lock-step while they are captured,
-//! backed up, merged and grown.
+//! backed up, merged and grown; [`journal`] has one that writes to file systems, and [`killed`] what
+//! becomes of a guest when whoever captures it is killed.
 //!
-//! The guest writes numbered blocks, each number to the first disk, flushed, and then to the second.
+//! The guest here writes numbered blocks, each number to the first disk, flushed, and then to the second.
 //! So a point in time shows the blocks 1 to n and nothing else, and n on the first disk is that on
 //! the second or one more; anything lost, torn, late or mixed up is seen.
 
@@ -13,9 +14,10 @@
 )]
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,8 +25,8 @@ use stillpoint_env::SystemEnv;
 use stillpoint_layers::live::LiveHost;
 use stillpoint_layers::qcow2::Qcow2Driver;
 use stillpoint_layers::{LayerPool, Pool};
+use stillpoint_machines::Freeze;
 use stillpoint_machines::conformance::script;
-use stillpoint_machines::guard::GuardProgram;
 use stillpoint_machines::qemu::{Accelerator, DiskIo, QemuConfig, QemuDriver};
 use stillpoint_model::id::{
     AccountId, BackupId, InstanceId, LayerId, PoolId, SnapshotId, TargetId, VaultId, VolumeId,
@@ -40,15 +42,22 @@ use stillpoint_vault::target::MemoryTarget;
 use stillpoint_vault::{RootKey, Tuning};
 use tempfile::TempDir;
 
+use freezing::{Freezing, guard_program};
+
+#[path = "real_guest/freezing.rs"]
+mod freezing;
+#[path = "real_guest/journal.rs"]
+mod journal;
+#[path = "real_guest/killed.rs"]
+mod killed;
+
 /// How long a guest under emulation on a busy host may take for anything.
 const PATIENCE: Duration = Duration::from_mins(2);
 const BLOCK: usize = 4096;
 const SIZE: ByteCount = ByteCount::from_mib(32);
 const GROWN: ByteCount = ByteCount::from_mib(48);
-/// Where the guest's root file system begins in its disk.
-const ROOT_OFFSET: u64 = 33 << 20;
 
-/// What the guest runs from its boot on.
+/// What the guest runs from its boot on, when it writes to bare disks.
 const WRITER: &str = r#"#!/bin/sh
 i=0
 while [ $i -lt 8000 ]; do
@@ -74,31 +83,36 @@ impl Hooks for Free {
     }
 }
 
+/// What the guest does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Work {
+    /// It writes numbered blocks to bare disks.
+    Blocks,
+    /// It writes steps to file systems: see `tests/guests/journal.sh`.
+    Journal,
+}
+
 /// An agent: a node's process as far as it matters here.
 struct Agent {
-    machines: Arc<Hypervised<QemuDriver>>,
+    machines: Arc<Hypervised<Freezing>>,
     pool: Arc<LayerPool<Qcow2Driver>>,
     storage: Storage,
 }
 
 impl Agent {
     fn open(scene: &Host) -> Self {
-        let path = |name: &str| scene.folder.path().join(name);
+        let path = |name: &str| scene.folder.join(name);
         let config = QemuConfig {
             run_dir: path("run"),
             program: script("qemu"),
             accelerator: Some(Accelerator::Tcg),
             disk_io: DiskIo::BEST,
             outbound: false,
-            // Nothing is frozen here.
-            guard: GuardProgram {
-                program: "false".into(),
-                args: Vec::new(),
-            },
+            guard: guard_program(&scene.folder),
         };
         let env = &scene.env;
         let driver = QemuDriver::open(config, env.clone()).unwrap();
-        let machines = Arc::new(Hypervised::new(driver));
+        let machines = Arc::new(Hypervised::new(Freezing::new(driver, scene.freeze)));
         let pool = Qcow2Driver::open(&path("pool"), scene.pool_id).unwrap();
         let pool = Arc::new(LayerPool::open(pool, env.clone()).unwrap());
         pool.connect(machines.clone());
@@ -117,30 +131,21 @@ impl Agent {
 
 /// What outlives an agent.
 struct Host {
-    folder: TempDir,
+    folder: PathBuf,
     env: Arc<SystemEnv>,
     pool_id: PoolId,
     target: Arc<MemoryTarget>,
     vault: VaultRef,
+    /// Whether its guests are frozen when they are captured.
+    freeze: Freeze,
 }
 
-/// A host with a pool, a vault and one machine; the machine is gone when this is dropped.
-struct Scene {
-    host: Host,
-    /// None while it is started again.
-    agent: Option<Agent>,
-    instance: InstanceId,
-    /// The root's volume, and two for data.
-    volumes: [VolumeId; 3],
-}
-
-impl Scene {
-    fn boot() -> Self {
-        let (folder, env) = (tempfile::tempdir().unwrap(), Arc::new(SystemEnv::new()));
-        fs::create_dir(folder.path().join("uploads")).unwrap();
-        let host = Host {
-            folder,
-            pool_id: PoolId::generate(&*env),
+impl Host {
+    fn new(folder: &Path, pool_id: PoolId, freeze: Freeze) -> Self {
+        let env = Arc::new(SystemEnv::new());
+        Self {
+            folder: folder.to_owned(),
+            pool_id,
             target: Arc::new(MemoryTarget::new()),
             vault: VaultRef {
                 target_id: TargetId::generate(&*env),
@@ -148,12 +153,37 @@ impl Scene {
                 account_id: AccountId::generate(&*env),
             },
             env,
-        };
+            freeze,
+        }
+    }
+}
+
+/// A host with a pool, a vault and one machine; the machine is gone when this is dropped.
+struct Scene {
+    work: Work,
+    host: Host,
+    /// None while it is started again.
+    agent: Option<Agent>,
+    instance: InstanceId,
+    /// The root's volume, and two for data.
+    volumes: [VolumeId; 3],
+    // Dropped last.
+    folder: TempDir,
+}
+
+impl Scene {
+    fn boot(work: Work, freeze: Freeze) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("uploads")).unwrap();
+        let pool_id = PoolId::generate(&SystemEnv::new());
+        let host = Host::new(folder.path(), pool_id, freeze);
         let scene = Self {
+            work,
             agent: Some(Agent::open(&host)),
             instance: InstanceId::generate(&*host.env),
             volumes: [(); 3].map(|()| VolumeId::generate(&*host.env)),
             host,
+            folder,
         };
         scene.make_volumes();
         scene.start();
@@ -179,19 +209,27 @@ impl Scene {
     }
 
     fn make_volumes(&self) {
+        self.import(self.volumes[0], |disk| make_guest(self.work, disk));
+        for volume_id in self.data() {
+            let size = SIZE;
+            match self.work {
+                Work::Blocks => drop(self.perform(&TaskSpec::VolumeCreate { volume_id, size })),
+                Work::Journal => self.import(volume_id, |disk| journal::make_disk(disk, size)),
+            }
+        }
+    }
+
+    /// Makes a volume of a raw disk.
+    fn import(&self, volume_id: VolumeId, make: impl FnOnce(&Path)) {
         let upload = self.volume_id().as_uuid();
-        let uploads = self.host.folder.path().join("uploads");
-        make_guest(&uploads.join(upload.to_string()));
+        let uploads = self.host.folder.join("uploads");
+        make(&uploads.join(upload.to_string()));
         self.perform(&TaskSpec::VolumeImport {
-            volume_id: self.volumes[0],
+            volume_id,
             upload,
             format: ImageFormat::Raw,
             max_size: ByteCount::from_gib(1),
         });
-        for volume_id in self.data() {
-            let size = SIZE;
-            self.perform(&TaskSpec::VolumeCreate { volume_id, size });
-        }
     }
 
     fn start(&self) {
@@ -231,10 +269,15 @@ impl Scene {
         }
     }
 
+    /// A file of the machine's folder.
+    fn machine_file(&self, name: &str) -> PathBuf {
+        let machine = self.host.folder.join("run").join(self.instance.to_string());
+        machine.join(name)
+    }
+
     /// What the guest said last: how many it wrote, and how many sectors the first disk has.
     fn said(&self) -> (u64, u64) {
-        let console = self.host.folder.path().join("run");
-        let console = console.join(self.instance.to_string()).join("console");
+        let console = self.machine_file("console");
         if let Some(agent) = &self.agent {
             // Whoever looks at a machine takes what its guest wrote.
             let _it_may_be_killed = agent.machines.inspect(self.instance);
@@ -269,8 +312,15 @@ impl Scene {
         self.wait_until(|(written, _)| written > now);
     }
 
-    /// How many blocks a layer shows: 1 to that many are whole, and nothing else is there.
+    /// How much of its work a layer shows; all of it is whole, and nothing else is there.
     fn written(&self, layer: LayerId) -> u64 {
+        match self.work {
+            Work::Blocks => self.blocks_written(layer),
+            Work::Journal => self.steps_written(layer),
+        }
+    }
+
+    fn blocks_written(&self, layer: LayerId) -> u64 {
         let reader = self.pool().open_layer(layer).unwrap();
         let mut block = vec![0; BLOCK];
         let (mut count, mut is_over) = (0, false);
@@ -288,7 +338,7 @@ impl Scene {
         count
     }
 
-    /// How many blocks both disks show at a point in time.
+    /// How much of the work both disks show at a point in time.
     fn written_together(&self, layers: [LayerId; 2]) -> u64 {
         let [first, second] = layers.map(|layer| self.written(layer));
         assert!(
@@ -300,15 +350,20 @@ impl Scene {
 
     /// Both data disks at one instant, while the guest writes.
     fn snapshot(&self) -> [SnapshotId; 2] {
-        let ids = [(); 2].map(|()| SnapshotId::generate(&*self.host.env));
-        let set: Vec<_> = self.data().into_iter().zip(ids).collect();
+        let (ids, set) = self.new_set();
         let sealed = self.pool().snapshot_together(&set).unwrap();
-        assert!(
-            sealed
-                .iter()
-                .all(|one| one.consistency == Consistency::Crash)
-        );
+        let promised = match self.host.freeze {
+            Freeze::Skip => Consistency::Crash,
+            Freeze::Try { .. } | Freeze::Require { .. } => Consistency::Filesystem,
+        };
+        assert!(sealed.iter().all(|one| one.consistency == promised));
         ids
+    }
+
+    /// New names for both data disks.
+    fn new_set(&self) -> ([SnapshotId; 2], Vec<(VolumeId, SnapshotId)>) {
+        let ids = [(); 2].map(|()| SnapshotId::generate(&*self.host.env));
+        (ids, self.data().into_iter().zip(ids).collect())
     }
 
     fn layers_of(&self, snapshots: [SnapshotId; 2]) -> [LayerId; 2] {
@@ -373,9 +428,7 @@ impl Scene {
 
     /// Ends the machine's process as a fault of its host would.
     fn kill(&self) {
-        let run = self.host.folder.path().join("run");
-        let pid = run.join(self.instance.to_string()).join("pid");
-        let pid = fs::read_to_string(pid).unwrap();
+        let pid = fs::read_to_string(self.machine_file("pid")).unwrap();
         let killed = Command::new("kill").args(["-9", pid.trim()]).status();
         assert!(killed.unwrap().success());
     }
@@ -421,37 +474,32 @@ impl Monitor for KillsIt<'_> {
     }
 }
 
-/// The small guest with the writer in it.
-fn make_guest(disk: &Path) {
-    fs::copy(script("small-guest"), disk).unwrap();
+/// The small guest, with its work in it.
+fn make_guest(work: Work, disk: &Path) {
     let folder = tempfile::tempdir().unwrap();
     let writer = folder.path().join("writer");
-    fs::write(&writer, WRITER).unwrap();
-    let commands = folder.path().join("commands");
-    let text = format!(
-        "mkdir /etc/boot.d\ncd /etc/boot.d\nwrite {} writer\nset_inode_field writer mode 0100755\n",
-        writer.display()
-    );
-    fs::write(&commands, text).unwrap();
-    let changed = Command::new(debugfs())
-        .args(["-w", "-f"])
-        .arg(&commands)
-        .arg(format!("{}?offset={ROOT_OFFSET}", disk.display()))
-        .stdout(Stdio::null())
-        .status();
-    assert!(changed.unwrap().success());
+    let program = match work {
+        Work::Blocks => WRITER,
+        Work::Journal => include_str!("../../../tests/guests/journal.sh"),
+    };
+    fs::write(&writer, program).unwrap();
+    run_script("guest-with", &[writer.as_ref(), disk.as_ref()]);
 }
 
-/// It stands where a user's search path may not lead.
-fn debugfs() -> PathBuf {
-    let known = ["/usr/sbin/debugfs", "/sbin/debugfs"].map(PathBuf::from);
-    let found = known.into_iter().find(|path| path.exists());
-    found.unwrap_or_else(|| "debugfs".into())
+/// Runs one of our scripts; what it says.
+#[track_caller]
+fn run_script(name: &str, args: &[&OsStr]) -> String {
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts");
+    let output = Command::new(scripts.join(name)).args(args).output();
+    let output = output.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name}: {said}");
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
 #[test]
 fn disks_are_captured_backed_up_merged_and_grown_while_their_guest_writes() {
-    let mut scene = Scene::boot();
+    let mut scene = Scene::boot(Work::Blocks, Freeze::Skip);
     scene.wait_for_more();
 
     // Points in time, of both disks at one instant.
@@ -525,7 +573,7 @@ fn disks_are_captured_backed_up_merged_and_grown_while_their_guest_writes() {
 
 #[test]
 fn what_a_guest_flushed_outlives_its_machine_and_the_merge_in_it() {
-    let scene = Scene::boot();
+    let scene = Scene::boot(Work::Blocks, Freeze::Skip);
     scene.wait_for_more();
     let doomed = scene.snapshot();
     scene.wait_for_more();
@@ -547,10 +595,7 @@ fn what_a_guest_flushed_outlives_its_machine_and_the_merge_in_it() {
     assert_eq!(seen.power, Power::Off);
     assert!(scene.tidy() > 0);
     assert_eq!(scene.written_together(scene.layers_of(kept)), in_kept);
-    let set = scene.data().map(|volume| {
-        let snapshot = SnapshotId::generate(&*scene.host.env);
-        (volume, snapshot)
-    });
+    let (_, set) = scene.new_set();
     let sealed = scene.pool().snapshot_together(&set).unwrap();
     let at_the_end = scene.written_together([sealed[0].layer, sealed[1].layer]);
     assert!(at_the_end >= flushed, "{at_the_end} of {flushed}");
