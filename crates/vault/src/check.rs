@@ -10,6 +10,7 @@
 //! backup stores anew what it holds.
 
 mod scan;
+mod some;
 mod tree;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -376,5 +377,13 @@ impl TreeVisitor for PacksNamed {
         self.packs
             .extend(leaf.frames.iter().map(|frame| frame.pack));
         Ok(())
+    }
+
+    /// The walk that judges the tree finds it again, and says what needs it.
+    fn unreadable(&mut self, _level: u8, _index: u64, error: Error) -> Result<(), Error> {
+        match error.is_of_one_object() {
+            true => Ok(()),
+            false => Err(error),
+        }
     }
 }

@@ -9,7 +9,7 @@
 //!
 //! Crash anywhere: the record goes last, so the next reaping goes on where this one stopped.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use stillpoint_model::ErrorKind;
 use stillpoint_model::id::{BackupId, RunId, VolumeId};
@@ -45,6 +45,27 @@ pub struct Unreferenced {
 }
 
 impl Vault {
+    /// The backups that a run has a record for, with their volumes: under way, or left by a run that
+    /// was cut off. Which of them are over only the caller can know.
+    pub fn open_runs(&self) -> Result<BTreeSet<(VolumeId, BackupId)>, Error> {
+        let mut records = vec![];
+        list_each(&*self.target, &self.names.prefix("runs/"), |entry| {
+            if let Some(Named::Run(backup, run)) = self.names.parse(&entry.name) {
+                records.push((entry.name, backup, run));
+            }
+            Ok::<_, Error>(())
+        })?;
+        let mut open = BTreeSet::new();
+        for (name, backup, run) in records {
+            match self.read_note(&name, Class::Run, run.to_bytes()) {
+                Ok(note) => drop(open.insert((note.volume_id, backup))),
+                Err(error) if error.is_missing() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(open)
+    }
+
     /// Takes back every run for a backup that did not commit, and tidies up after one that did.
     /// The caller has fenced them. Doing it again changes nothing.
     pub fn reap_backup(&self, volume: VolumeId, backup: BackupId) -> Result<Reaped, Error> {

@@ -21,8 +21,11 @@ pub struct CollectPolicy {
     pub grace: Duration,
     /// The most that goes without confirmation, in hundredths of all packs' bytes.
     pub max_percent: u8,
-    /// So many bytes may go whatever share that is.
+    /// So many bytes may go whatever share that is, because somebody confirmed them.
     pub confirmed: ByteCount,
+    /// So many bytes may go without confirmation whatever share that is: of a small vault a fifth
+    /// is nothing to ask a person about.
+    pub floor: ByteCount,
     /// By how much clocks may disagree.
     pub clock_skew: Duration,
     /// Backups that the caller knows to be there. A vault that lacks one is not collected.
@@ -30,13 +33,14 @@ pub struct CollectPolicy {
 }
 
 impl Default for CollectPolicy {
-    /// A week to undelete, a day of grace, a fifth of the vault, five minutes of skew.
+    /// A week to undelete, a day of grace, a fifth of the vault and no floor, five minutes of skew.
     fn default() -> Self {
         Self {
             keep_deleted: Duration::from_secs(7 * 24 * 3600),
             grace: Duration::from_secs(24 * 3600),
             max_percent: 20,
             confirmed: ByteCount::ZERO,
+            floor: ByteCount::ZERO,
             clock_skew: Duration::from_secs(300),
             known: BTreeSet::new(),
         }
@@ -206,7 +210,7 @@ pub(crate) fn condemn(
     let bytes = dead.iter().map(|(_, len)| len).sum();
     let total: u64 = look.packs.values().sum();
     let allowed = total / 100 * u64::from(policy.max_percent);
-    if bytes > allowed.max(policy.confirmed.get()) {
+    if bytes > allowed.max(policy.confirmed.get()).max(policy.floor.get()) {
         let (bytes, total) = (ByteCount::new(bytes), ByteCount::new(total));
         return Err(Refusal::TooMuch { bytes, total });
     }

@@ -237,6 +237,19 @@ fn more_than_the_share_needs_confirmation_of_the_amount() {
 }
 
 #[test]
+fn below_the_floor_nobody_is_asked() {
+    let bench = Bench::new(9);
+    first_deleted(&bench);
+    let policy = CollectPolicy {
+        confirmed: ByteCount::ZERO,
+        floor: ByteCount::from_gib(1),
+        ..at_once()
+    };
+    let done = collect(&bench.vault, &policy).unwrap();
+    assert_eq!(done.outcome, Outcome::Done);
+}
+
+#[test]
 fn a_backup_that_the_caller_knows_and_the_vault_lacks_stops_it() {
     let bench = Bench::new(10);
     first_deleted(&bench);

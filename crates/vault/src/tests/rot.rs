@@ -220,3 +220,63 @@ fn zeros_that_were_not_written_are_found_by_the_comparison() {
         .unwrap_err();
     assert!(matches!(error, Error::Mismatch(_)), "{error}");
 }
+
+#[test]
+fn a_check_of_some_names_all_that_a_bad_object_affects() {
+    let (bench, all) = furnished(45);
+    let live: BTreeSet<_> = [all[0].0, all[2].0].into();
+    let some = live.iter().map(|backup| (bench.volume, *backup)).collect();
+    let verify = |level| {
+        bench
+            .vault
+            .verify_backups(&some, level, &NullMonitor)
+            .unwrap()
+    };
+    assert!(verify(CheckLevel::Decrypt).is_sound());
+    for name in bench.target.names() {
+        let whole = bytes_of(&bench.target, &name);
+        bench
+            .target
+            .tamper(&name, |bytes| bytes[whole.len() / 2] ^= 0x10);
+        let (report, lost) = (verify(CheckLevel::Decrypt), lost(&bench, &all));
+        assert_eq!(
+            &report.affected() & &live,
+            &lost & &live,
+            "flip in {name}: {report:?}"
+        );
+        if !report.is_sound() {
+            assert_eq!(report.affected(), lost, "flip in {name}: {report:?}");
+        }
+        bench.target.tamper(&name, |bytes| *bytes = whole.clone());
+    }
+}
+
+#[test]
+fn a_check_of_some_finds_what_is_gone() {
+    let (bench, all) = furnished(46);
+    let backup = all[0].0;
+    let some = BTreeSet::from([(bench.volume, backup)]);
+    let manifests = bench.target.names().into_iter();
+    let name = manifests
+        .filter(|name| name.as_str().ends_with(".manifest"))
+        .find(|name| name.as_str().contains(&backup.to_string()))
+        .unwrap();
+    bench.target.delete(&name).unwrap();
+    for level in [CheckLevel::Present, CheckLevel::Decrypt] {
+        let report = bench.vault.verify_backups(&some, level, &NullMonitor);
+        let report = report.unwrap();
+        assert_eq!(report.problems[0].object, name);
+        assert_eq!(report.affected(), BTreeSet::from([backup]));
+    }
+}
+
+#[test]
+fn the_runs_that_are_open_are_known_with_their_volumes() {
+    let (bench, all) = furnished(47);
+    let open = bench.vault.open_runs().unwrap();
+    assert_eq!(open.len(), 1);
+    let (volume, backup) = *open.first().unwrap();
+    assert!(volume == bench.volume && all.iter().all(|(id, _)| *id != backup));
+    bench.vault.reap_backup(volume, backup).unwrap();
+    assert!(bench.vault.open_runs().unwrap().is_empty());
+}

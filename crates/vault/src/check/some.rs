@@ -1,0 +1,111 @@
+//! Checking some backups of a vault, and naming everything else that what is bad affects.
+//!
+//! What the backups share is read once. Only when something is wrong the trees of all other backups
+//! are walked too, without reading their data: so the list of what a bad object affects is exact for the
+//! whole vault, whichever backup it was found in.
+
+use std::collections::BTreeSet;
+
+use stillpoint_model::id::{BackupId, VolumeId};
+use stillpoint_model::progress::Monitor;
+
+use super::{Check, CheckLevel, CheckReport, PackState, Scan, describe};
+use crate::{Error, Vault};
+
+impl Vault {
+    /// Checks these backups, at the same cost as one where they share everything. One that was
+    /// deleted is passed over, one that is not there is a problem.
+    ///
+    /// The report names every backup of the vault that what is bad affects. An error means that the
+    /// check could not be done, which says nothing about the objects.
+    pub fn verify_backups(
+        &self,
+        backups: &BTreeSet<(VolumeId, BackupId)>,
+        level: CheckLevel,
+        monitor: &dyn Monitor,
+    ) -> Result<CheckReport, Error> {
+        let mut check = Check::new(self, level);
+        let mut there = vec![];
+        for &(volume, backup) in backups {
+            match self.live_manifest(volume, backup) {
+                Ok(manifest) => {
+                    check.list_packs_of(&manifest)?;
+                    there.push((volume, backup));
+                }
+                Err(Error::BackupDeleted(_)) => {}
+                Err(error) => check.bad_manifest(volume, backup, error)?,
+            }
+        }
+        if level == CheckLevel::Decrypt {
+            check.scan_packs(monitor)?;
+        }
+        for (volume, backup) in there {
+            if monitor.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
+            check.backup(volume, backup)?;
+        }
+        check.objects = check.packs.len();
+        if !check.problems.is_empty() {
+            check.find_others(backups, monitor)?;
+        }
+        Ok(check.report())
+    }
+}
+
+impl Check<'_> {
+    /// A manifest that should be there: missing and damaged are problems, all else is an error.
+    fn bad_manifest(
+        &mut self,
+        volume: VolumeId,
+        backup: BackupId,
+        error: Error,
+    ) -> Result<(), Error> {
+        let name = self.vault.names.manifest(volume, backup);
+        let what = match error {
+            Error::BackupNotFound(_) => "it is missing".to_owned(),
+            error if error.is_of_one_object() => describe(&error),
+            error => return Err(error),
+        };
+        self.backups += 1;
+        self.note(name, what, Some(backup));
+        Ok(())
+    }
+
+    /// Walks all other backups with what is known to be bad, and adds what needs it.
+    fn find_others(
+        &mut self,
+        seen: &BTreeSet<(VolumeId, BackupId)>,
+        monitor: &dyn Monitor,
+    ) -> Result<(), Error> {
+        let mut wide = Check::new(self.vault, CheckLevel::Present);
+        wide.list()?;
+        for (pack, state) in &self.packs {
+            if let Scan::Damaged(sound) = &state.scan {
+                let scan = Scan::Damaged(sound.clone());
+                wide.packs.insert(
+                    *pack,
+                    PackState {
+                        len: state.len,
+                        scan,
+                    },
+                );
+            }
+        }
+        for (volume, backup) in wide.manifests.clone() {
+            if monitor.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
+            if !seen.contains(&(volume, backup)) {
+                wide.backup(volume, backup)?;
+            }
+        }
+        for (object, (what, affected)) in wide.problems {
+            self.note(object.clone(), what, None);
+            for backup in affected {
+                self.note(object.clone(), "a backup needs it", Some(backup));
+            }
+        }
+        Ok(())
+    }
+}
