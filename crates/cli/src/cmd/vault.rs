@@ -5,6 +5,7 @@
 
 mod copy;
 mod keys;
+mod mount;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -62,6 +63,13 @@ enum Verb {
         #[arg(long, value_name = "FILE")]
         to: PathBuf,
     },
+    /// Show each backup as a read-only raw disk file in a folder, until Ctrl-C
+    Mount {
+        #[command(flatten)]
+        place: PlaceArgs,
+        #[command(flatten)]
+        what: mount::MountArgs,
+    },
     Copy(Copy),
     #[command(subcommand)]
     Keys(Keys),
@@ -108,6 +116,7 @@ impl Command {
             Verb::Restore { place, backup, to } => {
                 restore(place.open()?.vaults()?, backup, to).await
             }
+            Verb::Mount { place, what } => what.run(&place.open()?.vaults()?).await,
             Verb::Copy(copy) => copy.run().await,
             Verb::Keys(keys) => keys.run(),
         }

@@ -70,7 +70,7 @@ proptest! {
             let near = disk.chunks.keys().map(|chunk| (chunk * CHUNK, 40_000));
             for (offset, len) in reads.iter().copied().chain(near) {
                 let offset = (offset % disk.size).saturating_sub(5000);
-                let len = len.min((disk.size - offset) as usize);
+                let len = len.min(usize::try_from(disk.size - offset).unwrap());
                 prop_assert!(read(reader, offset, len) == part(disk, offset, len), "at {offset}");
             }
         }
