@@ -15,13 +15,12 @@ use futures_util::future::BoxFuture;
 use serde::Serialize;
 use stillpoint_model::Timestamp;
 use stillpoint_model::account::Actor;
-use stillpoint_model::event::EventKind;
 use stillpoint_model::guard::{
     Action, ActiveOperation, Allowed, Facts, InstanceFacts, ItemFacts, OtherVolume, VolumeFacts,
     can,
 };
 use stillpoint_model::id::{
-    BackupId, InstanceId, OperationId, PoolId, ProjectId, SnapshotId, VolumeId,
+    BackupId, ImageId, InstanceId, OperationId, PoolId, ProjectId, SnapshotId, VolumeId,
 };
 use stillpoint_model::instance::Instance;
 use stillpoint_model::name::Name;
@@ -32,11 +31,10 @@ use stillpoint_model::refusal::{ProblemCode, Refusal};
 use stillpoint_model::saga::{Order, Request, Run, Terms};
 use stillpoint_model::volume::Volume;
 use stillpoint_store::Tx;
-use stillpoint_store::event::{NewEvent, event_insert};
+use stillpoint_store::image::image_count;
 use stillpoint_store::operation::{operation_by_id, operation_insert, operation_on_item};
 use stillpoint_store::place::node_with_in_flight;
 use stillpoint_store::volume::{volume_item_counts, volume_update};
-use uuid::Uuid;
 
 use crate::audit::{self, Entry};
 use crate::change::{Answer, Change, Preview};
@@ -44,6 +42,10 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::item::kind::Head;
 use crate::once::Once;
+
+mod record;
+
+use record::{record_events, subject};
 
 /// What an admission ends with: the operation and what the guard said.
 pub(crate) type Accepted = (Operation, Allowed);
@@ -191,6 +193,7 @@ pub(crate) struct Draft {
     pub(crate) snapshot_id: Option<SnapshotId>,
     pub(crate) backup_id: Option<BackupId>,
     pub(crate) instance: Option<(InstanceId, Name)>,
+    pub(crate) image: Option<(ImageId, Name)>,
 }
 
 impl Desk<'_> {
@@ -260,6 +263,7 @@ impl Desk<'_> {
             state: item.state,
             protected: item.protected,
             active_operation: active.as_ref().map(active_facts),
+            is_shared: false,
         })
     }
 
@@ -288,6 +292,10 @@ impl Desk<'_> {
         let account_id = self.actor.account_id;
         let found = node_with_in_flight(self.tx, pool.node_id, account_id).await?;
         let (node, in_flight) = found.unzip();
+        let images = match action {
+            Action::ImageCreate => image_count(self.tx, account_id).await?,
+            _ => 0,
+        };
         let facts = Facts {
             now: self.now,
             plan,
@@ -295,6 +303,7 @@ impl Desk<'_> {
             item,
             instance,
             runs_instances: node.as_ref().is_some_and(|node| node.runs_instances),
+            images,
             in_flight: in_flight.unwrap_or(0),
             node_online: node.is_some_and(|node| self.cx.is_online(&node, self.now)),
             override_cooldown: self.change.override_cooldown,
@@ -359,6 +368,8 @@ impl Desk<'_> {
             backup_id: draft.backup_id,
             instance_id: draft.instance.as_ref().map(|(id, _)| *id),
             instance_name: draft.instance.as_ref().map(|(_, name)| name.clone()),
+            image_id: draft.image.as_ref().map(|(id, _)| *id),
+            image_name: draft.image.as_ref().map(|(_, name)| name.clone()),
             progress: Progress::start(Phase::Waiting),
             fence: 1,
             failure: None,
@@ -444,57 +455,4 @@ pub(crate) fn instance_facts(
         active_operation: operation(instance.active_operation),
         volumes: volumes.iter().map(beside).collect::<Result<_>>()?,
     })
-}
-
-/// What an operation makes, changes or deletes.
-fn subject(operation: &Operation) -> Uuid {
-    let volume_first = operation.kind.is_about_volume();
-    let item = operation
-        .backup_id
-        .map(BackupId::as_uuid)
-        .or(operation.snapshot_id.map(SnapshotId::as_uuid));
-    let volume = operation.volume_id.map(VolumeId::as_uuid);
-    let volume = volume.or(operation.instance_id.map(InstanceId::as_uuid));
-    let (first, second) = if volume_first {
-        (volume, item)
-    } else {
-        (item, volume)
-    };
-    first.or(second).unwrap_or_else(|| operation.id.as_uuid())
-}
-
-async fn record_events(tx: &mut Tx, operation: &Operation) -> Result<()> {
-    let changed = [
-        (
-            EventKind::Volume,
-            operation.volume_id.map(VolumeId::as_uuid),
-        ),
-        (
-            EventKind::Snapshot,
-            operation.snapshot_id.map(SnapshotId::as_uuid),
-        ),
-        (
-            EventKind::Backup,
-            operation.backup_id.map(BackupId::as_uuid),
-        ),
-        (
-            EventKind::Instance,
-            operation.instance_id.map(InstanceId::as_uuid),
-        ),
-        (EventKind::Operation, Some(operation.id.as_uuid())),
-    ];
-    let events: Vec<_> = changed
-        .into_iter()
-        .filter_map(|(kind, id)| {
-            Some(NewEvent {
-                account_id: operation.account_id,
-                kind,
-                resource_id: id?,
-                volume_id: operation.volume_id,
-                operation_id: Some(operation.id),
-                at: operation.created_at,
-            })
-        })
-        .collect();
-    Ok(event_insert(tx, &events).await?)
 }

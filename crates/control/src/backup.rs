@@ -75,6 +75,7 @@ impl Item for Backup {
         Action::RestoreNew,
         Action::RestoreInPlace,
         Action::BackupVerify,
+        Action::ImageCreate,
         Action::BackupDelete,
     ];
     type View = BackupView;
@@ -109,6 +110,7 @@ impl Item for Backup {
             snapshot_id: None,
             backup_id: Some(self.id),
             instance: None,
+            image: None,
         }
     }
 

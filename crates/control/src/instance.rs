@@ -217,6 +217,7 @@ pub async fn rename(
                 item: None,
                 instance: Some(instance_facts(&handle, &instance, &[], |_| None)?),
                 runs_instances: true,
+                images: 0,
                 in_flight: 0,
                 node_online: true,
                 override_cooldown: false,
@@ -383,6 +384,7 @@ pub(crate) async fn accept(
         snapshot_id: None,
         backup_id: None,
         instance: Some((instance.id, instance.name.clone())),
+        image: None,
     };
     let plan = desk.plan(None).await?;
     instance.active_operation = Some(desk.operation_id);

@@ -25,6 +25,7 @@ mod context;
 pub mod engine;
 mod error;
 pub mod event;
+pub mod image;
 pub mod instance;
 pub mod item;
 mod once;

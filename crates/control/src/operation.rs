@@ -29,9 +29,10 @@ use crate::item::{self, ItemCreate};
 use crate::once::Once;
 use crate::reference::{instance_id_for_list, volume_id_for_list};
 use crate::restore::{RestoreCreate, RestoreMode, RestorePointRef};
-use crate::volume::VolumeCreate;
+use crate::volume::{VolumeCreate, VolumeFromImage};
 use crate::{
-    Answer, Change, Context, Cursor, ListQuery, Page, Reference, backup, restore, snapshot, volume,
+    Answer, Change, Context, Cursor, ListQuery, Page, Reference, backup, image, restore, snapshot,
+    volume,
 };
 
 /// The longest reason of an administrator, in bytes.
@@ -242,6 +243,9 @@ async fn again(desk: Desk<'_>, operation: Operation, order: Order) -> Result<Acc
     if let Some(id) = operation.instance_id {
         return instance_again(desk, &operation, id.into(), order.request).await;
     }
+    if operation.kind.is_about_image() {
+        return image::again(desk, &operation, order).await;
+    }
     let volume_id = operation.volume_id.ok_or_else(|| gone("volume"))?;
     match order.request {
         Request::VolumeResize { size } => volume::admit_resize(desk, volume_id.into(), size).await,
@@ -250,6 +254,7 @@ async fn again(desk: Desk<'_>, operation: Operation, order: Order) -> Result<Acc
             volume::admit_delete(desk, volume_id.into(), name).await
         }
         Request::VolumeCreate { .. }
+        | Request::VolumeFromImage { .. }
         | Request::VolumeImport { .. }
         | Request::VolumeClone { .. }
         | Request::RestoreNew { .. } => volume_again(desk, &operation, order.request).await,
@@ -283,6 +288,7 @@ async fn again(desk: Desk<'_>, operation: Operation, order: Order) -> Result<Acc
         | Request::InstanceDelete { .. }
         | Request::VolumeAttach { .. }
         | Request::VolumeDetach { .. } => Err(gone("instance")),
+        Request::ImageCreate { .. } | Request::ImageDelete => Err(gone("image")),
     }
 }
 
@@ -339,6 +345,16 @@ async fn volume_again(
             };
             volume::admit_create(desk, request).await
         }
+        Request::VolumeFromImage { image_id, size } => {
+            let request = VolumeFromImage {
+                name: failed.name,
+                image: image_id.into(),
+                size: Some(size),
+                role: failed.role,
+                pool,
+            };
+            volume::admit_from_image(desk, request).await
+        }
         Request::VolumeClone { source } => {
             volume::admit_clone(desk, source.into(), Some(failed.name)).await
         }
@@ -363,7 +379,8 @@ async fn volume_again(
     }
 }
 
-fn point(source: RestoreSource) -> RestorePointRef {
+/// How a request names what a restore starts from.
+pub(crate) fn point(source: RestoreSource) -> RestorePointRef {
     match source {
         RestoreSource::Snapshot { snapshot_id } => RestorePointRef {
             kind: ItemKind::Snapshot,
@@ -390,13 +407,14 @@ async fn make_way(desk: &mut Desk<'_>, operation: &Operation) -> Result<Volume> 
     Ok(row)
 }
 
-fn not_failed(state: ItemState) -> Error {
+/// The refusal of a retry of what is in this state.
+pub(crate) fn not_failed(state: ItemState) -> Error {
     let text = format!("The item is {state}; there is nothing to retry.");
     Refusal::new(ProblemCode::NotEligible, text).into()
 }
 
 async fn snapshot_again(
-    desk: Desk<'_>,
+    mut desk: Desk<'_>,
     operation: &Operation,
     volume: Reference,
 ) -> Result<Accepted> {
@@ -412,12 +430,16 @@ async fn snapshot_again(
         return Err(not_failed(row.state));
     }
     snapshot_delete(desk.tx, id).await?;
+    let image = match operation.image_id {
+        Some(image) => Some(image::make_way(&mut desk, image).await?.name),
+        None => None,
+    };
     let request = ItemCreate {
         name: Some(row.name),
         description: row.description,
         labels: row.labels,
     };
-    snapshot::admit_create(desk, volume, request).await
+    snapshot::admit_create(desk, volume, request, image).await
 }
 
 async fn backup_again(desk: Desk<'_>, operation: &Operation, request: Request) -> Result<Accepted> {

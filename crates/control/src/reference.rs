@@ -2,13 +2,15 @@
 
 use serde::Serialize;
 use stillpoint_model::account::Actor;
-use stillpoint_model::id::{InstanceId, VolumeId};
+use stillpoint_model::id::{ImageId, InstanceId, VolumeId};
+use stillpoint_model::image::Image;
 use stillpoint_model::instance::Instance;
 use stillpoint_model::name::Name;
 use stillpoint_model::place::Pool;
 use stillpoint_model::refusal::{ProblemCode, Refusal};
 use stillpoint_model::volume::Volume;
 use stillpoint_store::Conn;
+use stillpoint_store::image::{image_by_id, image_by_name};
 use stillpoint_store::instance::{instance_by_id, instance_by_name};
 use stillpoint_store::volume::{
     CountedVolume, volume_by_id, volume_by_name, volume_counted_by_id, volume_counted_by_name,
@@ -58,7 +60,8 @@ from_ids!(
     BackupId,
     PoolId,
     OperationId,
-    InstanceId
+    InstanceId,
+    ImageId
 );
 
 /// The actor's own volume.
@@ -101,6 +104,20 @@ pub(crate) async fn own_instance(
     };
     let own = found.filter(|instance| instance.account_id == actor.account_id);
     Ok(own.ok_or_else(|| Refusal::not_found("instance"))?)
+}
+
+/// The actor's own image.
+pub(crate) async fn own_image(
+    conn: &mut Conn,
+    actor: &Actor,
+    reference: &Reference,
+) -> Result<Image> {
+    let found = match reference {
+        Reference::Id(id) => image_by_id(conn, ImageId::from_uuid(*id)).await?,
+        Reference::Name(name) => image_by_name(conn, actor.project_id, name).await?,
+    };
+    let own = found.filter(|image| image.account_id == actor.account_id);
+    Ok(own.ok_or_else(|| Refusal::not_found("image"))?)
 }
 
 /// The id of the actor's own instance, or of one that is gone: what lists are filtered by.

@@ -88,8 +88,10 @@ pub(crate) struct RestorePoint {
     pub(crate) source: RestoreSource,
     pub(crate) size: ByteCount,
     pub(crate) item: ItemFacts,
+    /// Its name.
+    pub(crate) name: Name,
     /// The volume it was made of, if it still exists.
-    volume: Option<Volume>,
+    pub(crate) volume: Option<Volume>,
     place: Place,
 }
 
@@ -117,6 +119,7 @@ impl RestorePoint {
                 snapshot_id: snapshot.id,
             },
             size: snapshot.sizes.provisioned,
+            name: snapshot.name.clone(),
             item: desk.item_facts(&snapshot.head()).await?,
             volume: volume_by_id(desk.tx, snapshot.volume_id).await?,
             place: Place::Pool(snapshot.pool_id),
@@ -135,6 +138,7 @@ impl RestorePoint {
                 vault: vault_of_backup(desk, &backup).await?,
             },
             size: backup.sizes.provisioned,
+            name: backup.name.clone(),
             item: desk.item_facts(&backup.head()).await?,
             volume: volume_by_id(desk.tx, backup.volume_id).await?,
             place: Place::Target(backup.target_id),
@@ -249,6 +253,7 @@ async fn in_place(
         snapshot_id,
         backup_id,
         instance: None,
+        image: None,
     };
     desk.lock(volume).await?;
     desk.accept(draft, &plan.plan, allowed).await

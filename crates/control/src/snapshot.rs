@@ -5,8 +5,9 @@ use stillpoint_model::Timestamp;
 use stillpoint_model::account::Actor;
 use stillpoint_model::event::EventKind;
 use stillpoint_model::guard::Action;
-use stillpoint_model::id::{PoolId, SnapshotId, VolumeId};
-use stillpoint_model::item::{ItemKind, ItemSizes, ItemState, Trigger};
+use stillpoint_model::id::{ImageId, PoolId, SnapshotId, VolumeId};
+use stillpoint_model::image::{Image, ImageOrigin};
+use stillpoint_model::item::{ItemKind, ItemSizes, ItemState, RestorePointId, Trigger};
 use stillpoint_model::name::Name;
 use stillpoint_model::naming::check_texts;
 use stillpoint_model::operation::Operation;
@@ -14,6 +15,7 @@ use stillpoint_model::plan::Confirmations;
 use stillpoint_model::saga::Request;
 use stillpoint_model::snapshot::Snapshot;
 use stillpoint_model::volume::Volume;
+use stillpoint_store::image::image_insert;
 use stillpoint_store::page::PageKey;
 use stillpoint_store::snapshot::{
     snapshot_by_id, snapshot_by_name, snapshot_insert, snapshot_list, snapshot_list_of_volume,
@@ -25,6 +27,7 @@ use uuid::Uuid;
 
 use crate::admission::{Accepted, Ask, Desk, Draft};
 use crate::error::Result;
+use crate::image::new_image;
 use crate::item::kind::{Item, item_fields};
 use crate::item::name::NameScope;
 use crate::item::show::Shown;
@@ -58,6 +61,7 @@ impl Item for Snapshot {
         Action::RestoreNew,
         Action::RestoreInPlace,
         Action::BackupCreate,
+        Action::ImageCreate,
         Action::SnapshotDelete,
     ];
     type View = SnapshotView;
@@ -90,6 +94,7 @@ impl Item for Snapshot {
             snapshot_id: Some(self.id),
             backup_id: None,
             instance: None,
+            image: None,
         }
     }
 
@@ -171,7 +176,25 @@ pub async fn create(
     check_texts(&request.description, &request.labels)?;
     let ask = Ask::new(cx, actor, change, "snapshot_create", &(volume, &request))?;
     let volume = volume.clone();
-    ask.admit(move |desk| Box::pin(admit_create(desk, volume, request)))
+    ask.admit(move |desk| Box::pin(admit_create(desk, volume, request, None)))
+        .await
+}
+
+/// Takes a snapshot of a volume, and makes an image of it at once: there are both in the end, or
+/// neither.
+pub async fn create_with_image(
+    cx: &Context,
+    actor: &Actor,
+    volume: &Reference,
+    request: ItemCreate,
+    image: Name,
+    change: &Change,
+) -> Result<Answer> {
+    check_texts(&request.description, &request.labels)?;
+    let input = (volume, &request, &image);
+    let ask = Ask::new(cx, actor, change, "snapshot_create", &input)?;
+    let volume = volume.clone();
+    ask.admit(move |desk| Box::pin(admit_create(desk, volume, request, Some(image))))
         .await
 }
 
@@ -180,6 +203,7 @@ pub(crate) async fn admit_create(
     mut desk: Desk<'_>,
     volume: Reference,
     request: ItemCreate,
+    image: Option<Name>,
 ) -> Result<Accepted> {
     let (volume, counts) = own_volume_counted(desk.tx, &desk.actor, &volume).await?;
     desk.check_version(volume.version)?;
@@ -195,10 +219,42 @@ pub(crate) async fn admit_create(
         .await?;
     let snapshot = pending(&desk, &volume, name, request);
     snapshot_insert(desk.tx, &snapshot).await?;
+    let image = match image {
+        Some(name) => Some(admit_image(&mut desk, &snapshot, name).await?),
+        None => None,
+    };
     let work = Request::SnapshotCreate;
-    let draft = snapshot.draft(Action::SnapshotCreate, work, volume.pool_id);
+    let draft = Draft {
+        image,
+        ..snapshot.draft(Action::SnapshotCreate, work, volume.pool_id)
+    };
     desk.lock(volume).await?;
     desk.accept(draft, &plan.plan, allowed).await
+}
+
+/// Decides on the image that a new snapshot becomes at once, and writes its row.
+async fn admit_image(
+    desk: &mut Desk<'_>,
+    snapshot: &Snapshot,
+    name: Name,
+) -> Result<(ImageId, Name)> {
+    let (plan, places) = (desk.plan(None).await?, desk.cx.places());
+    let pool = places.pool(snapshot.pool_id)?;
+    desk.can(Action::ImageCreate, &plan.plan, pool, None, None)
+        .await?;
+    let item = ItemCreate {
+        name: Some(name),
+        ..ItemCreate::default()
+    };
+    let new = new_image(desk, item, pool).await;
+    let image = Image {
+        origin: ImageOrigin::RestorePoint(RestorePointId::Snapshot(snapshot.id)),
+        origin_name: Some(snapshot.name.clone()),
+        size: snapshot.sizes.provisioned,
+        ..new.map_err(|error| error.at("/image"))?
+    };
+    image_insert(desk.tx, &image).await?;
+    Ok((image.id, image.name))
 }
 
 /// The row of a snapshot that was just asked for.

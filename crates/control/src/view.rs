@@ -14,6 +14,7 @@ use stillpoint_model::plan::Plan;
 use stillpoint_model::refusal::Refusal;
 use stillpoint_model::volume::Volume;
 use stillpoint_store::Conn;
+use stillpoint_store::image::image_count;
 use stillpoint_store::operation::{
     operation_by_id, operation_in_flight, operation_live, operation_on_item,
 };
@@ -38,6 +39,7 @@ pub struct Permission {
 pub(crate) struct Surroundings {
     pub(crate) now: Timestamp,
     in_flight: u32,
+    images: u32,
     online: Vec<NodeId>,
     runs_instances: Vec<NodeId>,
     by_id: HashMap<OperationId, Operation>,
@@ -61,6 +63,7 @@ impl Surroundings {
         Ok(Self {
             now,
             in_flight: 0,
+            images: 0,
             online,
             runs_instances,
             by_id: HashMap::new(),
@@ -75,11 +78,13 @@ impl Surroundings {
         account_id: AccountId,
     ) -> Result<Self> {
         let mut around = Self::empty(cx, conn).await?;
+        around.images = image_count(conn, account_id).await?;
         for (operation, order) in operation_live(conn, account_id).await? {
             let (reads_snapshot, reads_backup) = order.request.reads();
             let items = [
                 operation.snapshot_id.map(|id| id.as_uuid()),
                 operation.backup_id.map(|id| id.as_uuid()),
+                operation.image_id.map(|id| id.as_uuid()),
                 reads_snapshot.map(|id| id.as_uuid()),
                 reads_backup.map(|id| id.as_uuid()),
             ];
@@ -102,6 +107,7 @@ impl Surroundings {
     ) -> Result<Self> {
         let mut around = Self::empty(cx, conn).await?;
         around.in_flight = operation_in_flight(conn, account_id).await?;
+        around.images = image_count(conn, account_id).await?;
         if let Some(volume) = volume {
             around.learn(conn, volume.active_operation).await?;
             let own = volume.own_instance().and_then(|own| own.active_operation);
@@ -162,6 +168,7 @@ impl Surroundings {
             state: item.state,
             protected: item.protected,
             active_operation: self.on_item(item.id).map(active_facts),
+            is_shared: false,
         }
     }
 
@@ -236,6 +243,7 @@ impl Surroundings {
             item: None,
             instance: None,
             runs_instances: node.is_some_and(|node| self.runs_instances.contains(&node)),
+            images: self.images,
             in_flight: self.in_flight,
             node_online: node.is_some_and(|node| self.online.contains(&node)),
             override_cooldown: false,

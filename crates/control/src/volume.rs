@@ -3,7 +3,7 @@
 use serde::Serialize;
 use stillpoint_model::account::Actor;
 use stillpoint_model::guard::{Action, Allowed};
-use stillpoint_model::id::VolumeId;
+use stillpoint_model::id::{ImageId, VolumeId};
 use stillpoint_model::name::Name;
 use stillpoint_model::naming::{
     check_confirmation, check_volume_size, first_free, generated, name_taken,
@@ -32,11 +32,14 @@ use crate::{Answer, Change, Context, Cursor, ListQuery, Page, Permission, Refere
 
 mod attach;
 mod edit;
+mod from_image;
 mod options;
 
 pub(crate) use attach::{admit_attach, admit_detach};
 pub use attach::{attach, detach};
 pub use edit::{rename, set_attachment};
+pub(crate) use from_image::admit_from_image;
+pub use from_image::{VolumeFromImage, create_from_image};
 pub use options::{VolumeOptions, options};
 
 /// What may be done with a volume.
@@ -207,6 +210,19 @@ impl Desk<'_> {
         plan: &PlanVersion,
         draft: (Request, Allowed),
     ) -> Result<Accepted> {
+        self.accept_volume(action, new, (pool, plan), draft, None)
+            .await
+    }
+
+    /// The same of a volume that may start as an image.
+    async fn accept_volume(
+        self,
+        action: Action,
+        new: NewVolume,
+        (pool, plan): (&Pool, &PlanVersion),
+        draft: (Request, Allowed),
+        image: Option<(ImageId, Name)>,
+    ) -> Result<Accepted> {
         let volume = self.new_volume(new, pool, plan);
         volume_insert(self.tx, &volume).await?;
         let (snapshot_id, backup_id) = draft.0.reads();
@@ -220,6 +236,7 @@ impl Desk<'_> {
             snapshot_id,
             backup_id,
             instance: None,
+            image,
         };
         self.accept(accepted, &plan.plan, draft.1).await
     }
@@ -322,21 +339,21 @@ pub(crate) async fn admit_import(mut desk: Desk<'_>, request: VolumeImport) -> R
 }
 
 /// Whether an upload is the account's own, complete and unused.
-async fn check_upload(desk: &mut Desk<'_>, id: Uuid) -> Result<()> {
+pub(crate) async fn check_upload(desk: &mut Desk<'_>, id: Uuid) -> Result<()> {
     let account_id = desk.actor.account_id;
     let found = upload_by_id(desk.tx, id)
         .await?
         .filter(|u| u.account_id == account_id);
     let Some(upload) = found else {
-        return Err(Refusal::not_found("upload").at("/image/upload").into());
+        return Err(Refusal::not_found("upload").at("/upload/id").into());
     };
     let text = match (upload.size, upload.operation_id) {
         (Some(_), None) => return Ok(()),
         (None, _) => "The upload did not arrive whole yet.",
-        (_, Some(_)) => "The upload was imported already. Upload the image again.",
+        (_, Some(_)) => "The upload was used already. Send it again.",
     };
     Err(Refusal::new(ProblemCode::InvalidRequest, text)
-        .at("/image/upload")
+        .at("/upload/id")
         .into())
 }
 
@@ -476,6 +493,7 @@ async fn accept_change(
         snapshot_id: None,
         backup_id: None,
         instance: None,
+        image: None,
     };
     desk.lock(volume).await?;
     desk.accept(draft, &plan.plan, allowed).await

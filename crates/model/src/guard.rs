@@ -7,8 +7,6 @@
 //! The order of the checks is the order in which a person can do something about them: what will
 //! never work here comes first, what only needs waiting comes last.
 
-use std::time::Duration;
-
 use crate::Timestamp;
 use crate::id::{OperationId, VolumeId};
 use crate::item::{Consistency, ItemState};
@@ -19,7 +17,9 @@ use crate::volume::{AttachedState, Attachment, OwnInstance, VolumeRole, VolumeSt
 use crate::words::words;
 
 mod instance;
+mod pace;
 pub use instance::{InstanceFacts, OtherVolume};
+pub use pace::cooldown_left;
 
 #[cfg(test)]
 mod tests;
@@ -71,6 +71,10 @@ words! {
         VolumeAttach = "volume_attach",
         /// Detach a volume from its instance.
         VolumeDetach = "volume_detach",
+        /// Make an image.
+        ImageCreate = "image_create",
+        /// Delete an image.
+        ImageDelete = "image_delete",
     }
 }
 
@@ -100,6 +104,8 @@ impl Action {
             Self::InstanceDelete => OperationKind::InstanceDelete,
             Self::VolumeAttach => OperationKind::VolumeAttach,
             Self::VolumeDetach => OperationKind::VolumeDetach,
+            Self::ImageCreate => OperationKind::ImageCreate,
+            Self::ImageDelete => OperationKind::ImageDelete,
         })
     }
 
@@ -178,7 +184,7 @@ pub struct VolumeFacts {
     pub has_backup_target: bool,
 }
 
-/// What the guard needs to know of the snapshot or backup that an action is about.
+/// What the guard needs to know of the snapshot, backup or image that an action is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ItemFacts {
     /// How far it is.
@@ -187,6 +193,8 @@ pub struct ItemFacts {
     pub protected: bool,
     /// An operation that reads it or is about it.
     pub active_operation: Option<ActiveOperation>,
+    /// Whether any number of operations may read it at once, as they may an image.
+    pub is_shared: bool,
 }
 
 /// Everything that a decision rests on.
@@ -204,6 +212,8 @@ pub struct Facts<'a> {
     pub instance: Option<InstanceFacts>,
     /// Whether the node that must do the work runs instances.
     pub runs_instances: bool,
+    /// The account's images that count toward the cap; asked when one is to be made.
+    pub images: u32,
     /// The account's operations in flight.
     pub in_flight: u32,
     /// Whether the node that must do the work answers.
@@ -239,6 +249,7 @@ pub fn can(action: Action, facts: &Facts<'_>) -> Result<Allowed, Refusal> {
         check_caps(action, facts.plan, volume)?;
         allowed.consistency = Some(capture_consistency(volume));
     }
+    check_image_cap(action, facts)?;
     if !facts.node_online && action.operation().is_some() {
         return Err(node_offline());
     }
@@ -246,20 +257,24 @@ pub fn can(action: Action, facts: &Facts<'_>) -> Result<Allowed, Refusal> {
     if let Some(volume) = &facts.volume {
         check_busy(action, volume)?;
     }
-    check_in_flight(action, facts)?;
+    pace::check_in_flight(action, facts)?;
     if let Some(volume) = &facts.volume {
-        check_cooldown(action, facts, volume)?;
+        pace::check_cooldown(action, facts, volume)?;
     }
     Ok(allowed)
 }
 
 fn check_item(action: Action, item: &ItemFacts) -> Result<(), Refusal> {
-    let deletes = matches!(action, Action::SnapshotDelete | Action::BackupDelete);
+    let deletes = matches!(
+        action,
+        Action::SnapshotDelete | Action::BackupDelete | Action::ImageDelete
+    );
     if deletes && item.protected {
         let text = "This item is protected. Remove the protection first.";
         return Err(Refusal::new(ProblemCode::Protected, text).or(WayOut::Unprotect));
     }
-    if let Some(active) = item.active_operation {
+    let in_the_way = item.active_operation.filter(|_| deletes || !item.is_shared);
+    if let Some(active) = in_the_way {
         let text = format!("This item is in use by operation: {}", active.kind.word());
         return Err(Refusal::new(ProblemCode::VolumeBusy, text)
             .or(WayOut::WatchOperation(active.id))
@@ -284,7 +299,12 @@ fn check_volume_state(action: Action, volume: &VolumeFacts) -> Result<(), Refusa
     // What is about an item alone works whatever became of its volume.
     let about_the_item = matches!(
         action,
-        Action::SnapshotDelete | Action::BackupDelete | Action::BackupVerify | Action::RestoreNew
+        Action::SnapshotDelete
+            | Action::BackupDelete
+            | Action::BackupVerify
+            | Action::RestoreNew
+            | Action::ImageCreate
+            | Action::ImageDelete
     );
     let usable = match volume.state {
         VolumeState::Available | VolumeState::InUse => true,
@@ -408,6 +428,14 @@ fn check_caps(action: Action, plan: &Plan, volume: &VolumeFacts) -> Result<(), R
     Ok(())
 }
 
+fn check_image_cap(action: Action, facts: &Facts<'_>) -> Result<(), Refusal> {
+    if action != Action::ImageCreate || facts.images < facts.plan.caps.max_images {
+        return Ok(());
+    }
+    let text = "Image limit reached. Delete an existing image first.";
+    Err(Refusal::new(ProblemCode::ImageLimit, text).or(WayOut::DeleteImage))
+}
+
 fn capture_consistency(volume: &VolumeFacts) -> Consistency {
     match attach_condition(volume) {
         AttachCondition::Running => Consistency::Crash,
@@ -423,7 +451,7 @@ fn source_is_gone() -> Refusal {
 fn node_offline() -> Refusal {
     let text = "The node that holds this storage does not answer. Try again when it is back.";
     Refusal::new(ProblemCode::NodeOffline, text)
-        .after(Duration::from_secs(30))
+        .after(std::time::Duration::from_secs(30))
         .or(WayOut::AskOperator)
 }
 
@@ -452,49 +480,4 @@ fn check_busy(action: Action, volume: &VolumeFacts) -> Result<(), Refusal> {
         Some(active) if action.needs_volume_closed(volume) => Err(instance::busy(active)),
         _ => Ok(()),
     }
-}
-
-fn check_in_flight(action: Action, facts: &Facts<'_>) -> Result<(), Refusal> {
-    let counts = action
-        .operation()
-        .is_some_and(OperationKind::counts_in_flight);
-    let limit = facts.plan.pacing.in_flight_per_account;
-    if !counts || facts.in_flight < limit {
-        return Ok(());
-    }
-    let noun = if limit == 1 {
-        "operation"
-    } else {
-        "operations"
-    };
-    let text = format!(
-        "Your account has {} {noun} in flight, and {limit} is the limit. Wait for one to finish.",
-        facts.in_flight
-    );
-    Err(Refusal::new(ProblemCode::InflightLimit, text).or(WayOut::ListOperations))
-}
-
-fn check_cooldown(action: Action, facts: &Facts<'_>, volume: &VolumeFacts) -> Result<(), Refusal> {
-    if facts.override_cooldown || !action.waits_for_cooldown() {
-        return Ok(());
-    }
-    let left = cooldown_left(volume.cooldown_until, facts.now);
-    if left.is_zero() {
-        return Ok(());
-    }
-    let text = format!(
-        "Volume is in cooldown. Try again in {} seconds.",
-        left.as_secs()
-    );
-    Err(Refusal::new(ProblemCode::Cooldown, text).after(left))
-}
-
-/// What is left of a rest, in whole seconds rounded up, so that a countdown that reached zero
-/// is never refused.
-pub fn cooldown_left(until: Option<Timestamp>, now: Timestamp) -> Duration {
-    let Some(until) = until else {
-        return Duration::ZERO;
-    };
-    let left = until.duration_since(now);
-    Duration::from_secs(left.as_secs() + u64::from(left.subsec_nanos() > 0))
 }

@@ -96,6 +96,8 @@ ids! {
     SnapshotId;
     /// An independent copy of a volume in a backup target.
     BackupId;
+    /// A bootable template that new volumes start as.
+    ImageId;
     /// A versioned set of rules and prices.
     PlanId;
     /// One accepted request that takes time.

@@ -15,6 +15,7 @@ pub mod error;
 pub mod event;
 pub mod guard;
 pub mod id;
+pub mod image;
 pub mod instance;
 pub mod item;
 pub mod layer_tree;

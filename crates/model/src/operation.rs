@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{
-    AccountId, BackupId, InstanceId, OperationId, ProjectId, SnapshotId, UserId, VolumeId,
+    AccountId, BackupId, ImageId, InstanceId, OperationId, ProjectId, SnapshotId, UserId, VolumeId,
 };
 use crate::name::Name;
 use crate::refusal::ProblemCode;
@@ -65,6 +65,10 @@ words! {
         VolumeAttach = "volume_attach",
         /// Detach a volume from its instance.
         VolumeDetach = "volume_detach",
+        /// Make an image.
+        ImageCreate = "image_create",
+        /// Delete an image.
+        ImageDelete = "image_delete",
     }
 }
 
@@ -89,6 +93,8 @@ impl OperationKind {
             Self::InstanceResume => "resume",
             Self::VolumeAttach => "attach",
             Self::VolumeDetach => "detach",
+            Self::ImageCreate => "image",
+            Self::ImageDelete => "image delete",
         }
     }
 
@@ -97,7 +103,11 @@ impl OperationKind {
     pub const fn locks_volume(self) -> bool {
         !matches!(
             self,
-            Self::SnapshotDelete | Self::BackupDelete | Self::BackupVerify
+            Self::SnapshotDelete
+                | Self::BackupDelete
+                | Self::BackupVerify
+                | Self::ImageCreate
+                | Self::ImageDelete
         )
     }
 
@@ -117,6 +127,11 @@ impl OperationKind {
         )
     }
 
+    /// Whether it is an image that it makes or deletes, whatever else it has to do with.
+    pub const fn is_about_image(self) -> bool {
+        matches!(self, Self::ImageCreate | Self::ImageDelete)
+    }
+
     /// Whether the volume rests after it succeeded.
     pub const fn starts_cooldown(self) -> bool {
         matches!(
@@ -134,6 +149,7 @@ impl OperationKind {
             Self::VolumeDelete
                 | Self::SnapshotDelete
                 | Self::BackupDelete
+                | Self::ImageDelete
                 | Self::InstanceDelete
                 | Self::InstanceStop
         )
@@ -301,6 +317,10 @@ pub struct Operation {
     pub instance_id: Option<InstanceId>,
     /// That instance's name when it was accepted.
     pub instance_name: Option<Name>,
+    /// The image that it makes, deletes or makes a volume from.
+    pub image_id: Option<ImageId>,
+    /// That image's name when it was accepted.
+    pub image_name: Option<Name>,
     /// How far its current phase is.
     pub progress: Progress,
     /// The number that its workers must show; raised before its lock is ever released.

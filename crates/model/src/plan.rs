@@ -134,6 +134,13 @@ impl EligibilityRule {
     }
 }
 
+/// How many images an account may keep when a plan does not say.
+const MAX_IMAGES: u32 = 20;
+
+const fn max_images() -> u32 {
+    MAX_IMAGES
+}
+
 /// How many items may be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -142,6 +149,9 @@ pub struct Caps {
     pub max_snapshots: u32,
     /// Backups kept per volume.
     pub max_backups: u32,
+    /// Images kept per account.
+    #[serde(default = "max_images")]
+    pub max_images: u32,
 }
 
 /// How fast operations may follow each other.

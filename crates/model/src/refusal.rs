@@ -21,6 +21,8 @@ words! {
         SnapshotLimit = "snapshot_limit",
         /// The plan's cap of backups is reached.
         BackupLimit = "backup_limit",
+        /// The plan's cap of images is reached.
+        ImageLimit = "image_limit",
         /// The account has as many operations in flight as it may.
         InflightLimit = "inflight_limit",
         /// The volume is attached to an instance that runs.
@@ -95,6 +97,7 @@ impl ProblemCode {
             | Self::Cooldown
             | Self::SnapshotLimit
             | Self::BackupLimit
+            | Self::ImageLimit
             | Self::AttachedRunning
             | Self::NotEligible
             | Self::Protected
@@ -125,6 +128,7 @@ impl ProblemCode {
             Self::Cooldown => "Volume is in cooldown",
             Self::SnapshotLimit => "Snapshot limit reached",
             Self::BackupLimit => "Backup limit reached",
+            Self::ImageLimit => "Image limit reached",
             Self::InflightLimit => "Too many operations in flight",
             Self::AttachedRunning => "Attached to a running instance",
             Self::NoBackupTarget => "No backup target",
@@ -178,6 +182,8 @@ pub enum WayOut {
     DeleteSnapshot(VolumeId),
     /// Delete a backup of the volume.
     DeleteBackup(VolumeId),
+    /// Delete an image of the account.
+    DeleteImage,
     /// Take off the protection.
     Unprotect,
     /// Choose another name.
@@ -199,6 +205,7 @@ impl WayOut {
             Self::RestoreToNewVolume => "Restore to a new volume".into(),
             Self::DeleteSnapshot(_) => "Delete a snapshot".into(),
             Self::DeleteBackup(_) => "Delete a backup".into(),
+            Self::DeleteImage => "Delete an image".into(),
             Self::Unprotect => "Remove the protection".into(),
             Self::ChooseAnotherName => "Choose another name".into(),
             Self::AskOperator => "Ask your operator".into(),

@@ -20,13 +20,16 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{BackupId, NodeId, OperationId, PoolId, SnapshotId, TaskId, VolumeId};
+use crate::id::{BackupId, ImageId, PoolId, SnapshotId, TaskId, VolumeId};
 use crate::instance::{InstanceState, MachineDisk, MachineOrder, StopMode};
 use crate::operation::{Failure, Operation, OperationKind};
 use crate::plan::Plan;
-use crate::task::{ImageFormat, TaskFailure, TaskOutcome, TaskSpec, VaultRef};
+use crate::task::{ImageFormat, TaskOutcome, VaultRef};
 use crate::words::words;
 use crate::{ByteCount, Timestamp};
+
+mod task;
+pub use task::{Task, TaskRole, TaskState};
 
 /// The terms of the plan that an operation was accepted under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,6 +110,33 @@ pub enum DiskSource {
         /// Which.
         source: RestoreSource,
     },
+    /// An image.
+    Image {
+        /// Which.
+        image_id: ImageId,
+        /// Its size: that of the image, or more.
+        size: ByteCount,
+    },
+}
+
+/// What an image is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "of", rename_all = "snake_case")]
+pub enum ImageContent {
+    /// A snapshot or a backup.
+    RestorePoint {
+        /// Which.
+        source: RestoreSource,
+    },
+    /// A disk that was uploaded.
+    Upload {
+        /// The upload's name in the node's upload folder.
+        upload: uuid::Uuid,
+        /// What it was declared to be.
+        format: ImageFormat,
+        /// The largest size that the disk in it may have.
+        max_size: ByteCount,
+    },
 }
 
 /// A volume that an operation makes for an instance.
@@ -126,6 +156,13 @@ pub enum Request {
     /// Make an empty volume.
     VolumeCreate {
         /// Its size.
+        size: ByteCount,
+    },
+    /// Make a volume from an image.
+    VolumeFromImage {
+        /// The image.
+        image_id: ImageId,
+        /// The volume's size: that of the image, or more.
         size: ByteCount,
     },
     /// Make a volume from an uploaded image.
@@ -149,7 +186,7 @@ pub enum Request {
     },
     /// Delete a volume.
     VolumeDelete,
-    /// Take a snapshot.
+    /// Take a snapshot; and make an image of it, when the operation names one.
     SnapshotCreate,
     /// Delete a snapshot.
     SnapshotDelete,
@@ -230,13 +267,20 @@ pub enum Request {
         /// The volume, in its place.
         disk: MachineDisk,
     },
+    /// Make an image.
+    ImageCreate {
+        /// What it is made of.
+        content: ImageContent,
+    },
+    /// Delete an image.
+    ImageDelete,
 }
 
 impl Request {
     /// The kind of operation that does it.
     pub const fn kind(&self) -> OperationKind {
         match self {
-            Self::VolumeCreate { .. } => OperationKind::VolumeCreate,
+            Self::VolumeCreate { .. } | Self::VolumeFromImage { .. } => OperationKind::VolumeCreate,
             Self::VolumeImport { .. } => OperationKind::VolumeImport,
             Self::VolumeClone { .. } => OperationKind::VolumeClone,
             Self::VolumeResize { .. } => OperationKind::VolumeResize,
@@ -256,6 +300,8 @@ impl Request {
             Self::InstanceDelete { .. } => OperationKind::InstanceDelete,
             Self::VolumeAttach { .. } => OperationKind::VolumeAttach,
             Self::VolumeDetach { .. } => OperationKind::VolumeDetach,
+            Self::ImageCreate { .. } => OperationKind::ImageCreate,
+            Self::ImageDelete => OperationKind::ImageDelete,
         }
     }
 
@@ -280,13 +326,17 @@ impl Request {
         };
         match self {
             Self::BackupCreate { snapshot_id, .. } => (*snapshot_id, None),
-            Self::RestoreNew { source } | Self::RestoreInPlace { source, .. } => items(source),
+            Self::RestoreNew { source }
+            | Self::RestoreInPlace { source, .. }
+            | Self::ImageCreate {
+                content: ImageContent::RestorePoint { source },
+            } => items(source),
             // Admission takes one restore point at most.
             Self::InstanceCreate { make, .. } => make
                 .iter()
                 .find_map(|disk| match &disk.from {
                     DiskSource::RestorePoint { source } => Some(items(source)),
-                    DiskSource::Empty { .. } => None,
+                    DiskSource::Empty { .. } | DiskSource::Image { .. } => None,
                 })
                 .unwrap_or_default(),
             _ => (None, None),
@@ -398,76 +448,6 @@ impl Run {
     /// The record of a step that was begun.
     pub fn step(&self, index: u32) -> Option<&StepRecord> {
         self.steps.iter().find(|s| s.index == index)
-    }
-}
-
-words! {
-    /// What a task is for.
-    TaskRole {
-        /// A step's work.
-        Do = "do",
-        /// A step's undoing.
-        Undo = "undo",
-        /// What an operation that ended left to be undone.
-        Chore = "chore",
-        /// The upkeep of a pool.
-        Upkeep = "upkeep",
-    }
-}
-
-words! {
-    /// How far a task is.
-    TaskState {
-        /// A node may have it.
-        Offered = "offered",
-        /// A node has it, until its lease is over.
-        Leased = "leased",
-        /// A node did it; the engine has not read its outcome yet.
-        Done = "done",
-        /// A node could not do it; the engine has not read why yet.
-        Failed = "failed",
-    }
-}
-
-/// A task as the control plane keeps it. Its row goes when the engine has read how it ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Task {
-    /// Its id.
-    pub id: TaskId,
-    /// The operation it belongs to; none for upkeep.
-    pub operation_id: Option<OperationId>,
-    /// What it is for.
-    pub role: TaskRole,
-    /// The step it belongs to.
-    pub step: u32,
-    /// The pool it works in.
-    pub pool_id: PoolId,
-    /// How far it is.
-    pub state: TaskState,
-    /// The number that its worker must show.
-    pub fence: i64,
-    /// How often it was handed out and came back without an end.
-    pub attempt: u32,
-    /// It is not handed out before this time.
-    pub due_at: Timestamp,
-    /// The node that has it.
-    pub node_id: Option<NodeId>,
-    /// When its lease is over.
-    pub lease_until: Option<Timestamp>,
-    /// Whether its worker is to stop.
-    pub cancel: bool,
-    /// What to do.
-    pub spec: TaskSpec,
-    /// What it found out.
-    pub outcome: Option<TaskOutcome>,
-    /// Why it failed.
-    pub failure: Option<TaskFailure>,
-}
-
-impl Task {
-    /// Whether a node has it or may have it.
-    pub const fn is_live(&self) -> bool {
-        matches!(self.state, TaskState::Offered | TaskState::Leased)
     }
 }
 

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{
-    AccountId, BackupId, InstanceId, LayerId, OperationId, PoolId, SnapshotId, TargetId, TaskId,
-    VaultId, VolumeId,
+    AccountId, BackupId, ImageId, InstanceId, LayerId, OperationId, PoolId, SnapshotId, TargetId,
+    TaskId, VaultId, VolumeId,
 };
 use crate::instance::{MachineDisk, MachineOrder, Power, StopMode};
 use crate::item::Consistency;
@@ -86,6 +86,15 @@ pub enum TaskSpec {
         volume_id: VolumeId,
         /// What it starts as.
         source: CloneSource,
+    },
+    /// Make a volume that starts as an image: a linked clone, whatever the size.
+    VolumeFromImage {
+        /// The new volume.
+        volume_id: VolumeId,
+        /// The image, which is in the pool.
+        image_id: ImageId,
+        /// The volume's size: that of the image, or more.
+        size: ByteCount,
     },
     /// Delete a volume; also takes back any of the tasks that make one.
     VolumeDelete {
@@ -297,6 +306,7 @@ impl TaskSpec {
             Self::All { ref tasks } => tasks.iter().flat_map(Self::owners).collect(),
             Self::VolumeCreate { volume_id, .. }
             | Self::VolumeImport { volume_id, .. }
+            | Self::VolumeFromImage { volume_id, .. }
             | Self::VolumeResize { volume_id, .. }
             | Self::VolumeDelete { volume_id }
             | Self::VolumeRollBack { volume_id, .. }

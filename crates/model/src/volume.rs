@@ -8,7 +8,9 @@
 //!                     +--> deleting --> gone
 //! ```
 
-use crate::id::{AccountId, InstanceId, LayerId, OperationId, PlanId, PoolId, ProjectId, VolumeId};
+use crate::id::{
+    AccountId, ImageId, InstanceId, LayerId, OperationId, PlanId, PoolId, ProjectId, VolumeId,
+};
 use crate::instance::{Instance, InstanceState, Load};
 use crate::item::RestorePointId;
 use crate::name::Name;
@@ -154,8 +156,10 @@ pub enum VolumeOrigin {
     RestorePoint(RestorePointId),
     /// Another volume, as it was at that moment.
     Volume(VolumeId),
-    /// An uploaded image.
+    /// A disk that was uploaded.
     Upload,
+    /// An image.
+    Image(ImageId),
 }
 
 impl Volume {

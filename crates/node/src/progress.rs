@@ -94,6 +94,7 @@ pub fn phase_of(spec: &TaskSpec) -> Phase {
             None => Phase::CleanUp,
         },
         TaskSpec::VolumeClone { .. }
+        | TaskSpec::VolumeFromImage { .. }
         | TaskSpec::VolumeRollBack { .. }
         | TaskSpec::VolumeSwitch { .. }
         | TaskSpec::BackupRestore { .. } => Phase::Restoring,

@@ -52,6 +52,7 @@ pub fn perform(
         | TaskSpec::VolumeImport { .. }
         | TaskSpec::VolumeResize { .. }
         | TaskSpec::VolumeClone { .. }
+        | TaskSpec::VolumeFromImage { .. }
         | TaskSpec::VolumeDelete { .. }
         | TaskSpec::VolumeRollBack { .. }
         | TaskSpec::VolumeSwitch { .. }

@@ -18,6 +18,7 @@ mod db;
 mod error;
 pub mod event;
 pub mod idempotency;
+pub mod image;
 pub mod instance;
 mod item;
 mod migrate;

@@ -7,8 +7,9 @@ use serde::de::DeserializeOwned;
 use sqlx::Row;
 use sqlx::any::AnyRow;
 use stillpoint_model::id::{
-    AccountId, BackupId, InstanceId, LayerId, NodeId, OperationId, PlanId, PoolId, ProjectId,
-    RegionId, RequestId, SessionId, SnapshotId, TargetId, TokenId, UserId, VaultId, VolumeId,
+    AccountId, BackupId, ImageId, InstanceId, LayerId, NodeId, OperationId, PlanId, PoolId,
+    ProjectId, RegionId, RequestId, SessionId, SnapshotId, TargetId, TokenId, UserId, VaultId,
+    VolumeId,
 };
 use stillpoint_model::item::ItemSizes;
 use stillpoint_model::name::Name;
@@ -86,6 +87,7 @@ values! { String:
     Uuid => |id| id.to_string(),
     AccountId => |id| id.to_string(),
     BackupId => |id| id.to_string(),
+    ImageId => |id| id.to_string(),
     InstanceId => |id| id.to_string(),
     LayerId => |id| id.to_string(),
     NodeId => |id| id.to_string(),
@@ -126,7 +128,7 @@ impl<'r> Columns<'r> {
         }
     }
 
-    fn corrupt(&self, value: &str) -> Error {
+    pub(crate) fn corrupt(&self, value: &str) -> Error {
         let value = value.chars().take(80).collect();
         Error::Corrupt {
             table: self.table,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use sqlx::any::AnyRow;
 use stillpoint_model::id::{
-    AccountId, BackupId, InstanceId, PlanId, ProjectId, SnapshotId, VolumeId,
+    AccountId, BackupId, ImageId, InstanceId, PlanId, ProjectId, SnapshotId, VolumeId,
 };
 use stillpoint_model::instance::Power;
 use stillpoint_model::item::RestorePointId;
@@ -147,6 +147,7 @@ fn origin(columns: &mut Columns<'_>) -> Result<Option<VolumeOrigin>> {
         ))),
         (Some("volume"), Some(id)) => Some(VolumeOrigin::Volume(VolumeId::from_uuid(id))),
         (Some("upload"), _) => Some(VolumeOrigin::Upload),
+        (Some("image"), Some(id)) => Some(VolumeOrigin::Image(ImageId::from_uuid(id))),
         _ => None,
     })
 }
@@ -162,6 +163,7 @@ fn origin_columns(origin: Option<VolumeOrigin>) -> (Option<&'static str>, Option
         }
         Some(VolumeOrigin::Volume(id)) => (Some("volume"), Some(id.as_uuid())),
         Some(VolumeOrigin::Upload) => (Some("upload"), None),
+        Some(VolumeOrigin::Image(id)) => (Some("image"), Some(id.as_uuid())),
     }
 }
 

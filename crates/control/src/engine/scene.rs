@@ -5,6 +5,7 @@ use stillpoint_model::Timestamp;
 use stillpoint_model::backup::Backup;
 use stillpoint_model::event::EventKind;
 use stillpoint_model::id::{OperationId, SnapshotId};
+use stillpoint_model::image::Image;
 use stillpoint_model::instance::Instance;
 use stillpoint_model::name::Name;
 use stillpoint_model::naming::first_free;
@@ -13,7 +14,9 @@ use stillpoint_model::saga::{Request, Run};
 use stillpoint_model::snapshot::Snapshot;
 use stillpoint_model::volume::Volume;
 use stillpoint_store::event::NewEvent;
-use stillpoint_store::{Conn, Tx, backup, event, instance, operation, snapshot, task, volume};
+use stillpoint_store::{
+    Conn, Tx, backup, event, image, instance, operation, snapshot, task, volume,
+};
 
 use super::advance::Moves;
 use crate::error::Result;
@@ -41,6 +44,7 @@ pub async fn load_scene(conn: &mut Conn, id: OperationId, now: Timestamp) -> Res
         backup: None,
         safety: None,
         instance: None,
+        image: None,
         volumes: Vec::new(),
     };
     if let Some(id) = scene.run.operation.volume_id {
@@ -54,6 +58,9 @@ pub async fn load_scene(conn: &mut Conn, id: OperationId, now: Timestamp) -> Res
     }
     if let Some(id) = scene.run.operation.instance_id {
         scene.instance = instance::instance_by_id(conn, id).await?;
+    }
+    if let Some(id) = scene.run.operation.image_id {
+        scene.image = image::image_by_id(conn, id).await?;
     }
     for id in scene.run.order.request.other_volumes() {
         scene.volumes.extend(volume::volume_by_id(conn, id).await?);
@@ -93,6 +100,7 @@ pub(crate) async fn save_scene(tx: &mut Tx, before: &Scene, after: &Scene) -> Re
     }
     // Its volumes have let go of an instance that is deleted.
     save_instance(tx, after, before.instance.as_ref()).await?;
+    save_image(tx, after, before.image.as_ref()).await?;
     save_snapshot(tx, after, before.snapshot.as_ref(), after.snapshot.as_ref()).await?;
     save_snapshot(tx, after, before.safety.as_ref(), after.safety.as_ref()).await?;
     if before.backup != after.backup {
@@ -160,6 +168,26 @@ async fn save_instance(tx: &mut Tx, scene: &Scene, before: Option<&Instance>) ->
     }
     let id = after.or(before).map(|row| row.id.as_uuid());
     changed(tx, scene, EventKind::Instance, id).await
+}
+
+async fn save_image(tx: &mut Tx, scene: &Scene, before: Option<&Image>) -> Result<()> {
+    let after = scene.image.as_ref();
+    if before == after {
+        return Ok(());
+    }
+    match (before, after) {
+        (_, Some(row)) => {
+            let row = Image {
+                version: row.version + 1,
+                ..row.clone()
+            };
+            image::image_update(tx, &row).await?;
+        }
+        (Some(row), None) => image::image_delete(tx, row.id).await?,
+        (None, None) => {}
+    }
+    let id = after.or(before).map(|row| row.id.as_uuid());
+    changed(tx, scene, EventKind::Image, id).await
 }
 
 async fn save_snapshot(

@@ -226,6 +226,7 @@ fn leaves_upkeep(run: &Run) -> bool {
             | OperationKind::InstanceResume
             | OperationKind::VolumeAttach
             | OperationKind::VolumeDetach
+            | OperationKind::ImageCreate
     );
     let smooth = run.operation.state == OperationState::Succeeded
         && run.steps.iter().all(|step| step.attempt <= 1);

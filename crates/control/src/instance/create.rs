@@ -1,14 +1,15 @@
 //! How an instance is made: what is asked for, and the rows that admission writes.
 //!
-//! Its volumes may be made for it (empty, or from a snapshot or a backup) or exist already. All of
+//! Its volumes may be made for it (empty, or from an image, a snapshot or a backup) or exist already. All of
 //! them are in the pool of the instance, except that existing ones may be in any pool of its node.
-//! One of them may come from a restore point: that is what the operation keeps from being deleted.
+//! One of them may come from an image or a restore point: that is what the operation keeps from being deleted.
 
 use serde::Serialize;
 use stillpoint_model::ByteCount;
 use stillpoint_model::account::Actor;
 use stillpoint_model::guard::{Action, ItemFacts};
 use stillpoint_model::id::{InstanceId, VolumeId};
+use stillpoint_model::image::Image;
 use stillpoint_model::instance::{Instance, InstanceState, MAX_VOLUMES, Power};
 use stillpoint_model::name::Name;
 use stillpoint_model::naming::{check_volume_size, first_free, generated, name_taken};
@@ -22,8 +23,9 @@ use stillpoint_store::volume::{volume_insert, volume_names_like};
 use super::machine;
 use crate::admission::{Accepted, Ask, Desk, Draft};
 use crate::error::{Error, Result};
+use crate::image::{pool_of, size_of};
 use crate::item::name::no_generated;
-use crate::reference::{own_volume, pool_for};
+use crate::reference::{own_image, own_volume, pool_for};
 use crate::restore::{RestorePoint, RestorePointRef};
 use crate::volume::NewVolume;
 use crate::{Answer, Change, Context, Reference};
@@ -47,6 +49,15 @@ pub enum DiskRequest {
         name: Option<Name>,
         /// What it starts as.
         source: RestorePointRef,
+    },
+    /// One that starts as an image. It counts as the one that is a copy.
+    Image {
+        /// Its name; made of the instance's when absent.
+        name: Option<Name>,
+        /// The image.
+        image: Reference,
+        /// Its size: whole MiB, not less than the image's, which it is when absent.
+        size: Option<ByteCount>,
     },
 }
 
@@ -102,10 +113,15 @@ fn check(cx: &Context, request: &InstanceCreate) -> Result<()> {
                 .map_err(|refusal| Error::from(refusal).under(&pointer(place)))?;
         }
     }
-    let copies = disks().filter(|disk| matches!(disk, DiskRequest::RestorePoint { .. }));
+    let copies = disks().filter(|disk| {
+        matches!(
+            disk,
+            DiskRequest::RestorePoint { .. } | DiskRequest::Image { .. }
+        )
+    });
     if copies.count() > 1 {
-        let text = "One volume of a new instance comes from a snapshot or a backup at most. \
-                    Restore the others first, and attach them.";
+        let text = "One volume of a new instance comes from an image, a snapshot or a backup at \
+                    most. Make the others first, and attach them.";
         return Err(invalid(text.to_owned()).at("/data").into());
     }
     Ok(())
@@ -126,6 +142,7 @@ enum Disk {
 struct Looked {
     disks: Vec<Disk>,
     point: Option<RestorePoint>,
+    image: Option<Image>,
     item: Option<ItemFacts>,
 }
 
@@ -151,6 +168,9 @@ async fn admit_create(mut desk: Desk<'_>, request: InstanceCreate) -> Result<Acc
     });
     let pool = match (&request.pool, &looked.point) {
         (chosen, Some(point)) => point.pool(&places, chosen.as_ref())?,
+        (chosen, None) if let Some(image) = &looked.image => {
+            pool_of(image, &places, chosen.as_ref())?
+        }
         (chosen, None) => pool_for(&places, chosen.as_ref().or(existing.as_ref()))?,
     };
     let settings = desk.cx.settings();
@@ -186,6 +206,7 @@ async fn admit_create(mut desk: Desk<'_>, request: InstanceCreate) -> Result<Acc
         start: request.start,
     };
     let (snapshot_id, backup_id) = work.reads();
+    let image = looked.image.map(|image| (image.id, image.name));
     let draft = Draft {
         action: Action::InstanceCreate,
         request: work,
@@ -195,6 +216,7 @@ async fn admit_create(mut desk: Desk<'_>, request: InstanceCreate) -> Result<Acc
         snapshot_id,
         backup_id,
         instance: Some((instance.id, instance.name)),
+        image,
     };
     desk.accept(draft, &plan.plan, allowed).await
 }
@@ -204,6 +226,7 @@ async fn look(desk: &mut Desk<'_>, request: &InstanceCreate) -> Result<Looked> {
     let mut looked = Looked {
         disks: Vec::new(),
         point: None,
+        image: None,
         item: None,
     };
     let disks = std::iter::once(&request.root).chain(&request.data);
@@ -236,10 +259,37 @@ async fn look(desk: &mut Desk<'_>, request: &InstanceCreate) -> Result<Looked> {
                 looked.point = Some(point);
                 disk
             }
+            DiskRequest::Image { name, image, size } => {
+                let found = own_image(desk.tx, &desk.actor, image).await;
+                let image = found.map_err(|error| below(error.at("/image")))?;
+                looked.item = Some(desk.image_facts(&image).await?);
+                let disk = of_image(&desk.cx, name.clone(), &image, *size);
+                looked.image = Some(image);
+                disk.map_err(|refusal| below(refusal.into()))?
+            }
         };
         looked.disks.push(disk);
     }
     Ok(looked)
+}
+
+/// A new volume that starts as an image.
+fn of_image(
+    cx: &Context,
+    name: Option<Name>,
+    image: &Image,
+    asked: Option<ByteCount>,
+) -> Result<Disk, Refusal> {
+    let size = size_of(cx, image, asked)?;
+    Ok(Disk::New {
+        name,
+        size,
+        from: DiskSource::Image {
+            image_id: image.id,
+            size,
+        },
+        origin: Some(VolumeOrigin::Image(image.id)),
+    })
 }
 
 /// Writes the rows of an instance's volumes, attached and held; answers them, and those that are to

@@ -76,6 +76,8 @@ fn operation_of(id: OperationId, made_by: &Operation, row: &Snapshot, now: Times
         backup_id: None,
         instance_id: None,
         instance_name: None,
+        image_id: None,
+        image_name: None,
         progress: Progress::start(Phase::Validation),
         fence: 1,
         failure: None,

@@ -1,8 +1,8 @@
 //! Making an instance: its volumes first, then its machine.
 //!
 //! ```text
-//! make     the node makes the new volumes: empty, or from a      undo: delete them
-//!          snapshot or a backup
+//! make     the node makes the new volumes: empty, or from an     undo: delete them
+//!          image, a snapshot or a backup
 //! made     their sizes are recorded; they are in use
 //! start    the node starts the machine, where that was asked     undo: end it and forget it
 //! finish   the instance is active, or stopped
@@ -45,6 +45,11 @@ const fn made_of(disk: &NewDisk) -> TaskSpec {
     let volume_id = disk.volume_id;
     match disk.from {
         DiskSource::Empty { size } => TaskSpec::VolumeCreate { volume_id, size },
+        DiskSource::Image { image_id, size } => TaskSpec::VolumeFromImage {
+            volume_id,
+            image_id,
+            size,
+        },
         DiskSource::RestorePoint { source } => match source {
             RestoreSource::Snapshot { snapshot_id } => TaskSpec::VolumeClone {
                 volume_id,

@@ -17,6 +17,7 @@
 //! [`saga`] matches on every kind, so a new kind cannot be forgotten.
 
 use stillpoint_model::backup::Backup;
+use stillpoint_model::image::Image;
 use stillpoint_model::instance::Instance;
 use stillpoint_model::operation::{OperationKind, Phase};
 use stillpoint_model::saga::{RestoreSource, Run, Setback, StepState};
@@ -28,6 +29,8 @@ use stillpoint_model::{ByteCount, Timestamp};
 mod backup_create;
 mod backup_delete;
 mod backup_verify;
+mod image_create;
+mod image_delete;
 mod instance_create;
 mod instance_delete;
 mod instance_power;
@@ -59,6 +62,8 @@ pub struct Scene {
     pub safety: Option<Snapshot>,
     /// The instance that it makes, changes or deletes.
     pub instance: Option<Instance>,
+    /// The image that it makes, deletes or makes a volume from.
+    pub image: Option<Image>,
     /// The volumes that it holds beside its own. One that is taken out is deleted.
     pub volumes: Vec<Volume>,
 }
@@ -183,6 +188,8 @@ pub const fn saga(kind: OperationKind) -> &'static Saga {
         OperationKind::InstanceDelete => &instance_delete::SAGA,
         OperationKind::VolumeAttach => &volume_attach::ATTACH,
         OperationKind::VolumeDetach => &volume_attach::DETACH,
+        OperationKind::ImageCreate => &image_create::SAGA,
+        OperationKind::ImageDelete => &image_delete::SAGA,
     }
 }
 

@@ -9,17 +9,28 @@
 //!            snapshot's name and puts an empty tip on it    which the pool's upkeep merges away
 //! captured   sizes and consistency are recorded; it is verifying
 //! verify     the node proves that the layers are whole
-//! finish     the snapshot is available
+//! image      a linked clone of it that nobody sees              undo: delete that
+//! image-seal the clone is sealed under the image's name         undo: take that name off, too
+//! image-end  the clone goes; the sealed layer stays
+//! finish     the snapshot is available, and so is the image
 //! ```
+//!
+//! The three in between are there when the snapshot becomes an image at once (`image_create` has
+//! them, too): then there are both in the end, or neither.
 //!
 //! At its end the engine releases the volume and starts its cooldown, in the same transaction.
 //! A snapshot that failed stays listed with its reason; a cancelled one goes.
 
+use stillpoint_model::image::staged_volume;
 use stillpoint_model::item::{ItemSizes, ItemState};
 use stillpoint_model::operation::{OperationKind, Phase};
 use stillpoint_model::saga::Setback;
-use stillpoint_model::task::{TaskOutcome, TaskSpec};
+use stillpoint_model::task::{CloneSource, TaskOutcome, TaskSpec};
 
+use super::image_create::{
+    self, drop_name as drop_image, made as image_made, not_made as image_not_made, release,
+    seal as seal_image,
+};
 use super::{Saga, Scene, Step, Undo, nothing_open, reason, record_volume};
 
 /// Taking a snapshot.
@@ -30,6 +41,14 @@ pub const SAGA: Saga = Saga {
         Step::task("seal", Phase::DataCapture, seal, Undo::Task(drop_name)),
         Step::store("captured", Phase::Verification, captured),
         Step::task("verify", Phase::Verification, verify, Undo::Nothing),
+        Step::task("image", Phase::CleanUp, image, Undo::Task(release)),
+        Step::task(
+            "image-seal",
+            Phase::CleanUp,
+            seal_image,
+            Undo::Task(drop_image),
+        ),
+        Step::task("image-end", Phase::CleanUp, release, Undo::Nothing),
         Step::store("finish", Phase::CleanUp, finish),
     ],
     unwound,
@@ -40,6 +59,7 @@ fn begin(scene: &mut Scene) {
     if let Some(snapshot) = &mut scene.snapshot {
         snapshot.state = ItemState::Creating;
     }
+    image_create::begin(scene);
 }
 
 fn seal(scene: &Scene) -> Option<TaskSpec> {
@@ -92,7 +112,19 @@ fn verify(scene: &Scene) -> Option<TaskSpec> {
     Some(TaskSpec::SnapshotVerify { snapshot_id })
 }
 
+/// The volume that nobody sees, in which the snapshot's content becomes an image.
+fn image(scene: &Scene) -> Option<TaskSpec> {
+    let operation = &scene.run.operation;
+    Some(TaskSpec::VolumeClone {
+        volume_id: staged_volume(operation.image_id?),
+        source: CloneSource::Snapshot(operation.snapshot_id?),
+    })
+}
+
 fn finish(scene: &mut Scene) {
+    let consistency = scene.snapshot.as_ref().and_then(|s| s.consistency);
+    image_create::record(scene, "image-seal", consistency);
+    image_made(scene);
     let duration_ms = scene.duration_ms();
     if let Some(snapshot) = &mut scene.snapshot {
         snapshot.state = ItemState::Available;
@@ -102,6 +134,7 @@ fn finish(scene: &mut Scene) {
 }
 
 fn unwound(scene: &mut Scene, setback: &Setback) {
+    image_not_made(scene, setback);
     if *setback == Setback::Cancelled {
         scene.snapshot = None;
     } else if let Some(snapshot) = &mut scene.snapshot {

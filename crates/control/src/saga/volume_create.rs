@@ -1,11 +1,11 @@
-//! Making a volume: empty, from an uploaded image, or from another volume as it is now.
+//! Making a volume: empty, from an image, from an upload, or from another volume as it is now.
 //!
 //! ```text
 //! make      the node makes the volume in its pool      undo: delete it
 //! finish    the volume is available, with its size
 //! ```
 //!
-//! The volume's row exists since admission, in state `creating`, and holds its own lock. An image
+//! The volume's row exists since admission, in state `creating`, and holds its own lock. An upload
 //! is parsed by bounded code on the node and refused with a sentence when it lies. A clone locks
 //! the new volume only: its source is read at one instant.
 //!
@@ -23,7 +23,7 @@ const STEPS: &[Step] = &[
     Step::store("finish", Phase::CleanUp, volume_made),
 ];
 
-/// An empty volume.
+/// An empty volume, or one from an image.
 pub const CREATE: Saga = Saga {
     kind: OperationKind::VolumeCreate,
     steps: STEPS,
@@ -47,6 +47,11 @@ fn make(scene: &Scene) -> Option<TaskSpec> {
     let volume_id = scene.run.operation.volume_id?;
     match scene.run.order.request {
         Request::VolumeCreate { size } => Some(TaskSpec::VolumeCreate { volume_id, size }),
+        Request::VolumeFromImage { image_id, size } => Some(TaskSpec::VolumeFromImage {
+            volume_id,
+            image_id,
+            size,
+        }),
         Request::VolumeImport {
             upload,
             format,

@@ -44,6 +44,7 @@ pub async fn rename(
                 item: None,
                 instance: None,
                 runs_instances: false,
+                images: 0,
                 in_flight: 0,
                 node_online: true,
                 override_cooldown: false,

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use crate::env::Env;
 use crate::name::Name;
 
@@ -48,6 +50,7 @@ fn facts(plan: &Plan, volume: VolumeFacts) -> Facts<'_> {
         item: None,
         instance: None,
         runs_instances: true,
+        images: 0,
         in_flight: 0,
         node_online: true,
         override_cooldown: false,
@@ -142,6 +145,7 @@ fn deletes_never_wait_for_cooldown_or_the_in_flight_limit() {
         ..volume()
     };
     let item = ItemFacts {
+        is_shared: false,
         state: ItemState::Available,
         protected: false,
         active_operation: None,
@@ -205,6 +209,7 @@ fn a_roll_back_under_a_running_instance_offers_both_ways_out() {
         ..volume()
     };
     let item = ItemFacts {
+        is_shared: false,
         state: ItemState::Available,
         protected: false,
         active_operation: None,
@@ -242,6 +247,7 @@ fn a_backup_without_a_target_is_refused_and_a_snapshot_is_not() {
 fn a_protected_item_is_not_deleted() {
     let plan = plan();
     let item = ItemFacts {
+        is_shared: false,
         state: ItemState::Available,
         protected: true,
         active_operation: None,
@@ -265,6 +271,7 @@ fn an_item_that_is_not_available_restores_nothing() {
         .filter(|s| **s != ItemState::Available)
     {
         let item = ItemFacts {
+            is_shared: false,
             state: *state,
             protected: false,
             active_operation: None,
@@ -302,4 +309,138 @@ fn nothing_is_put_back_into_a_volume_that_is_gone() {
     assert_eq!(refusal.code, ProblemCode::NotEligible);
     assert!(refusal.ways_out.contains(&WayOut::RestoreToNewVolume));
     assert!(can(Action::RestoreNew, &gone).is_ok());
+}
+
+mod images {
+    use super::*;
+
+    fn plan_with_images(max_images: u32) -> Plan {
+        let mut plan = plan();
+        plan.caps.max_images = max_images;
+        plan
+    }
+
+    fn without_volume(plan: &Plan) -> Facts<'_> {
+        Facts {
+            volume: None,
+            ..facts(plan, volume())
+        }
+    }
+
+    fn image(state: ItemState) -> ItemFacts {
+        ItemFacts {
+            is_shared: true,
+            state,
+            protected: false,
+            active_operation: None,
+        }
+    }
+
+    fn reading() -> Option<ActiveOperation> {
+        Some(ActiveOperation {
+            id: OperationId::generate(&Fixed),
+            kind: OperationKind::InstanceCreate,
+        })
+    }
+
+    #[test]
+    fn an_account_keeps_so_many_images_and_no_more() {
+        let plan = plan_with_images(3);
+        let with = |images| Facts {
+            images,
+            ..without_volume(&plan)
+        };
+        assert!(can(Action::ImageCreate, &with(2)).is_ok());
+        let full = refusal(Action::ImageCreate, &with(3));
+        assert_eq!(full.code, ProblemCode::ImageLimit);
+        assert_eq!(
+            full.text,
+            "Image limit reached. Delete an existing image first."
+        );
+        assert_eq!(full.ways_out, [WayOut::DeleteImage]);
+        for other in [Action::ImageDelete, Action::VolumeCreate] {
+            assert!(can(other, &with(3)).is_ok(), "{other}");
+        }
+    }
+
+    #[test]
+    fn any_number_of_volumes_is_made_of_an_image_at_once() {
+        let plan = plan();
+        let facts = Facts {
+            item: Some(ItemFacts {
+                active_operation: reading(),
+                ..image(ItemState::Available)
+            }),
+            ..without_volume(&plan)
+        };
+        for make in [Action::VolumeCreate, Action::InstanceCreate] {
+            assert!(can(make, &facts).is_ok(), "{make}");
+        }
+        let busy = refusal(Action::ImageDelete, &facts);
+        assert_eq!(busy.code, ProblemCode::VolumeBusy);
+        assert_eq!(busy.text, "This item is in use by operation: create");
+    }
+
+    #[test]
+    fn only_an_available_image_is_started_from() {
+        let plan = plan();
+        for state in ItemState::ALL {
+            let facts = Facts {
+                item: Some(image(*state)),
+                ..without_volume(&plan)
+            };
+            let available = *state == ItemState::Available;
+            for make in [Action::VolumeCreate, Action::InstanceCreate] {
+                assert_eq!(can(make, &facts).is_ok(), available, "{make} {state}");
+            }
+            let ends = available || matches!(state, ItemState::Failed | ItemState::Lost);
+            assert_eq!(can(Action::ImageDelete, &facts).is_ok(), ends, "{state}");
+        }
+    }
+
+    #[test]
+    fn a_protected_image_is_not_deleted() {
+        let plan = plan();
+        let facts = Facts {
+            item: Some(ItemFacts {
+                protected: true,
+                ..image(ItemState::Available)
+            }),
+            ..without_volume(&plan)
+        };
+        let kept = refusal(Action::ImageDelete, &facts);
+        assert_eq!(kept.code, ProblemCode::Protected);
+        assert!(can(Action::VolumeCreate, &facts).is_ok());
+    }
+
+    #[test]
+    fn an_image_is_made_of_a_snapshot_whatever_its_volume_does() {
+        let plan = plan();
+        let busy = VolumeFacts {
+            active_operation: reading(),
+            cooldown_until: Some(Timestamp::from_micros(i64::MAX)),
+            attachment: running(),
+            ..volume()
+        };
+        let facts = Facts {
+            item: Some(ItemFacts {
+                is_shared: false,
+                ..image(ItemState::Available)
+            }),
+            ..facts(&plan, busy)
+        };
+        assert!(can(Action::ImageCreate, &facts).is_ok());
+        let offline = Facts {
+            node_online: false,
+            ..facts.clone()
+        };
+        let refused = refusal(Action::ImageCreate, &offline);
+        assert_eq!(refused.code, ProblemCode::NodeOffline);
+        let crowded = Facts {
+            in_flight: plan.pacing.in_flight_per_account,
+            ..facts
+        };
+        let refused = refusal(Action::ImageCreate, &crowded);
+        assert_eq!(refused.code, ProblemCode::InflightLimit);
+    }
 }

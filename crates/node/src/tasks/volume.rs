@@ -1,9 +1,10 @@
 //! Volumes, snapshots, captures: the pool does it, this says how it ended.
 
 use stillpoint_layers::{Error, Pool, Sealed, VolumeInfo};
-use stillpoint_model::ErrorKind;
-use stillpoint_model::id::{SnapshotId, VolumeId};
-use stillpoint_model::task::{TaskOutcome, TaskSpec};
+use stillpoint_model::id::{ImageId, SnapshotId, VolumeId};
+use stillpoint_model::image::sealed;
+use stillpoint_model::task::{CloneSource, TaskOutcome, TaskSpec};
+use stillpoint_model::{ByteCount, ErrorKind};
 
 use super::TaskResult;
 use crate::failure::{misdirected, of_pool};
@@ -25,6 +26,11 @@ pub fn perform(storage: &Storage, pool: &dyn Pool, spec: &TaskSpec, watch: &Watc
         }
         TaskSpec::VolumeResize { volume_id, size } => made(pool.resize(volume_id, size)),
         TaskSpec::VolumeClone { volume_id, source } => made(pool.clone_volume(source, volume_id)),
+        TaskSpec::VolumeFromImage {
+            volume_id,
+            image_id,
+            size,
+        } => made(from_image(pool, volume_id, image_id, size)),
         TaskSpec::VolumeDelete { volume_id } => done(pool.delete_volume(volume_id)),
         TaskSpec::VolumeRollBack {
             volume_id,
@@ -40,14 +46,14 @@ pub fn perform(storage: &Storage, pool: &dyn Pool, spec: &TaskSpec, watch: &Watc
         TaskSpec::SnapshotSeal {
             volume_id,
             snapshot_id,
-        } => sealed(pool.snapshot(volume_id, snapshot_id)),
+        } => captured(pool.snapshot(volume_id, snapshot_id)),
         TaskSpec::SnapshotVerify { snapshot_id } => done(pool.verify_snapshot(snapshot_id, watch)),
         TaskSpec::SnapshotDrop { snapshot_id } => done(pool.delete_snapshot(snapshot_id)),
         TaskSpec::BackupCapture {
             volume_id,
             backup_id,
             snapshot_id,
-        } => sealed(pool.capture(volume_id, backup_id, snapshot_id)),
+        } => captured(pool.capture(volume_id, backup_id, snapshot_id)),
         TaskSpec::BackupSettle {
             volume_id,
             backup_id,
@@ -56,13 +62,27 @@ pub fn perform(storage: &Storage, pool: &dyn Pool, spec: &TaskSpec, watch: &Watc
     }
 }
 
+/// A linked clone of an image, made larger where that was asked.
+fn from_image(
+    pool: &dyn Pool,
+    volume: VolumeId,
+    image: ImageId,
+    size: ByteCount,
+) -> Result<VolumeInfo, Error> {
+    let made = pool.clone_volume(CloneSource::Snapshot(sealed(image)), volume)?;
+    if made.size < size {
+        return pool.resize(volume, size);
+    }
+    Ok(made)
+}
+
 fn made(result: Result<VolumeInfo, Error>) -> TaskResult {
     let VolumeInfo { tip, size, used } = result.map_err(|error| of_pool(&error))?;
     Ok(TaskOutcome::Volume { tip, size, used })
 }
 
 /// A captured point in time.
-fn sealed(result: Result<Sealed, Error>) -> TaskResult {
+fn captured(result: Result<Sealed, Error>) -> TaskResult {
     let Sealed {
         layer,
         tip,
