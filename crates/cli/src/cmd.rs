@@ -6,6 +6,7 @@ pub mod auth;
 pub mod backup;
 pub mod completion;
 pub mod flavor;
+pub mod image;
 pub mod instance;
 pub mod operation;
 pub mod pool;

@@ -66,6 +66,7 @@ impl Exit {
             | ProblemCode::NodeOffline => Self::Busy,
             ProblemCode::SnapshotLimit
             | ProblemCode::BackupLimit
+            | ProblemCode::ImageLimit
             | ProblemCode::InsufficientCredit => Self::Limit,
             ProblemCode::AttachedRunning
             | ProblemCode::NoBackupTarget

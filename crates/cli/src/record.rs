@@ -2,6 +2,7 @@
 
 mod account;
 mod backup;
+mod image;
 mod instance;
 mod operation;
 pub mod rescue;

@@ -184,13 +184,14 @@ pub fn refused(problem: &Problem) -> Failure {
 
 /// What there is none of, when it is something that can be listed.
 fn missing_noun(problem: &Problem) -> Option<&str> {
-    const LISTED: [&str; 6] = [
+    const LISTED: [&str; 7] = [
         "volume",
         "snapshot",
         "backup",
         "operation",
         "instance",
         "flavor",
+        "image",
     ];
     let noun = problem
         .detail
@@ -215,6 +216,9 @@ fn command(resolution: &Resolution) -> Option<String> {
     let post = resolution.method.as_deref() == Some("POST");
     if path == "restores" {
         return Some("stillpoint restore new --help".into());
+    }
+    if path == "images" {
+        return Some("stillpoint image list".into());
     }
     if path.starts_with("operations?") {
         return Some("stillpoint operation list --in-flight".into());
@@ -265,6 +269,7 @@ mod tests {
             WayOut::RestoreToNewVolume,
             WayOut::DeleteSnapshot(volume),
             WayOut::DeleteBackup(volume),
+            WayOut::DeleteImage,
             WayOut::Unprotect,
             WayOut::ChooseAnotherName,
             WayOut::AskOperator,
@@ -281,6 +286,7 @@ mod tests {
         hint: Restore to a new volume: stillpoint restore new --help
         hint: Delete a snapshot: stillpoint snapshot list --volume 019b76da-a800-7806-9414-65060736032b
         hint: Delete a backup: stillpoint backup list --volume 019b76da-a800-7806-9414-65060736032b
+        hint: Delete an image: stillpoint image list
         hint: Remove the protection
         hint: Choose another name
         hint: Ask your operator

@@ -101,7 +101,9 @@ fn subject(operation: &Operation) -> String {
         .volume_name
         .as_ref()
         .or(operation.instance_name.as_ref())
+        .or(operation.image_name.as_ref())
     {
+        Some(image) if operation.kind == OperationKind::ImageCreate => format!("{kind} {image}"),
         Some(volume) if makes_volume_from_another(operation.kind) => {
             format!("{kind} to {volume}")
         }

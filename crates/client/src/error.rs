@@ -69,6 +69,7 @@ impl Error {
                 ProblemCode::Internal | ProblemCode::NoProgress => ErrorKind::Internal,
                 ProblemCode::SnapshotLimit
                 | ProblemCode::BackupLimit
+                | ProblemCode::ImageLimit
                 | ProblemCode::AttachedRunning
                 | ProblemCode::NotEligible
                 | ProblemCode::Protected

@@ -11,6 +11,7 @@ mod admin;
 mod backup;
 mod error;
 mod event;
+mod image;
 mod instance;
 mod operation;
 mod request;

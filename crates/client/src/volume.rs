@@ -20,7 +20,7 @@ impl Client {
         self.get(&["volumes", volume]).await
     }
 
-    /// A new volume: empty, or of an uploaded image.
+    /// A new volume: empty, started from an image, or of an upload.
     pub async fn volume_create(&self, request: &VolumeCreate, change: &Change) -> Result<Answer> {
         self.submit(Method::POST, &["volumes"], &[], Some(request), change)
             .await

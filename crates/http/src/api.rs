@@ -12,6 +12,7 @@ mod admin;
 mod backup;
 mod event;
 mod health;
+mod image;
 mod instance;
 mod operation;
 mod restore;
@@ -36,6 +37,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .merge(volume::routes())
         .merge(upload::routes())
         .merge(instance::routes())
+        .merge(image::routes())
         .merge(snapshot::routes())
         .merge(backup::routes())
         .merge(restore::routes())

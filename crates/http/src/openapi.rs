@@ -66,10 +66,14 @@ pub fn document() -> OpenApi {
 
 fn tags() -> Vec<openapi::Tag> {
     [
-        ("volumes", "Block devices, and the images they are made of"),
+        ("volumes", "Block devices, and the uploads they are made of"),
         (
             "instances",
             "Virtual machines, and the flavors they are made of",
+        ),
+        (
+            "images",
+            "Templates that new volumes and instances start from",
         ),
         ("snapshots", "Points in time on the volume's own storage"),
         ("backups", "Independent copies in a backup target"),

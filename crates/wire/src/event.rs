@@ -16,6 +16,8 @@ words! {
         Snapshot = "snapshot",
         /// A backup appeared, changed or went.
         Backup = "backup",
+        /// An image appeared, changed or went.
+        Image = "image",
         /// An instance appeared, changed or went.
         Instance = "instance",
         /// An operation moved on.

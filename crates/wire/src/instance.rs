@@ -222,21 +222,26 @@ impl Instance {
     }
 }
 
-/// A volume of a new instance: a new one, empty of `size_bytes` or a copy of `source`, or one that
-/// exists, `volume`.
+/// A volume of a new instance: a new one, empty of `size_bytes`, a copy of `source` or started from
+/// `image`, or one that exists, `volume`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InstanceDisk {
     /// A new volume's name; made of the instance's when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Make an empty volume of this size: whole MiB.
+    /// Make an empty volume of this size: whole MiB. With `image` a size not less than the image's,
+    /// which it is when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u64>)]
     pub size_bytes: Option<ByteCount>,
-    /// Make a volume of this snapshot or backup. One of an instance's volumes at most.
+    /// Make a volume of this snapshot or backup. One of an instance's volumes at most, and none
+    /// beside one of an image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<RestoreSource>,
+    /// Make a volume that starts as this image, by id or name. One of an instance's volumes at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
     /// Take this volume, by id or name, which must be attached to nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<String>,

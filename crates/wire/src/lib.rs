@@ -13,6 +13,7 @@ pub mod admin;
 pub mod backup;
 pub mod event;
 pub mod header;
+pub mod image;
 pub mod instance;
 pub mod item;
 pub mod operation;

@@ -1,7 +1,9 @@
 //! Operations.
 
 use serde::{Deserialize, Serialize};
-use stillpoint_model::id::{BackupId, InstanceId, OperationId, SnapshotId, UserId, VolumeId};
+use stillpoint_model::id::{
+    BackupId, ImageId, InstanceId, OperationId, SnapshotId, UserId, VolumeId,
+};
 use stillpoint_model::name::Name;
 use stillpoint_model::{ByteCount, Timestamp, operation};
 use utoipa::ToSchema;
@@ -52,6 +54,10 @@ words! {
         VolumeAttach = "volume_attach",
         /// Detach a volume from its instance.
         VolumeDetach = "volume_detach",
+        /// Make an image.
+        ImageCreate = "image_create",
+        /// Delete an image.
+        ImageDelete = "image_delete",
     }
 }
 
@@ -182,6 +188,12 @@ pub struct Operation {
     /// That instance's name when it was accepted.
     #[schema(value_type = Option<String>)]
     pub instance_name: Option<Name>,
+    /// The image that it makes, deletes or makes a volume from.
+    #[schema(value_type = Option<String>, format = "uuid")]
+    pub image_id: Option<ImageId>,
+    /// That image's name when it was accepted.
+    #[schema(value_type = Option<String>)]
+    pub image_name: Option<Name>,
     /// Who asked.
     #[schema(value_type = String, format = "uuid")]
     pub user_id: UserId,
@@ -224,6 +236,8 @@ impl From<operation::Operation> for Operation {
             backup_id,
             instance_id,
             instance_name,
+            image_id,
+            image_name,
             progress,
             fence: _,
             failure,
@@ -243,6 +257,8 @@ impl From<operation::Operation> for Operation {
             backup_id,
             instance_id,
             instance_name,
+            image_id,
+            image_name,
             user_id,
             progress: progress.into(),
             cancellable,

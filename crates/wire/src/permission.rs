@@ -56,6 +56,10 @@ words! {
         VolumeAttach = "volume_attach",
         /// Detach a volume from its instance.
         VolumeDetach = "volume_detach",
+        /// Make an image.
+        ImageCreate = "image_create",
+        /// Delete an image.
+        ImageDelete = "image_delete",
     }
 }
 

@@ -20,6 +20,8 @@ words! {
         SnapshotLimit = "snapshot_limit",
         /// The plan's cap of backups is reached.
         BackupLimit = "backup_limit",
+        /// The plan's cap of images is reached.
+        ImageLimit = "image_limit",
         /// The account has as many operations in flight as it may.
         InflightLimit = "inflight_limit",
         /// The volume is attached to an instance that runs.
@@ -146,6 +148,7 @@ impl From<&WayOut> for Resolution {
             WayOut::DeleteSnapshot(volume) => {
                 Some(("GET", format!("/v1/snapshots?volume={volume}")))
             }
+            WayOut::DeleteImage => Some(("GET", "/v1/images".to_owned())),
             WayOut::DeleteBackup(volume) => Some(("GET", format!("/v1/backups?volume={volume}"))),
             // Done in the provider's own panel, or by waiting or asking.
             WayOut::Wait(_)

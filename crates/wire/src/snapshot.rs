@@ -138,4 +138,7 @@ pub struct SnapshotCreate {
         deserialize_with = "labels"
     )]
     pub labels: Option<BTreeMap<String, String>>,
+    /// Make an image of it at once, of this name. There are both in the end, or neither.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
 }

@@ -17,10 +17,20 @@ words! {
     }
 }
 
-/// An image that arrived whole, to be made a volume of.
+/// A disk that was uploaded before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UploadSource {
+    /// The id that `POST /v1/uploads` answered.
+    pub id: Uuid,
+    /// What it is. It is never guessed.
+    pub format: ImageFormat,
+}
+
+/// A disk that arrived whole, to be made a volume or an image of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Upload {
-    /// What to name in the request for the volume. It is forgotten when it stays unused.
+    /// What to name in the request for the volume or the image. It is forgotten when it stays unused.
     pub id: Uuid,
     /// How much arrived.
     #[schema(value_type = u64)]

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::operation::ActiveOperation;
 use crate::permission::Permission;
-use crate::upload::ImageFormat;
+use crate::upload::UploadSource;
 use crate::words::words;
 
 words! {
@@ -110,8 +110,10 @@ pub enum VolumeOrigin {
     Backup(Uuid),
     /// Another volume, as it was at that moment.
     Volume(Uuid),
-    /// An uploaded image.
+    /// A disk that was uploaded.
     Upload,
+    /// An image.
+    Image(Uuid),
 }
 
 impl From<volume::VolumeOrigin> for VolumeOrigin {
@@ -125,6 +127,7 @@ impl From<volume::VolumeOrigin> for VolumeOrigin {
             }
             volume::VolumeOrigin::Volume(id) => Self::Volume(id.as_uuid()),
             volume::VolumeOrigin::Upload => Self::Upload,
+            volume::VolumeOrigin::Image(id) => Self::Image(id.as_uuid()),
         }
     }
 }
@@ -143,6 +146,8 @@ impl From<plan::Caps> for Caps {
         let plan::Caps {
             max_snapshots,
             max_backups,
+            // It is the account's.
+            max_images: _,
         } = caps;
         Self {
             max_snapshots,
@@ -307,33 +312,28 @@ impl Volume {
     }
 }
 
-/// An image that was uploaded before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ImageSource {
-    /// The id that `POST /v1/uploads` answered.
-    pub upload: Uuid,
-    /// What it is. It is never guessed.
-    pub format: ImageFormat,
-}
-
-/// A request for a volume: an empty one of `size_bytes`, or one made of `image`.
+/// A request for a volume: an empty one of `size_bytes`, one that starts as `image`, or one made of
+/// `upload`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VolumeCreate {
     /// Its name, unique among the project's volumes.
     pub name: String,
-    /// Root or data; data when absent.
+    /// Root or data. When absent root with `image`, otherwise data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<VolumeRole>,
-    /// Its size; absent with `image`, which brings its own.
+    /// Its size: whole MiB. With `image` that of the image, when absent, or a larger one; absent
+    /// with `upload`, which brings its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u64>)]
     pub size_bytes: Option<ByteCount>,
-    /// The uploaded image it is made of.
+    /// The image that it starts as, by id or name: a linked clone, at once, whatever the size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub image: Option<ImageSource>,
-    /// Its pool, by id or name; the default one when absent.
+    pub image: Option<String>,
+    /// The upload that it is made of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upload: Option<UploadSource>,
+    /// Its pool, by id or name. When absent that of the image, or the default one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
 }

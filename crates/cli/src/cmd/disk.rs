@@ -13,16 +13,16 @@ use crate::failure::{Failure, Result};
 use crate::remote::Remote;
 use crate::size;
 
-const HOW: &str = "write it as size=10GiB, volume=NAME, snapshot=NAME or backup=NAME; a new one \
-                   may end with ,name=NAME";
+const HOW: &str = "write it as size=10GiB, volume=NAME, image=NAME, snapshot=NAME or \
+                   backup=NAME; a new one may end with ,name=NAME";
 
 /// The disks of a new instance.
 #[derive(Args, Debug)]
 pub struct DiskArgs {
     #[command(flatten)]
     root: RootArgs,
-    /// Another volume: size=10GiB, volume=NAME, snapshot=NAME or backup=NAME; a new one may end
-    /// with ,name=NAME. May be repeated
+    /// Another volume: size=10GiB, volume=NAME, image=NAME, snapshot=NAME or backup=NAME; a new one
+    /// may end with ,name=NAME. May be repeated
     #[arg(long, value_name = "DISK")]
     data: Vec<DiskSpec>,
 }
@@ -34,6 +34,9 @@ struct RootArgs {
     /// Boot from this volume, by name or id
     #[arg(long, value_name = "VOLUME")]
     root_volume: Option<String>,
+    /// Boot from a volume that starts as this image, by name or id
+    #[arg(long, value_name = "IMAGE")]
+    image: Option<String>,
     /// Boot from a copy of this snapshot, by name, id, or VOLUME/NAME
     #[arg(long, value_name = "SNAPSHOT")]
     from_snapshot: Option<String>,
@@ -60,6 +63,8 @@ enum DiskSource {
     Size(ByteCount),
     /// One that exists.
     Volume(String),
+    /// One that starts as an image.
+    Image(String),
     /// A copy of a snapshot.
     Snapshot(String),
     /// A copy of a backup.
@@ -82,6 +87,7 @@ impl RootArgs {
     fn spec(self) -> Result<DiskSpec> {
         let volume = self.root_volume.map(DiskSource::Volume);
         let from = volume
+            .or(self.image.map(DiskSource::Image))
             .or(self.from_snapshot.map(DiskSource::Snapshot))
             .or(self.from_backup.map(DiskSource::Backup))
             .or(self.root_size.map(DiskSource::Size));
@@ -101,6 +107,7 @@ impl DiskSpec {
         match self.from {
             DiskSource::Size(size) => disk.size_bytes = Some(size),
             DiskSource::Volume(volume) => disk.volume = Some(volume),
+            DiskSource::Image(image) => disk.image = Some(image),
             DiskSource::Snapshot(name) => {
                 let found = snapshot::show(remote, &name).await?;
                 disk.source = Some(RestoreSource {
@@ -135,6 +142,7 @@ impl FromStr for DiskSpec {
             "size" => DiskSource::Size(size::parse(value).map_err(|error| error.to_string())?),
             "volume" if name.is_some() => return Err("a volume that exists has its name".into()),
             "volume" => DiskSource::Volume(value.into()),
+            "image" => DiskSource::Image(value.into()),
             "snapshot" => DiskSource::Snapshot(value.into()),
             "backup" => DiskSource::Backup(value.into()),
             _ => return Err(HOW.into()),
@@ -163,6 +171,10 @@ mod tests {
             (
                 "snapshot=db/monday",
                 spec(None, DiskSource::Snapshot("db/monday".into())),
+            ),
+            (
+                "image=debian,name=a",
+                spec(Some("a"), DiskSource::Image("debian".into())),
             ),
             (
                 "backup=b,name=copy",

@@ -42,6 +42,9 @@ enum Verb {
         volume: String,
         #[command(flatten)]
         new: NewItemArgs,
+        /// Make an image of it at once, of this name: both or neither
+        #[arg(long, value_name = "NAME")]
+        image: Option<String>,
         #[command(flatten)]
         change: ChangeArgs,
     },
@@ -94,8 +97,9 @@ impl Command {
             Verb::Create {
                 volume,
                 new,
+                image,
                 change,
-            } => create(remote, volume, new, &change).await,
+            } => create(remote, volume, new, image, &change).await,
             Verb::Rename { which, new_name } => {
                 update(remote, &which.snapshot, &item::renamed(new_name)).await
             }
@@ -139,6 +143,7 @@ async fn create(
     remote: &Remote,
     volume: String,
     new: NewItemArgs,
+    image: Option<String>,
     change: &ChangeArgs,
 ) -> Result<()> {
     let labels = new.labels();
@@ -147,6 +152,7 @@ async fn create(
         name: new.name,
         description: new.description,
         labels,
+        image,
     };
     let asked = remote
         .client

@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand, ValueEnum};
 use stillpoint_client::{Answer, Change, Error};
 use stillpoint_model::ByteCount;
-use stillpoint_wire::upload::ImageFormat;
+use stillpoint_wire::upload::{ImageFormat, UploadSource};
 use stillpoint_wire::volume::{
-    ImageSource, Volume, VolumeAttach, VolumeClone, VolumeCreate, VolumePatch, VolumeResize,
-    VolumeRole,
+    Volume, VolumeAttach, VolumeClone, VolumeCreate, VolumePatch, VolumeResize, VolumeRole,
 };
 
 use super::change::ChangeArgs;
@@ -36,13 +35,16 @@ enum Verb {
         /// The volume, by name or id
         volume: String,
     },
-    /// Make an empty volume
+    /// Make a volume: an empty one, or one that starts as an image
     Create {
         /// Its name
         name: String,
-        /// Its size, such as 10GiB
-        #[arg(long, value_parser = size::parse)]
-        size: ByteCount,
+        /// Its size, such as 10GiB; with --image that of the image, when absent, or a larger one
+        #[arg(long, value_parser = size::parse, required_unless_present = "image")]
+        size: Option<ByteCount>,
+        /// The image it starts as, by name or id
+        #[arg(long)]
+        image: Option<String>,
         #[command(flatten)]
         place: PlaceArgs,
         #[command(flatten)]
@@ -122,10 +124,10 @@ enum Verb {
 /// What a new volume is for, and where it is kept.
 #[derive(Args, Debug)]
 struct PlaceArgs {
-    /// What it is for
-    #[arg(long, default_value = "data")]
-    role: VolumeRoleArg,
-    /// Its pool, by name or id; the default one when absent
+    /// What it is for; root when it starts as an image, otherwise data, when absent
+    #[arg(long)]
+    role: Option<VolumeRoleArg>,
+    /// Its pool, by name or id; that of its image, or the default one, when absent
     #[arg(long)]
     pool: Option<String>,
 }
@@ -136,9 +138,12 @@ enum VolumeRoleArg {
     Data,
 }
 
+/// What a disk that is sent is.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum ImageFormatArg {
+pub enum ImageFormatArg {
+    /// The bytes of the disk, one after the other
     Raw,
+    /// QEMU's format
     Qcow2,
 }
 
@@ -170,10 +175,15 @@ impl Command {
             Verb::Create {
                 name,
                 size,
+                image,
                 place,
                 change,
             } => {
-                let request = place.request(name, Some(size), None);
+                let request = VolumeCreate {
+                    size_bytes: size,
+                    image,
+                    ..place.request(name)
+                };
                 create(remote, &request, &change).await
             }
             Verb::Import {
@@ -183,8 +193,12 @@ impl Command {
                 place,
                 change,
             } => {
-                let image = upload(remote, &file, format.into(), &change).await?;
-                create(remote, &place.request(name, None, image), &change).await
+                let upload = upload(remote, &file, format.into(), &change).await?;
+                let request = VolumeCreate {
+                    upload: Some(upload),
+                    ..place.request(name)
+                };
+                create(remote, &request, &change).await
             }
             Verb::Clone {
                 volume,
@@ -228,19 +242,12 @@ impl Command {
 }
 
 impl PlaceArgs {
-    fn request(
-        &self,
-        name: String,
-        size_bytes: Option<ByteCount>,
-        image: Option<ImageSource>,
-    ) -> VolumeCreate {
-        let (role, pool) = (Some(self.role.into()), self.pool.clone());
+    fn request(&self, name: String) -> VolumeCreate {
         VolumeCreate {
             name,
-            role,
-            size_bytes,
-            image,
-            pool,
+            role: self.role.map(Into::into),
+            pool: self.pool.clone(),
+            ..VolumeCreate::default()
         }
     }
 }
@@ -277,16 +284,16 @@ pub async fn settle(remote: &Remote, answer: Answer, change: &ChangeArgs) -> Res
     }
 }
 
-/// Sends the image to the server; a dry run sends nothing, and so has no image to name.
-async fn upload(
+/// Sends a disk to the server; a dry run sends nothing, and so has no upload to name.
+pub async fn upload(
     remote: &Remote,
     file: &Path,
     format: ImageFormat,
     change: &ChangeArgs,
-) -> Result<Option<ImageSource>> {
+) -> Result<UploadSource> {
     if change.is_dry_run() {
         return Err(
-            Failure::usage("an import cannot be tried without sending the image")
+            Failure::usage("this cannot be tried without sending the image")
                 .hint("leave out --dry-run"),
         );
     }
@@ -303,10 +310,10 @@ async fn upload(
         }
         error => explain(error),
     })?;
-    Ok(Some(ImageSource {
-        upload: upload.id,
+    Ok(UploadSource {
+        id: upload.id,
         format,
-    }))
+    })
 }
 
 async fn resize(

@@ -18,6 +18,9 @@ impl Record for Operation {
             Column::new("INSTANCE", |o| {
                 Cell::maybe(o.instance_name.as_ref().map(Cell::text))
             }),
+            Column::new("IMAGE", |o| {
+                Cell::maybe(o.image_name.as_ref().map(Cell::text))
+            }),
             Column::new("STATE", |o| Cell::text(&o.state)),
             Column::new("PHASE", |o| Cell::text(&o.progress.phase)),
             Column::new("PROGRESS", |o| Cell::maybe(o.progress.percent.map(percent))),
@@ -40,6 +43,9 @@ impl Record for Operation {
             }),
             Column::wide("INSTANCE ID", |o| {
                 Cell::maybe(o.instance_id.as_ref().map(Cell::text))
+            }),
+            Column::wide("IMAGE ID", |o| {
+                Cell::maybe(o.image_id.as_ref().map(Cell::text))
             }),
             Column::wide("SNAPSHOT ID", |o| {
                 Cell::maybe(o.snapshot_id.as_ref().map(Cell::text))

@@ -50,6 +50,7 @@ fn origin(origin: VolumeOrigin) -> Cell {
         VolumeOrigin::Backup(id) => format!("backup {id}"),
         VolumeOrigin::Volume(id) => format!("volume {id}"),
         VolumeOrigin::Upload => "upload".into(),
+        VolumeOrigin::Image(id) => format!("image {id}"),
     })
 }
 

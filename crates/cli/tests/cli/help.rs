@@ -27,6 +27,7 @@ fn each_noun_explains_its_verbs() {
         "volume",
         "snapshot",
         "backup",
+        "image",
         "restore",
         "instance",
         "flavor",

@@ -120,19 +120,25 @@ async fn instance_create(
     Ok(reply::answer(answer))
 }
 
-/// The volume that stands at `pointer` of a request. Exactly one of its three kinds.
+/// The volume that stands at `pointer` of a request. Exactly one of its four kinds.
 fn disk(asked: InstanceDisk, pointer: &str) -> Result<DiskRequest> {
     let InstanceDisk {
         name,
         size_bytes,
         source,
+        image,
         volume,
     } = asked;
     let field = |name: &str| format!("{pointer}/{name}");
     let name = optional_name(name.as_deref(), &field("name"))?;
-    match (size_bytes, source, volume) {
-        (Some(size), None, None) => Ok(DiskRequest::Empty { name, size }),
-        (None, Some(source), None) => {
+    match (size_bytes, source, image, volume) {
+        (Some(size), None, None, None) => Ok(DiskRequest::Empty { name, size }),
+        (size, None, Some(image), None) => Ok(DiskRequest::Image {
+            name,
+            image: reference_at(&image, "image", &field("image"))?,
+            size,
+        }),
+        (None, Some(source), None, None) => {
             let (kind, at) = (source.kind, field("source/item"));
             let item = reference_at(&source.item, kind.as_str(), &at)?;
             let source = RestorePointRef {
@@ -141,17 +147,18 @@ fn disk(asked: InstanceDisk, pointer: &str) -> Result<DiskRequest> {
             };
             Ok(DiskRequest::RestorePoint { name, source })
         }
-        (None, None, Some(_)) if name.is_some() => {
+        (None, None, None, Some(_)) if name.is_some() => {
             let text = "A volume that exists has its name already.";
             Err(ApiError::invalid(field("name"), text))
         }
-        (None, None, Some(volume)) => {
+        (None, None, None, Some(volume)) => {
             let reference = reference_at(&volume, "volume", &field("volume"))?;
             Ok(DiskRequest::Volume(reference))
         }
         _ => {
             let text = "Give one of `size_bytes` for an empty volume, `source` for a copy of a \
-                        snapshot or a backup, and `volume` for one that exists.";
+                        snapshot or a backup, `image` for one that starts as an image, and \
+                        `volume` for one that exists.";
             Err(ApiError::invalid(pointer, text))
         }
     }

@@ -17,7 +17,7 @@ use crate::credential::Caller;
 use crate::error::Result;
 use crate::input::{
     ChangeOf, ChangeQuery, DeleteOf, DeleteQuery, ItemListQuery, JsonBody, NoQuery, QueryOf,
-    confirm_in_query, item_create, item_update, reference, reference_at,
+    confirm_in_query, item_create, item_update, optional_name, reference, reference_at,
 };
 use crate::reply;
 use crate::state::App;
@@ -87,7 +87,13 @@ async fn snapshot_create(
 ) -> Result<Response> {
     let volume = reference_at(&body.volume, "volume", "/volume")?;
     let item = item_create(body.name.as_deref(), body.description, body.labels)?;
-    let answer = snapshot::create(app.cx(), &actor, &volume, item, &change).await?;
+    let image = optional_name(body.image.as_deref(), "/image")?;
+    let answer = match image {
+        None => snapshot::create(app.cx(), &actor, &volume, item, &change).await?,
+        Some(image) => {
+            snapshot::create_with_image(app.cx(), &actor, &volume, item, image, &change).await?
+        }
+    };
     Ok(reply::answer(answer))
 }
 

@@ -41,8 +41,8 @@ pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::default().routes(routes!(upload_create))
 }
 
-/// Upload a disk image, to make a volume of it with `POST /v1/volumes`. It is forgotten when it
-/// stays unused.
+/// Upload a disk, to make a volume of it with `POST /v1/volumes`, or an image with
+/// `POST /v1/images`. It is forgotten when it stays unused.
 #[utoipa::path(post, path = "/v1/uploads", tag = "volumes",
     request_body(content_type = "application/octet-stream", description = "The image's bytes"),
     responses((status = 201, description = "It arrived whole", body = Upload)))]

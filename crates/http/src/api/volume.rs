@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use stillpoint_control::volume::{self, VolumeImport, VolumeQuery, VolumeView};
+use stillpoint_control::volume::{self, VolumeFromImage, VolumeImport, VolumeQuery, VolumeView};
 use stillpoint_model::volume::{Attachment, VolumeRole};
 use stillpoint_wire::Page;
 use stillpoint_wire::operation::Operation;
@@ -86,7 +86,7 @@ async fn volume_show(
     Ok(tagged(volume::show(app.cx(), &actor, &reference).await?))
 }
 
-/// Make a volume: an empty one of `size_bytes`, or one of an uploaded `image`.
+/// Make a volume: an empty one of `size_bytes`, one that starts as `image`, or one of an `upload`.
 #[utoipa::path(post, path = "/v1/volumes", tag = "volumes", request_body = VolumeCreate,
     params(ChangeQuery),
     responses(
@@ -100,10 +100,14 @@ async fn volume_create(
     JsonBody(body): JsonBody<VolumeCreate>,
 ) -> Result<Response> {
     let name = name(&body.name, "/name")?;
-    let role = body.role.map_or(VolumeRole::Data, Into::into);
+    let usual = match body.image {
+        Some(_) => VolumeRole::Root,
+        None => VolumeRole::Data,
+    };
+    let role = body.role.map_or(usual, Into::into);
     let pool = optional_reference(body.pool.as_deref(), "pool", "/pool")?;
-    let answer = match (body.size_bytes, body.image) {
-        (Some(size), None) => {
+    let answer = match (body.size_bytes, body.image, body.upload) {
+        (Some(size), None, None) => {
             let request = volume::VolumeCreate {
                 name,
                 size,
@@ -112,8 +116,18 @@ async fn volume_create(
             };
             volume::create(app.cx(), &actor, request, &change).await?
         }
-        (None, Some(image)) => {
-            let (upload, format) = (image.upload, image.format.into());
+        (size, Some(image), None) => {
+            let request = VolumeFromImage {
+                name,
+                image: reference_at(&image, "image", "/image")?,
+                size,
+                role,
+                pool,
+            };
+            volume::create_from_image(app.cx(), &actor, request, &change).await?
+        }
+        (None, None, Some(source)) => {
+            let (upload, format) = (source.id, source.format.into());
             let request = VolumeImport {
                 name,
                 role,
@@ -123,12 +137,17 @@ async fn volume_create(
             };
             volume::import(app.cx(), &actor, request, &change).await?
         }
-        (None, None) => {
-            let text = "Give `size_bytes` for an empty volume, or `image` for an uploaded one.";
+        (None, None, None) => {
+            let text = "Give `size_bytes` for an empty volume, `image` for one that starts as an \
+                        image, or `upload` for an uploaded one.";
             return Err(ApiError::invalid("/size_bytes", text));
         }
-        (Some(_), Some(_)) => {
-            let text = "An image brings its own size: leave `size_bytes` out, and resize later.";
+        (_, Some(_), Some(_)) => {
+            let text = "A volume is made of an image or of an upload, not of both.";
+            return Err(ApiError::invalid("/upload", text));
+        }
+        (Some(_), None, Some(_)) => {
+            let text = "An upload brings its own size: leave `size_bytes` out, and resize later.";
             return Err(ApiError::invalid("/size_bytes", text));
         }
     };

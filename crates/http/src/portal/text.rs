@@ -69,7 +69,7 @@ pub(super) fn took(duration_ms: Option<i64>) -> Option<String> {
 pub(super) const fn operation(kind: OperationKind) -> &'static str {
     match kind {
         OperationKind::VolumeCreate => "Volume creation",
-        OperationKind::VolumeImport => "Image import",
+        OperationKind::VolumeImport => "Import",
         OperationKind::VolumeClone => "Clone",
         OperationKind::VolumeResize => "Resize",
         OperationKind::VolumeDelete => "Volume deletion",
@@ -88,6 +88,8 @@ pub(super) const fn operation(kind: OperationKind) -> &'static str {
         OperationKind::InstanceDelete => "Instance deletion",
         OperationKind::VolumeAttach => "Attachment",
         OperationKind::VolumeDetach => "Detachment",
+        OperationKind::ImageCreate => "Image",
+        OperationKind::ImageDelete => "Image deletion",
     }
 }
 

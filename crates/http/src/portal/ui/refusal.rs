@@ -63,6 +63,7 @@ fn way_out(way: &WayOut, item: Option<RestorePointId>) -> Markup {
         | WayOut::StopInstance(_)
         | WayOut::DetachVolume(_)
         | WayOut::ChooseAnotherName
+        | WayOut::DeleteImage
         | WayOut::AskOperator => None,
     };
     html! {

@@ -266,7 +266,8 @@ fn facts(view: &VolumeView) -> Markup {
 fn origin(origin: Option<VolumeOrigin>) -> Markup {
     match origin {
         None => html! { "Nothing: it began empty" },
-        Some(VolumeOrigin::Upload) => html! { "An uploaded image" },
+        Some(VolumeOrigin::Upload) => html! { "An upload" },
+        Some(VolumeOrigin::Image(_)) => html! { "An image" },
         Some(VolumeOrigin::Volume(id)) => html! { a href=(paths::volume(id)) { "Another volume" } },
         Some(VolumeOrigin::RestorePoint(id)) => {
             let noun = match id {
