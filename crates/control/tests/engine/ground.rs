@@ -7,9 +7,10 @@ use stillpoint_env::SimEnv;
 use stillpoint_model::account::{Account, Role, User};
 use stillpoint_model::backup::Backup;
 use stillpoint_model::id::{
-    AccountId, BackupId, InstanceId, NodeId, OperationId, PlanId, PoolId, ProjectId, RegionId,
-    SnapshotId, TargetId, UserId, VaultId, VolumeId,
+    AccountId, BackupId, ImageId, InstanceId, NodeId, OperationId, PlanId, PoolId, ProjectId,
+    RegionId, SnapshotId, TargetId, UserId, VaultId, VolumeId,
 };
+use stillpoint_model::image::{Image, ImageOrigin};
 use stillpoint_model::instance::{Flavor, Instance, InstanceState, Power};
 use stillpoint_model::item::{ItemSizes, ItemState, Trigger};
 use stillpoint_model::name::Name;
@@ -22,8 +23,8 @@ use stillpoint_model::task::VaultRef;
 use stillpoint_model::volume::{Attachment, Volume, VolumeRole, VolumeState};
 use stillpoint_model::{ByteCount, Env, Timestamp};
 use stillpoint_store::{
-    Db, Durability, Options, Tx, account, backup, instance, operation, place, plan, snapshot,
-    volume,
+    Db, Durability, Options, Tx, account, backup, image, instance, operation, place, plan,
+    snapshot, volume,
 };
 
 /// The ids of what is there.
@@ -57,6 +58,7 @@ pub struct Wanted {
     pub snapshot: Option<SnapshotId>,
     pub backup: Option<BackupId>,
     pub instance: Option<InstanceId>,
+    pub image: Option<ImageId>,
 }
 
 pub fn name(text: &str) -> Name {
@@ -170,6 +172,11 @@ impl Ground {
             .expect("a query")
     }
 
+    pub async fn image(&self, id: ImageId) -> Option<Image> {
+        let mut conn = self.db.read().await.expect("a reader");
+        image::image_by_id(&mut conn, id).await.expect("a query")
+    }
+
     pub async fn instance(&self, id: InstanceId) -> Option<Instance> {
         let mut conn = self.db.read().await.expect("a reader");
         instance::instance_by_id(&mut conn, id)
@@ -270,8 +277,20 @@ async fn admit(
             volume::volume_insert(tx, &row).await?;
         }
         OperationKind::SnapshotCreate => {
+            if wanted.image.is_some() {
+                image::image_insert(tx, &image_row(ids, &wanted, id, now)).await?;
+            }
             let row = snapshot_row(ids, &wanted, id, now);
             snapshot::snapshot_insert(tx, &row).await?;
+        }
+        OperationKind::ImageCreate => {
+            image::image_insert(tx, &image_row(ids, &wanted, id, now)).await?;
+        }
+        OperationKind::ImageDelete => {
+            let id = wanted.image.expect("an image");
+            let mut row = image::image_by_id(tx, id).await?.expect("its row");
+            row.state = ItemState::Deleting;
+            image::image_update(tx, &row).await?;
         }
         OperationKind::BackupCreate => {
             let row = backup_row(ids, &wanted, id, now);
@@ -377,7 +396,7 @@ async fn new_instance(
         let attachment = Some(Attachment::to(&row, disk.place));
         if let Some(new) = make.iter().find(|new| new.volume_id == disk.volume_id) {
             let size = match new.from {
-                DiskSource::Empty { size } => size,
+                DiskSource::Empty { size } | DiskSource::Image { size, .. } => size,
                 DiskSource::RestorePoint { .. } => ByteCount::ZERO,
             };
             let made = volume_row(ids, disk.volume_id, wanted.pool, by, now);
@@ -440,6 +459,8 @@ fn operation_row(ids: Ids, id: OperationId, wanted: &Wanted, now: Timestamp) -> 
         backup_id: wanted.backup,
         instance_id: wanted.instance,
         instance_name: None,
+        image_id: wanted.image,
+        image_name: None,
         progress: Progress::start(Phase::Validation),
         fence: 1,
         failure: None,
@@ -497,6 +518,32 @@ fn snapshot_row(ids: Ids, wanted: &Wanted, by: OperationId, now: Timestamp) -> S
         operation_id: Some(by),
         created_at: now,
         expires_at: None,
+        version: 1,
+    }
+}
+
+fn image_row(ids: Ids, wanted: &Wanted, by: OperationId, now: Timestamp) -> Image {
+    let id = wanted.image.expect("a new image");
+    Image {
+        id,
+        account_id: ids.account,
+        project_id: ids.project,
+        pool_id: wanted.pool,
+        name: name(&format!("m-{}", id.as_uuid().simple())),
+        description: String::new(),
+        labels: Default::default(),
+        state: ItemState::Pending,
+        origin: ImageOrigin::Upload,
+        origin_name: None,
+        consistency: None,
+        size: ByteCount::ZERO,
+        used: ByteCount::ZERO,
+        layer: None,
+        duration_ms: None,
+        protected: false,
+        failure: None,
+        operation_id: Some(by),
+        created_at: now,
         version: 1,
     }
 }

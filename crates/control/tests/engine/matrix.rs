@@ -11,13 +11,14 @@ use std::time::Duration;
 use stillpoint_control::board::Rejection;
 use stillpoint_control::engine;
 use stillpoint_layers::fault::Fault;
-use stillpoint_model::id::{BackupId, InstanceId, OperationId, SnapshotId, VolumeId};
+use stillpoint_model::id::{BackupId, ImageId, InstanceId, OperationId, SnapshotId, VolumeId};
+use stillpoint_model::image::sealed;
 use stillpoint_model::instance::{InstanceState, MachineDisk, MachineOrder, Power, StopMode};
 use stillpoint_model::item::ItemState;
 use stillpoint_model::layer_tree::LayerName;
 use stillpoint_model::operation::{OperationKind, OperationState, Phase, Progress};
 use stillpoint_model::refusal::ProblemCode;
-use stillpoint_model::saga::{DiskSource, NewDisk, Request, RestoreSource};
+use stillpoint_model::saga::{DiskSource, ImageContent, NewDisk, Request, RestoreSource};
 use stillpoint_model::task::{Assignment, ImageFormat, Report, TaskFailure, TaskOutcome};
 use stillpoint_model::volume::VolumeState;
 use stillpoint_model::{ByteCount, Env, ErrorKind};
@@ -120,12 +121,15 @@ struct Start {
     /// An instance, and its root; there is one for operations about instances.
     instance: InstanceId,
     root: VolumeId,
+    /// An image of the snapshot; there is one for operations about images.
+    image: ImageId,
 }
 
 /// What the instance of a scenario does at its start, and whether it has the volume.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Setup {
     NoInstance,
+    Image,
     Instance { power: Power, has_volume: bool },
 }
 
@@ -144,6 +148,9 @@ const fn setup(kind: OperationKind, variant: usize) -> Setup {
         ) => (Power::Running, false),
         (OperationKind::VolumeDetach, 1) => (Power::Off, true),
         (OperationKind::InstanceDelete | OperationKind::VolumeDetach, _) => (Power::Running, true),
+        (OperationKind::ImageDelete, _)
+        | (OperationKind::VolumeCreate, 1 | 2)
+        | (OperationKind::InstanceCreate, 3) => return Setup::Image,
         _ => return Setup::NoInstance,
     };
     Setup::Instance { power, has_volume }
@@ -171,10 +178,14 @@ const OF_UPLOAD: u8 = 160;
 #[expect(clippy::too_many_lines, reason = "one arm per kind")]
 fn asks(kind: OperationKind) -> &'static [Ask] {
     match kind {
-        OperationKind::VolumeCreate => &[|lab, _| {
-            let size = ByteCount::new(SIZE as u64);
-            about_new_volume(lab, Request::VolumeCreate { size })
-        }],
+        OperationKind::VolumeCreate => &[
+            |lab, _| {
+                let size = ByteCount::new(SIZE as u64);
+                about_new_volume(lab, Request::VolumeCreate { size })
+            },
+            |lab, start| from_image(lab, start, SIZE),
+            |lab, start| from_image(lab, start, 2 * SIZE),
+        ],
         OperationKind::VolumeImport => &[|lab, _| {
             let upload = lab.upload(&content(OF_UPLOAD));
             let (format, max_size) = (ImageFormat::Raw, ByteCount::from_gib(1));
@@ -200,9 +211,35 @@ fn asks(kind: OperationKind) -> &'static [Ask] {
             about(lab, start, Request::VolumeResize { size })
         }],
         OperationKind::VolumeDelete => &[|lab, start| about(lab, start, Request::VolumeDelete)],
-        OperationKind::SnapshotCreate => &[|lab, start| Wanted {
-            snapshot: Some(SnapshotId::generate(&*lab.ground.env)),
-            ..about(lab, start, Request::SnapshotCreate)
+        OperationKind::SnapshotCreate => &[
+            |lab, start| Wanted {
+                snapshot: Some(SnapshotId::generate(&*lab.ground.env)),
+                ..about(lab, start, Request::SnapshotCreate)
+            },
+            |lab, start| Wanted {
+                snapshot: Some(SnapshotId::generate(&*lab.ground.env)),
+                image: Some(ImageId::generate(&*lab.ground.env)),
+                ..about(lab, start, Request::SnapshotCreate)
+            },
+        ],
+        OperationKind::ImageCreate => &[
+            |lab, start| image_of(lab, start, from_snapshot(start)),
+            |lab, start| image_of(lab, start, from_backup(lab, start)),
+            |lab, _| {
+                let upload = lab.upload(&content(OF_UPLOAD));
+                let (format, max_size) = (ImageFormat::Raw, ByteCount::from_gib(1));
+                let content = ImageContent::Upload {
+                    upload,
+                    format,
+                    max_size,
+                };
+                new_image(lab, content)
+            },
+        ],
+        OperationKind::ImageDelete => &[|lab, start| Wanted {
+            volume: None,
+            image: Some(start.image),
+            ..about(lab, start, Request::ImageDelete)
         }],
         OperationKind::SnapshotDelete => &[|lab, start| Wanted {
             snapshot: Some(start.snapshot),
@@ -256,6 +293,13 @@ fn asks_of_instance(kind: OperationKind) -> &'static [Ask] {
             |lab, start| new_instance(lab, start, empty(), true),
             |lab, start| new_instance(lab, start, of_point(from_snapshot(start)), false),
             |lab, start| new_instance(lab, start, of_point(from_backup(lab, start)), true),
+            |lab, start| {
+                let (image_id, size) = (start.image, ByteCount::new(SIZE as u64));
+                Wanted {
+                    image: Some(image_id),
+                    ..new_instance(lab, start, DiskSource::Image { image_id, size }, true)
+                }
+            },
         ],
         OperationKind::InstanceStart => &[|lab, start| {
             let machine = machine(lab, &[start.root]);
@@ -362,8 +406,35 @@ fn new_instance(lab: &Lab, begin: &Start, from: DiskSource, start: bool) -> Want
     }
 }
 
-/// Brings the instance of a scenario to where it starts.
+/// A volume that starts as the image of the scenario.
+fn from_image(lab: &Lab, start: &Start, size: usize) -> Wanted {
+    let (image_id, size) = (start.image, ByteCount::new(size as u64));
+    Wanted {
+        image: Some(image_id),
+        ..about_new_volume(lab, Request::VolumeFromImage { image_id, size })
+    }
+}
+
+fn new_image(lab: &Lab, content: ImageContent) -> Wanted {
+    Wanted {
+        volume: None,
+        image: Some(ImageId::generate(&*lab.ground.env)),
+        ..about_new_volume(lab, Request::ImageCreate { content })
+    }
+}
+
+fn image_of(lab: &Lab, start: &Start, source: RestoreSource) -> Wanted {
+    let content = ImageContent::RestorePoint { source };
+    with_source(start, source, new_image(lab, content))
+}
+
+/// Brings the instance, or the image, of a scenario to where it starts.
 async fn set_up(lab: &Lab, start: &Start, setup: Setup) {
+    if setup == Setup::Image {
+        let image = Some(start.image);
+        let wanted = image_of(lab, start, from_snapshot(start));
+        done(lab, Wanted { image, ..wanted }).await;
+    }
     let Setup::Instance { power, has_volume } = setup else {
         return;
     };
@@ -392,6 +463,7 @@ fn about(lab: &Lab, start: &Start, request: Request) -> Wanted {
         snapshot: None,
         backup: None,
         instance: None,
+        image: None,
     }
 }
 
@@ -403,6 +475,7 @@ fn about_new_volume(lab: &Lab, request: Request) -> Wanted {
         snapshot: None,
         backup: None,
         instance: None,
+        image: None,
     }
 }
 
@@ -487,6 +560,7 @@ async fn start(lab: &Lab) -> Start {
         backup: BackupId::generate(env),
         instance: InstanceId::generate(env),
         root: VolumeId::generate(env),
+        image: ImageId::generate(env),
     };
     let size = ByteCount::new(SIZE as u64);
     done(lab, about(lab, &start, Request::VolumeCreate { size })).await;
@@ -882,6 +956,7 @@ async fn check_purpose(
             if succeeded {
                 let expected = match make[0].from {
                     DiskSource::Empty { .. } => vec![0; SIZE],
+                    DiskSource::Image { .. } => content(OF_SNAPSHOT),
                     DiskSource::RestorePoint { .. } if wanted.snapshot.is_some() => {
                         content(OF_SNAPSHOT)
                     }
@@ -934,7 +1009,9 @@ async fn check_pool(lab: &Lab, cell: &str) {
             let needed = match name {
                 LayerName::Tip(id) => lab.ground.volume(id).await.is_some(),
                 LayerName::Snapshot(id) | LayerName::Safety(id) => {
+                    let image = ImageId::from_uuid(id.as_uuid());
                     lab.ground.snapshot(id).await.is_some()
+                        || lab.ground.image(image).await.is_some()
                 }
                 LayerName::Pending(_) => false,
                 LayerName::Capture(_, id) => {
@@ -1019,6 +1096,7 @@ async fn check_contents(lab: &Lab, start: &Start, wanted: &Wanted, succeeded: bo
         );
     }
     check_volume(lab, start, wanted, succeeded, cell).await;
+    check_images(lab, start, wanted, succeeded, cell).await;
     check_made(lab, wanted, succeeded, cell).await;
 }
 
@@ -1065,12 +1143,59 @@ async fn check_volume(lab: &Lab, start: &Start, wanted: &Wanted, succeeded: bool
     assert!(kept || !succeeded, "{cell}: success keeps what was there");
 }
 
+/// Images have their content, and an operation about one did what it was for.
+async fn check_images(lab: &Lab, start: &Start, wanted: &Wanted, succeeded: bool, cell: &str) {
+    for id in images(start, wanted) {
+        let row = lab.ground.image(id).await;
+        let usable = row
+            .as_ref()
+            .is_some_and(|i| i.state == ItemState::Available);
+        if let Some(row) = &row {
+            let failed = row.state == ItemState::Failed && row.failure.is_some();
+            assert!(usable || failed, "{cell}: the image is {}", row.state);
+        }
+        let expected = match wanted.request {
+            Request::SnapshotCreate => content(NOW),
+            Request::ImageCreate {
+                content: ImageContent::Upload { .. },
+            } => content(OF_UPLOAD),
+            Request::ImageCreate { .. } if wanted.backup.is_some() => content(OF_BACKUP),
+            _ => content(OF_SNAPSHOT),
+        };
+        let there = lab.pool.snapshot_layer(sealed(id)).is_ok();
+        if usable {
+            let read = lab.snapshot_content(sealed(id));
+            assert!(read == expected, "{cell}: the image's content");
+            let size = row.as_ref().map(|row| row.size.get());
+            assert_eq!(size, Some(SIZE as u64), "{cell}: the image's size");
+        }
+        match wanted.request {
+            Request::ImageDelete => assert_eq!(row.is_none(), succeeded, "{cell}"),
+            Request::SnapshotCreate | Request::ImageCreate { .. } if id != start.image => {
+                assert_eq!(usable, succeeded, "{cell}");
+                assert_eq!(there, succeeded, "{cell}: the image in the pool");
+            }
+            _ => assert_eq!(usable, row.is_some(), "{cell}: what is only read stays"),
+        }
+    }
+}
+
+fn images(start: &Start, wanted: &Wanted) -> BTreeSet<ImageId> {
+    let both = [Some(start.image), wanted.image];
+    both.into_iter().flatten().collect()
+}
+
 /// What the operation was to make.
 #[expect(clippy::too_many_lines, reason = "one arm per kind")]
 async fn check_made(lab: &Lab, wanted: &Wanted, succeeded: bool, cell: &str) {
     let Some(volume) = wanted.volume else { return };
     let expected = match wanted.request {
         Request::VolumeCreate { .. } => Some(vec![0; SIZE]),
+        Request::VolumeFromImage { size, .. } => {
+            let mut image = content(OF_SNAPSHOT);
+            image.resize(usize::try_from(size.get()).expect("small"), 0);
+            Some(image)
+        }
         Request::VolumeImport { .. } => Some(content(OF_UPLOAD)),
         Request::VolumeClone { .. } => Some(content(NOW)),
         Request::RestoreNew {
@@ -1189,6 +1314,21 @@ async fn clear(lab: &Lab, start: &Start, wanted: &Wanted) {
                 Wanted {
                     snapshot,
                     ..about(lab, start, Request::SnapshotDelete)
+                },
+            )
+            .await;
+        }
+    }
+    for id in images(start, wanted) {
+        if lab.ground.image(id).await.is_some() {
+            let (image, volume) = (Some(id), None);
+            let gone = about(lab, start, Request::ImageDelete);
+            done(
+                lab,
+                Wanted {
+                    image,
+                    volume,
+                    ..gone
                 },
             )
             .await;

@@ -201,6 +201,7 @@ impl Lab {
             }
             TaskSpec::VolumeImport { .. }
             | TaskSpec::VolumeClone { .. }
+            | TaskSpec::VolumeFromImage { .. }
             | TaskSpec::BackupRestore { .. }
             | TaskSpec::VolumeRollBack { .. }
             | TaskSpec::VolumeSwitch { .. } => TaskOutcome::Volume { tip, size, used },

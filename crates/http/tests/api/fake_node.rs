@@ -47,13 +47,13 @@ fn outcome(env: &SimEnv, spec: &TaskSpec) -> TaskOutcome {
     let layer = || LayerId::generate(env);
     let size = ByteCount::from_mib(64);
     match spec {
-        TaskSpec::VolumeCreate { size, .. } | TaskSpec::VolumeResize { size, .. } => {
-            TaskOutcome::Volume {
-                tip: layer(),
-                size: *size,
-                used: USED,
-            }
-        }
+        TaskSpec::VolumeCreate { size, .. }
+        | TaskSpec::VolumeFromImage { size, .. }
+        | TaskSpec::VolumeResize { size, .. } => TaskOutcome::Volume {
+            tip: layer(),
+            size: *size,
+            used: USED,
+        },
         TaskSpec::VolumeImport { .. }
         | TaskSpec::VolumeClone { .. }
         | TaskSpec::VolumeRollBack { .. }

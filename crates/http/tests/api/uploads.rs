@@ -32,7 +32,7 @@ async fn an_upload_arrives_whole_and_becomes_a_volume_of_its_owner_alone() {
     assert_eq!(upload.size_bytes.get(), 1_000_000);
     let path = server.upload_dir.join(upload.id.to_string());
     assert!(std::fs::read(path).unwrap() == image);
-    let body = json!({"name": "disk", "image": {"upload": upload.id, "format": "raw"}});
+    let body = json!({"name": "disk", "upload": {"id": upload.id, "format": "raw"}});
     let stolen = server.post(&server.neighbour, "/v1/volumes", &body).await;
     assert_eq!(stolen.code(), "not_found", "{stolen:?}");
     let imported = server.post(&server.tenant, "/v1/volumes", &body).await;

@@ -59,6 +59,7 @@ impl Users {
             snapshot: None,
             backup: None,
             instance: Some(id),
+            image: None,
         };
         let said = format!("asks for {}", wanted.request.kind());
         self.accept(ground, wanted).await;
@@ -87,6 +88,7 @@ impl Users {
             snapshot: None,
             backup: None,
             instance: Some(id),
+            image: None,
         };
         let op = self.accept(ground, wanted).await;
         self.instances.push((id, pool));

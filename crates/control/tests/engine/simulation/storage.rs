@@ -236,6 +236,7 @@ impl World {
                     *self.pool(pool_id).volumes.entry(volume_id).or_insert(held),
                 ))
             }
+            TaskSpec::VolumeFromImage { .. } => panic!("no user makes images here"),
             TaskSpec::VolumeClone { volume_id, source } => {
                 let pool = self.pool(pool_id);
                 if let Ok(held) = pool.volume(volume_id) {

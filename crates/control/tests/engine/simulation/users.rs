@@ -164,6 +164,7 @@ impl Users {
             snapshot,
             backup,
             instance: None,
+            image: None,
         };
         let op = self.accept(ground, wanted).await;
         self.volumes.push((id, pool));
@@ -193,6 +194,7 @@ impl Users {
             snapshot: None,
             backup: None,
             instance: None,
+            image: None,
         };
         let wanted = match pick(ground, 10) {
             0..3 => {
@@ -268,6 +270,7 @@ impl Users {
                     snapshot,
                     backup: None,
                     instance: None,
+                    image: None,
                 };
                 self.accept(ground, wanted).await;
                 "deletes a snapshot".into()
@@ -311,6 +314,7 @@ impl Users {
             snapshot: None,
             backup: Some(id),
             instance: None,
+            image: None,
         };
         match pick(ground, 5) {
             0 => {
@@ -374,6 +378,7 @@ impl Users {
             snapshot,
             backup,
             instance: None,
+            image: None,
         };
         let op = self.accept(ground, wanted).await;
         self.snapshots.push((safety, volume, pool));

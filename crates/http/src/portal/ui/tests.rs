@@ -27,6 +27,8 @@ fn operation(progress: Progress) -> Operation {
         kind: OperationKind::BackupCreate,
         instance_id: None,
         instance_name: None,
+        image_id: None,
+        image_name: None,
         state: OperationState::Running,
         volume_id: Some(volume_id()),
         volume_name: None,

@@ -244,34 +244,34 @@ pub(super) fn fields(table: &mut Table<'_>) {
         "/pool",
     );
     table.post(volumes, &base(json!({"pool": nobody})), NotFound, "/pool");
-    let image = |upload: Value, format: Value| json!({"name": "new", "image": {"upload": upload, "format": format}});
+    let image = |upload: Value, format: Value| json!({"name": "new", "upload": {"id": upload, "format": format}});
     table.post(
         volumes,
         &json!({"name": "new"}),
         InvalidRequest,
         "/size_bytes",
     );
-    let both = base(json!({"image": {"upload": nobody, "format": "raw"}}));
+    let both = base(json!({"upload": {"id": nobody, "format": "raw"}}));
     table.post(volumes, &both, InvalidRequest, "/size_bytes");
     table.post(
         volumes,
         &image(json!("x"), json!("raw")),
         InvalidRequest,
-        "/image/upload",
+        "/upload/id",
     );
     table.post(
         volumes,
         &image(json!(nobody), json!("vmdk")),
         InvalidRequest,
-        "/image/format",
+        "/upload/format",
     );
-    let shapeless = json!({"name": "new", "image": {"upload": nobody}});
-    table.post(volumes, &shapeless, InvalidRequest, "/image/format");
+    let shapeless = json!({"name": "new", "upload": {"id": nobody}});
+    table.post(volumes, &shapeless, InvalidRequest, "/upload/format");
     table.post(
         volumes,
         &image(json!(nobody), json!("raw")),
         NotFound,
-        "/image/upload",
+        "/upload/id",
     );
 }
 
