@@ -8,8 +8,7 @@
 //! - An operation about an instance carries `instance_id` and `instance_name`; its `volume_id` is
 //!   set only when it attaches or detaches. Events of kind `instance` carry no volume.
 //! - `InstanceView::permissions` has what a page's buttons ask: start, stop, pause, resume, rename,
-//!   delete. Whether one more volume may be attached depends on both; ask with a dry run, or show
-//!   `Action::VolumeAttach` of the volume.
+//!   delete, attach: whether it can have one more volume. A certain volume has its own answer, too.
 //! - What a volume is attached to is `Volume::attachment`; its `own` is set for instances of ours.
 //!   What the provider's orchestrator reports (`PUT /v1/volumes/{id}/attachment`) stays for
 //!   instances that are not (decision 0025).
@@ -54,13 +53,14 @@ pub(crate) use create::check_same_node;
 pub use create::{DiskRequest, InstanceCreate, create};
 
 /// What may be done with an instance.
-const ACTIONS: [Action; 6] = [
+const ACTIONS: [Action; 7] = [
     Action::InstanceStart,
     Action::InstanceStop,
     Action::InstancePause,
     Action::InstanceResume,
     Action::InstanceRename,
     Action::InstanceDelete,
+    Action::VolumeAttach,
 ];
 
 /// An instance, and what goes with it.
@@ -100,6 +100,8 @@ pub struct InstanceOptions {
     pub flavors: Vec<Flavor>,
     /// The pools to choose from; the first is taken when none is named.
     pub pools: Vec<Pool>,
+    /// Whether any node of the installation runs instances.
+    pub runs_instances: bool,
     /// Whether an instance may be made now.
     pub permissions: Vec<Permission>,
 }
@@ -186,11 +188,11 @@ pub async fn options(cx: &Context, actor: &Actor) -> Result<InstanceOptions> {
     let mut conn = cx.db().read().await?;
     let around = Surroundings::of_one(cx, &mut conn, actor.account_id, None, None).await?;
     let (plan, places) = (cx.default_plan(), cx.places());
-    let pool = places.pools.first().map(|pool| pool.id);
-    let actions = [Action::InstanceCreate];
+    let (pool, actions) = (places.pools.first().map(|p| p.id), [Action::InstanceCreate]);
     Ok(InstanceOptions {
         flavors: cx.settings().flavors.flavors.clone(),
         pools: places.pools.clone(),
+        runs_instances: around.runs_instances(),
         permissions: around.permissions(cx, &actions, &plan.plan, pool, None, None),
     })
 }

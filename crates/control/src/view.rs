@@ -147,6 +147,11 @@ impl Surroundings {
         Ok(())
     }
 
+    /// Whether any node runs instances.
+    pub(crate) fn runs_instances(&self) -> bool {
+        !self.runs_instances.is_empty()
+    }
+
     /// The operation of this id.
     pub(crate) fn operation(&self, id: Option<OperationId>) -> Option<&Operation> {
         self.by_id.get(&id?)

@@ -15,6 +15,7 @@ mod assets;
 mod backup;
 mod error;
 mod icon;
+mod instance;
 mod item;
 mod layout;
 mod list;
@@ -52,6 +53,7 @@ pub(crate) fn router() -> Router<App> {
     Router::new()
         .merge(overview::routes())
         .merge(sign_in::routes())
+        .merge(instance::routes())
         .merge(volume::routes())
         .merge(snapshot::routes())
         .merge(backup::routes())

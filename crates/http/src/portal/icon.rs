@@ -16,18 +16,23 @@ pub(super) enum Icon {
     Close,
     Disk,
     Gear,
+    Hold,
     Home,
     Info,
     Key,
     List,
     Lock,
+    Machine,
     Menu,
     More,
     Node,
     Pause,
     Pencil,
+    Play,
+    Plug,
     Plus,
     Pool,
+    Power,
     Resize,
     Restore,
     Search,
@@ -36,11 +41,13 @@ pub(super) enum Icon {
     Target,
     Theme,
     Trash,
+    Unplug,
     Upload,
     User,
 }
 
 impl Icon {
+    #[expect(clippy::too_many_lines, reason = "a table, each drawing once")]
     const fn paths(self) -> &'static str {
         match self {
             Self::Alert => {
@@ -65,6 +72,7 @@ impl Icon {
             Self::Gear => {
                 r#"<path d="M4 7h9m5 0h2M4 17h3m5 0h8"/><circle cx="15.5" cy="7" r="2.5"/><circle cx="9.5" cy="17" r="2.5"/>"#
             }
+            Self::Hold => r#"<path d="M9 6v12m6-12v12"/>"#,
             Self::Home => {
                 r#"<path d="M4 11 12 4l8 7v8.5a1 1 0 0 1-1 1h-4.5v-6h-5v6H5a1 1 0 0 1-1-1Z"/>"#
             }
@@ -76,6 +84,9 @@ impl Icon {
             Self::Lock => {
                 r#"<rect x="5" y="10.5" width="14" height="10" rx="2"/><path d="M8 10.5V8a4 4 0 0 1 8 0v2.5"/>"#
             }
+            Self::Machine => {
+                r#"<rect x="6" y="6" width="12" height="12" rx="2"/><path d="M9.5 3v3m5-3v3m-5 12v3m5-3v3M3 9.5h3m-3 5h3m12-5h3m-3 5h3"/>"#
+            }
             Self::Menu => r#"<path d="M4 7h16M4 12h16M4 17h16"/>"#,
             Self::More => r#"<path d="M12 5.5v.01M12 12v.01M12 18.5v.01" stroke-width="3"/>"#,
             Self::Node => {
@@ -83,10 +94,15 @@ impl Icon {
             }
             Self::Pause => r#"<circle cx="12" cy="12" r="8.5"/><path d="M8.5 12h7"/>"#,
             Self::Pencil => r#"<path d="m4 20 1-4L16 5a2.1 2.1 0 0 1 3 3L8 19Z"/>"#,
+            Self::Play => r#"<path d="M8 5.5v13l10.5-6.5Z"/>"#,
+            Self::Plug => {
+                r#"<path d="M9 3.5V8m6-4.5V8M6.5 8h11v3a5.5 5.5 0 0 1-11 0ZM12 16.5v4"/>"#
+            }
             Self::Plus => r#"<path d="M12 5v14M5 12h14"/>"#,
             Self::Pool => {
                 r#"<path d="m12 3.5 9 4.5-9 4.5L3 8Zm-9 9L12 17l9-4.5M3 16.5 12 21l9-4.5"/>"#
             }
+            Self::Power => r#"<path d="M12 3.5v8M7 6.5a7.5 7.5 0 1 0 10 0"/>"#,
             Self::Resize => r#"<path d="M14 4h6v6m0-6-7 7m-3 9H4v-6m0 6 7-7"/>"#,
             Self::Restore => {
                 r#"<path d="M4 12a8 8 0 1 0 2.5-5.8L4 8.5M4 4v4.5h4.5M12 8v4.5l3 1.8"/>"#
@@ -104,6 +120,9 @@ impl Icon {
             }
             Self::Trash => {
                 r#"<path d="M4.5 6.5h15M9.5 6V4h5v2m-8 .5.8 12.5a1.5 1.5 0 0 0 1.5 1.5h6.4a1.5 1.5 0 0 0 1.5-1.5l.8-12.5M10 10.5v6m4-6v6"/>"#
+            }
+            Self::Unplug => {
+                r#"<path d="M9 3.5V8m6-4.5V8M6.5 8h11v3a5.5 5.5 0 0 1-11 0ZM12 16.5v4M4 4l16 16"/>"#
             }
             Self::Upload => r#"<path d="M12 15V4M7.5 8.5 12 4l4.5 4.5M5 20h14"/>"#,
             Self::User => {

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use axum::response::{IntoResponse, Response};
 use maud::{DOCTYPE, Markup, html};
+use stillpoint_model::refusal::Refusal;
 
+use super::error::status;
 use super::icon::{Icon, logo};
 use super::session::{Theme, Viewer};
 use super::{assets, live, ui};
@@ -17,6 +20,7 @@ const HTMX_CONFIG: &str = r#"{"allowEval":false,"includeIndicatorStyles":false,"
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Nav {
     Overview,
+    Instances,
     Volumes,
     Snapshots,
     Backups,
@@ -31,7 +35,10 @@ pub(super) enum Nav {
 type Link = (Nav, &'static str, &'static str, Icon);
 
 const START: &[Link] = &[(Nav::Overview, "/", "Overview", Icon::Home)];
-const COMPUTE: &[Link] = &[(Nav::Volumes, "/volumes", "Volumes", Icon::Disk)];
+const COMPUTE: &[Link] = &[
+    (Nav::Instances, "/instances", "Instances", Icon::Machine),
+    (Nav::Volumes, "/volumes", "Volumes", Icon::Disk),
+];
 const PROTECTION: &[Link] = &[
     (Nav::Snapshots, "/snapshots", "Snapshots", Icon::Camera),
     (Nav::Backups, "/backups", "Backups", Icon::Archive),
@@ -101,6 +108,21 @@ impl<'a> Page<'a> {
     /// The document around a dialog that was opened as a page.
     pub(super) fn render_dialog(&self, sheet: &Markup) -> Markup {
         self.render(&html! { div.card.dialog-page { (sheet) } })
+    }
+
+    /// Where a form leads, or its dialog again with what is wrong.
+    pub(super) fn settle(
+        &self,
+        outcome: Result<String, Refusal>,
+        dialog: impl FnOnce(&Refusal) -> Markup,
+    ) -> Response {
+        match outcome {
+            Ok(path) => self.viewer.see_other(&path),
+            Err(refusal) => {
+                let page = self.render_dialog(&dialog(&refusal));
+                (status(&refusal), page).into_response()
+            }
+        }
     }
 
     fn topbar(&self) -> Markup {

@@ -1,13 +1,25 @@
 //! What a list's address says: which page, and which filters.
 
 use serde::Deserialize;
-use stillpoint_control::ListQuery;
-use stillpoint_model::refusal::Refusal;
+use stillpoint_control::{Error, ListQuery, Page as Rows};
+use stillpoint_model::refusal::{ProblemCode, Refusal};
 
+use super::error::Failure;
 use super::paths;
+use super::session::Viewer;
 
 /// How many rows a page of the portal has.
 const ROWS: u32 = 25;
+
+/// What a search for one thing found: it, or nothing.
+pub(super) fn found<T>(viewer: &Viewer, found: Result<T, Error>) -> Result<Rows<T>, Failure> {
+    let items = match found {
+        Ok(view) => vec![view],
+        Err(error) if error.refusal().code == ProblemCode::NotFound => Vec::new(),
+        Err(error) => return Err(viewer.sorry(&error)),
+    };
+    Ok(Rows { items, next: None })
+}
 
 /// The query of every list. An empty field of a form means no filter.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -15,6 +27,7 @@ pub(super) struct ListParams {
     pub(super) cursor: Option<String>,
     pub(super) state: Option<String>,
     pub(super) volume: Option<String>,
+    pub(super) instance: Option<String>,
     pub(super) q: Option<String>,
     pub(super) accounts: Option<String>,
 }
@@ -38,6 +51,11 @@ impl ListParams {
         given(self.volume.as_ref())
     }
 
+    /// Operations are of a volume or of an instance, never both.
+    pub(super) fn instance(&self) -> Option<&str> {
+        given(self.instance.as_ref()).filter(|_| self.volume().is_none())
+    }
+
     pub(super) fn search(&self) -> Option<&str> {
         given(self.q.as_ref())
     }
@@ -49,7 +67,8 @@ impl ListParams {
 
     /// Whether anything but the page is chosen.
     pub(super) fn is_filtered(&self) -> bool {
-        self.state().is_some() || self.volume().is_some() || self.search().is_some()
+        let narrowed = [self.state(), self.volume(), self.instance(), self.search()];
+        narrowed.iter().any(Option::is_some)
     }
 
     fn path(&self, base: &str, cursor: Option<&str>) -> String {
@@ -57,6 +76,7 @@ impl ListParams {
             ("q", self.search()),
             ("state", self.state()),
             ("volume", self.volume()),
+            ("instance", self.instance()),
             ("accounts", given(self.accounts.as_ref())),
             ("cursor", cursor),
         ];

@@ -16,6 +16,7 @@ use stillpoint_model::Timestamp;
 use stillpoint_model::event::EventKind;
 use stillpoint_model::id::OperationId;
 use stillpoint_model::item::RestorePointId;
+use stillpoint_model::name::Name;
 use stillpoint_model::operation::{Operation, OperationKind, OperationState, Phase};
 use stillpoint_model::refusal::Refusal;
 
@@ -52,7 +53,10 @@ fn query(viewer: &Viewer, params: &ListParams) -> Result<OperationQuery, Refusal
             .volume()
             .map(|text| Reference::parse(text, "volume"))
             .transpose()?,
-        instance: None,
+        instance: params
+            .instance()
+            .map(|text| Reference::parse(text, "instance"))
+            .transpose()?,
         in_flight: match params.state() {
             Some("in-flight") => Some(true),
             Some("over") => Some(false),
@@ -98,11 +102,7 @@ fn list_page(viewer: &Viewer, params: &ListParams, rows: &Rows<Operation>) -> Ma
 fn toolbar(viewer: &Viewer, params: &ListParams) -> Markup {
     html! {
         form.toolbar.pad method="get" action="/operations" role="search" data-autosubmit {
-            div.grow {
-                label.visually-hidden for="filter-volume" { "Volume" }
-                input #filter-volume type="search" name="volume" placeholder="Name or id of a volume"
-                    value=(params.volume().unwrap_or_default());
-            }
+            (subject_filter(params))
             label.visually-hidden for="filter-state" { "State" }
             select #filter-state name="state" {
                 @for (value, label) in [("", "In flight and over"), ("in-flight", "In flight"), ("over", "Over")] {
@@ -122,6 +122,22 @@ fn toolbar(viewer: &Viewer, params: &ListParams) -> Markup {
     }
 }
 
+/// Whose operations: those of a volume, or of an instance when a page of one led here.
+fn subject_filter(params: &ListParams) -> Markup {
+    let (noun, placeholder, value) = match params.instance() {
+        Some(instance) => ("instance", "Name or id of an instance", Some(instance)),
+        None => ("volume", "Name or id of a volume", params.volume()),
+    };
+    let id = format!("filter-{noun}");
+    html! {
+        div.grow {
+            label.visually-hidden for=(id) { (text::capitalized(noun)) }
+            input #(id) type="search" name=(noun) placeholder=(placeholder)
+                value=(value.unwrap_or_default());
+        }
+    }
+}
+
 fn nothing(params: &ListParams) -> Markup {
     if params.is_filtered() {
         return ui::empty(
@@ -132,15 +148,15 @@ fn nothing(params: &ListParams) -> Markup {
         );
     }
     let teach = "Whatever takes time is listed here while it runs and after it ended: snapshots, \
-                 backups, restores, deletions.";
+                 backups, restores, starts and stops, deletions.";
     ui::empty(Icon::List, "No operations yet", teach, &html! {})
 }
 
 /// The table of operations.
-pub(super) fn table(operations: &[Operation], now: Timestamp, with_volume: bool) -> Markup {
+pub(super) fn table(operations: &[Operation], now: Timestamp, with_subject: bool) -> Markup {
     let mut headings = vec![("Operation", "")];
-    if with_volume {
-        headings.push(("Volume", ""));
+    if with_subject {
+        headings.push(("About", ""));
     }
     headings.extend([
         ("State", ""),
@@ -149,18 +165,18 @@ pub(super) fn table(operations: &[Operation], now: Timestamp, with_volume: bool)
         ("Took", "num"),
         ("", ""),
     ]);
-    let rows = html! { @for operation in operations { (row(operation, now, with_volume)) } };
+    let rows = html! { @for operation in operations { (row(operation, now, with_subject)) } };
     ui::table("Operations", &headings, &rows)
 }
 
-fn row(operation: &Operation, now: Timestamp, with_volume: bool) -> Markup {
+fn row(operation: &Operation, now: Timestamp, with_subject: bool) -> Markup {
     html! {
         tr role="row" {
             (ui::cell("Operation", "", &html! {
                 a.name href=(paths::operation(operation.id)) { (text::operation(operation.kind)) }
                 @if let Some(failure) = &operation.failure { span.sub.bad { (failure.text) } }
             }))
-            @if with_volume { (ui::cell("Volume", "", &volume_link(operation))) }
+            @if with_subject { (ui::cell("About", "", &subject(operation))) }
             (ui::cell("State", "", &ui::operation_state(operation.state)))
             (ui::cell("Progress", if operation.state.is_terminal() { "hide-small" } else { "" }, &progress_cell(operation)))
             (ui::cell("Asked for (UTC)", "", &ui::time_cell(operation.created_at, now)))
@@ -170,12 +186,38 @@ fn row(operation: &Operation, now: Timestamp, with_volume: bool) -> Markup {
     }
 }
 
-fn volume_link(operation: &Operation) -> Markup {
+/// What an operation is about: a volume, an instance, or a volume of an instance.
+fn subject(operation: &Operation) -> Markup {
     html! {
-        @match (operation.volume_id, &operation.volume_name) {
-            (Some(id), Some(name)) => a href=(paths::volume(id)) { (name) },
+        @match (&operation.volume_name, &operation.instance_name) {
+            (Some(_), Some(_)) => { (volume_link(operation)) span.sub { (instance_link(operation)) } }
+            (None, Some(_)) => (instance_link(operation)),
+            (Some(_), None) => (volume_link(operation)),
+            (None, None) => "–",
+        }
+    }
+}
+
+fn volume_link(operation: &Operation) -> Markup {
+    linked(
+        operation.volume_id.map(paths::volume),
+        operation.volume_name.as_ref(),
+    )
+}
+
+fn instance_link(operation: &Operation) -> Markup {
+    linked(
+        operation.instance_id.map(paths::instance),
+        operation.instance_name.as_ref(),
+    )
+}
+
+fn linked(path: Option<String>, name: Option<&Name>) -> Markup {
+    html! {
+        @match (path, name) {
+            (Some(path), Some(name)) => a href=(path) { (name) },
             (None, Some(name)) => (name),
-            _ => "–",
+            _ => {}
         }
     }
 }
@@ -224,12 +266,14 @@ async fn show(
 
 fn content(viewer: &Viewer, operation: &Operation) -> Markup {
     let title = html! { (text::operation(operation.kind)) (ui::operation_state(operation.state)) };
-    let lead = operation
-        .volume_name
-        .as_ref()
-        .map(|name| format!("Volume {name}"));
+    let named = |noun: &str, name: &Option<Name>| name.as_ref().map(|n| format!("{noun} {n}"));
+    let parts = [
+        named("Volume", &operation.volume_name),
+        named("Instance", &operation.instance_name),
+    ];
+    let lead = parts.into_iter().flatten().collect::<Vec<_>>().join(" · ");
     html! {
-        (page_head(&title, lead.as_deref().unwrap_or_default(), &buttons(viewer, operation)))
+        (page_head(&title, &lead, &buttons(viewer, operation)))
         div.stack {
             @if !operation.state.is_terminal() { (ui::banner(operation, viewer.now)) }
             @if let Some(failure) = &operation.failure {
@@ -326,7 +370,8 @@ fn facts(viewer: &Viewer, operation: &Operation) -> Markup {
     let snapshot = operation.snapshot_id.map(RestorePointId::Snapshot);
     let item = snapshot.or(operation.backup_id.map(RestorePointId::Backup));
     html! {
-        (ui::fact("Volume", &volume_link(operation)))
+        @if operation.volume_name.is_some() { (ui::fact("Volume", &volume_link(operation))) }
+        @if operation.instance_name.is_some() { (ui::fact("Instance", &instance_link(operation))) }
         @if let Some(item) = item {
             (ui::fact(&text::capitalized(item.kind().as_str()), &html! { a href=(paths::item(item)) { "Open" } }))
         }

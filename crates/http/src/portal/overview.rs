@@ -85,7 +85,7 @@ fn content(
 ) -> Markup {
     html! {
         div.stack {
-            @for operation in running { (ui::banner_of_volume(operation, viewer.now)) }
+            @for operation in running { (ui::banner_with_name(operation, viewer.now)) }
             @for operation in over.iter().filter(|o| is_recent_failure(o, viewer)) { (failure(operation)) }
             section.card {
                 header { h2 { "Protection of your volumes" } a.small href="/volumes" { "All volumes" } }
@@ -118,10 +118,7 @@ fn is_recent_failure(operation: &Operation, viewer: &Viewer) -> bool {
 }
 
 fn failure(operation: &Operation) -> Markup {
-    let title = match &operation.volume_name {
-        Some(name) => format!("{} of {name} failed", text::operation(operation.kind)),
-        None => format!("{} failed", text::operation(operation.kind)),
-    };
+    let title = format!("{} failed", text::operation_of(operation));
     let reason = operation
         .failure
         .as_ref()

@@ -1,7 +1,21 @@
 //! The addresses of the portal's pages, each written once.
 
-use stillpoint_model::id::{OperationId, TokenId, VolumeId};
+use stillpoint_model::id::{InstanceId, OperationId, TokenId, VolumeId};
 use stillpoint_model::item::{ItemKind, RestorePointId};
+
+pub(super) fn instance(id: InstanceId) -> String {
+    format!("/instances/{id}")
+}
+
+/// A dialog about an instance.
+pub(super) fn instance_dialog(id: InstanceId, dialog: &str) -> String {
+    format!("/instances/{id}/{dialog}")
+}
+
+/// The dialog that detaches a volume and leads back to its instance.
+pub(super) fn instance_detach(id: InstanceId, volume: VolumeId) -> String {
+    format!("/instances/{id}/volumes/{volume}/detach")
+}
 
 pub(super) fn volume(id: VolumeId) -> String {
     format!("/volumes/{id}")

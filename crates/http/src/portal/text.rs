@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use stillpoint_model::Timestamp;
-use stillpoint_model::operation::{OperationKind, Phase};
+use stillpoint_model::operation::{Operation, OperationKind, Phase};
 
 /// `2026-11-21 02:40`, in UTC.
 pub(super) fn minute(at: Timestamp) -> String {
@@ -90,6 +90,15 @@ pub(super) const fn operation(kind: OperationKind) -> &'static str {
         OperationKind::VolumeDetach => "Detachment",
         OperationKind::ImageCreate => "Image",
         OperationKind::ImageDelete => "Image deletion",
+    }
+}
+
+/// What an operation is, with the name of what it is about.
+pub(super) fn operation_of(about: &Operation) -> String {
+    let noun = operation(about.kind);
+    match about.volume_name.as_ref().or(about.instance_name.as_ref()) {
+        Some(name) => format!("{noun} of {name}"),
+        None => noun.to_owned(),
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod form;
 mod refusal;
+mod size;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -16,13 +17,15 @@ use stillpoint_model::item::RestorePointId;
 use stillpoint_model::operation::{Operation, OperationState};
 use stillpoint_model::refusal::{ProblemCode, Refusal};
 use stillpoint_model::{ByteCount, Timestamp};
+use uuid::Uuid;
 
 pub(super) use form::{
-    Fields, Sheet, Submit, confirm_field, description_and_labels, field_error, hidden, labels_text,
-    radios, select, text_field,
+    Fields, Sheet, Submit, checkbox, confirm_field, description_and_labels, field_error, hidden,
+    labels_text, radios, select, text_field,
 };
 pub(super) use refusal::{alert, failure_note, reason};
-pub(super) use state::{item_state, operation_state, volume_state};
+pub(super) use size::{read_size, size_field};
+pub(super) use state::{instance_state, item_state, operation_state, volume_state};
 
 use super::icon::Icon;
 use super::{paths, text};
@@ -125,6 +128,49 @@ impl Render for Entry<'_> {
     }
 }
 
+/// What an entry of a menu opens, and the action whose answer it shows.
+pub(super) type Choice = (&'static str, Icon, String, guard::Action);
+
+/// The entries of the menu of one thing; the last takes the thing away. A reason that holds for
+/// entries in a row is shown once, below the last of them.
+pub(super) fn entries(
+    thing: Uuid,
+    choices: Vec<Choice>,
+    permissions: &[Permission],
+    now: Timestamp,
+) -> Markup {
+    let answers: Vec<Answer> = choices
+        .iter()
+        .map(|(.., action)| answer(permissions, *action))
+        .collect();
+    let last = choices.len().saturating_sub(1);
+    let ids: Vec<String> = choices
+        .iter()
+        .map(|(.., action)| format!("{action}-{thing}"))
+        .collect();
+    let shower = |i: usize| {
+        let same = |j: &usize| answers[*j].is_err() && answers[*j] == answers[i];
+        let shows = (i..answers.len()).take_while(same).last()?;
+        (shows > i).then(|| ids[shows].clone())
+    };
+    html! {
+        @for (i, (label, icon, href, _)) in choices.into_iter().enumerate() {
+            @if i == last { hr; }
+            (Entry {
+                id: ids[i].clone(),
+                label,
+                icon,
+                href,
+                danger: i == last,
+                answer: answers[i].as_ref().map(|_| ()),
+                reason_of: shower(i),
+                item: None,
+                now,
+            })
+        }
+    }
+}
+
 /// A button that opens a menu. A popover is never clipped by a table and needs no script.
 pub(super) fn menu(
     id: &str,
@@ -191,6 +237,15 @@ pub(super) fn cap_meter(used: u32, cap: u32, noun: &str) -> Markup {
     }
 }
 
+/// Advice of the plan that goes with a yes.
+pub(super) fn warnings(answer: &Answer) -> Markup {
+    html! {
+        @for warning in answer.iter().flat_map(|allowed| &allowed.warnings) {
+            div.alert.warn { (Icon::Alert) div { p { (warning) } } }
+        }
+    }
+}
+
 /// A bar: with the share that is done, or moving when the total is unknown.
 pub(super) fn bar(operation: &Operation, class: &str) -> Markup {
     let progress = &operation.progress;
@@ -228,7 +283,7 @@ pub(super) fn figures(operation: &Operation, now: Timestamp) -> Markup {
     }
 }
 
-/// The banner of what works on a volume now.
+/// The banner of what works on a thing now.
 pub(super) fn banner(operation: &Operation, now: Timestamp) -> Markup {
     banner_titled(
         operation,
@@ -237,13 +292,9 @@ pub(super) fn banner(operation: &Operation, now: Timestamp) -> Markup {
     )
 }
 
-/// The same where the volume is not named around it.
-pub(super) fn banner_of_volume(operation: &Operation, now: Timestamp) -> Markup {
-    let noun = text::operation(operation.kind);
-    let title = match &operation.volume_name {
-        Some(name) => format!("{noun} of {name} in progress"),
-        None => format!("{noun} in progress"),
-    };
+/// The same where the thing is not named around it.
+pub(super) fn banner_with_name(operation: &Operation, now: Timestamp) -> Markup {
+    let title = format!("{} in progress", text::operation_of(operation));
     banner_titled(operation, now, &title)
 }
 

@@ -9,23 +9,25 @@ use axum::Router;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use maud::{Markup, Render, html};
+use maud::{Markup, html};
 use std::time::Duration;
 use stillpoint_control::volume::{self, VolumeQuery, VolumeView};
 use stillpoint_control::{Page as Rows, Reference};
 use stillpoint_model::event::EventKind;
 use stillpoint_model::guard::Action;
-use stillpoint_model::refusal::ProblemCode;
-use stillpoint_model::volume::VolumeState;
+use stillpoint_model::volume::{Attachment, VolumeState};
 
 use super::error::Failure;
 use super::icon::Icon;
 use super::layout::{Nav, Page, page_head};
-use super::list::ListParams;
+use super::list::{self, ListParams};
 use super::session::Viewer;
 use super::ui::Answer;
 use super::{live, paths, text, ui};
 use crate::state::App;
+
+/// What changes the list: an instance, too, that starts or is renamed.
+const KINDS: [EventKind; 3] = [EventKind::Volume, EventKind::Instance, EventKind::Operation];
 
 /// `/volumes` and below.
 pub(super) fn routes() -> Router<App> {
@@ -59,17 +61,7 @@ async fn rows(
         Ok(reference) => volume::show(app.cx(), &viewer.actor, &reference).await,
         Err(refusal) => Err(refusal.into()),
     };
-    match found {
-        Ok(view) => Ok(Rows {
-            items: vec![view],
-            next: None,
-        }),
-        Err(error) if error.refusal().code == ProblemCode::NotFound => Ok(Rows {
-            items: Vec::new(),
-            next: None,
-        }),
-        Err(error) => Err(viewer.sorry(&error)),
-    }
+    list::found(viewer, found)
 }
 
 async fn list(
@@ -101,7 +93,7 @@ fn list_page(
         (page_head(&html! { "Volumes" }, lead, &create_buttons(viewer, create, import)))
         section.card {
             (toolbar(params))
-            (live::region(viewer, "list", &[EventKind::Volume, EventKind::Operation], &content))
+            (live::region(viewer, "list", &KINDS, &content))
         }
     };
     Page::new(viewer, Nav::Volumes, "Volumes")
@@ -176,7 +168,7 @@ fn row(view: &VolumeView) -> Markup {
     };
     let attached = match &volume.attachment {
         Some(attachment) => html! {
-            (attachment.instance) span.sub { (text::capitalized(attachment.state.as_str())) }
+            (instance_link(attachment)) span.sub { (text::capitalized(attachment.state.as_str())) }
         },
         None => html! { span.faint { "Nothing" } },
     };
@@ -198,6 +190,16 @@ fn row(view: &VolumeView) -> Markup {
     }
 }
 
+/// The instance that has a volume, with a link to one of ours.
+pub(super) fn instance_link(attachment: &Attachment) -> Markup {
+    html! {
+        @match attachment.own {
+            Some(own) => a href=(paths::instance(own.id)) { (attachment.instance) },
+            None => (attachment.instance),
+        }
+    }
+}
+
 fn state_cell(view: &VolumeView) -> Markup {
     html! {
         (ui::volume_state(view.volume.state))
@@ -210,50 +212,29 @@ fn state_cell(view: &VolumeView) -> Markup {
 
 /// What can be done with a volume, and what not and why.
 fn menu_entries(view: &VolumeView) -> Markup {
-    let id = view.volume.id;
-    let entries = [
+    let to = |dialog| paths::volume_tab(view.volume.id, dialog);
+    let choices = vec![
         (
             "Take Snapshot",
             Icon::Camera,
-            "snapshots/new",
+            to("snapshots/new"),
             Action::SnapshotCreate,
         ),
         (
             "Create Backup",
             Icon::Archive,
-            "backups/new",
+            to("backups/new"),
             Action::BackupCreate,
         ),
-        ("Clone", Icon::Clone, "clone", Action::VolumeClone),
-        ("Resize", Icon::Resize, "resize", Action::VolumeResize),
-        ("Rename", Icon::Pencil, "rename", Action::VolumeRename),
-        ("Delete", Icon::Trash, "delete", Action::VolumeDelete),
+        ("Clone", Icon::Clone, to("clone"), Action::VolumeClone),
+        ("Resize", Icon::Resize, to("resize"), Action::VolumeResize),
+        ("Attach", Icon::Plug, to("attach"), Action::VolumeAttach),
+        ("Detach", Icon::Unplug, to("detach"), Action::VolumeDetach),
+        ("Rename", Icon::Pencil, to("rename"), Action::VolumeRename),
+        ("Delete", Icon::Trash, to("delete"), Action::VolumeDelete),
     ];
-    let answers = entries.map(|(.., action)| ui::answer(&view.permissions, action));
-    // A reason that holds for entries in a row is shown once, below the last of them.
-    let shower = |i: usize| {
-        let same = |j: &usize| answers[*j].is_err() && answers[*j] == answers[i];
-        let last = (i..answers.len()).take_while(same).last()?;
-        (last > i).then(|| format!("{}-{id}", entries[last].3))
-    };
-    html! {
-        @for (i, (label, icon, dialog, action)) in entries.into_iter().enumerate() {
-            @let answer = &answers[i];
-            @let danger = action == Action::VolumeDelete;
-            @if danger { hr; }
-            (ui::Entry {
-                id: format!("{action}-{id}"),
-                label,
-                icon,
-                href: paths::volume_tab(id, dialog),
-                danger,
-                answer: answer.as_ref().map(|_| ()),
-                reason_of: shower(i),
-                item: None,
-                now: view.now,
-            }.render())
-        }
-    }
+    let id = view.volume.id.as_uuid();
+    ui::entries(id, choices, &view.permissions, view.now)
 }
 
 /// How soon a page without scripts should look at these volumes again.

@@ -15,6 +15,7 @@ mod hostile;
 mod instances;
 mod mutations;
 mod openapi;
+mod portal;
 mod problems;
 mod server;
 mod uploads;

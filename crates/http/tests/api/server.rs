@@ -134,6 +134,18 @@ impl Server {
 
     /// Starts a server that is set up differently.
     pub async fn start_with(adjust: impl FnOnce(&mut Installation, &mut HttpSettings)) -> Self {
+        Self::start_on(true, adjust).await
+    }
+
+    /// Starts a server whose node runs no instances.
+    pub async fn start_without_instances() -> Self {
+        Self::start_on(false, |_, _| ()).await
+    }
+
+    async fn start_on(
+        runs_instances: bool,
+        adjust: impl FnOnce(&mut Installation, &mut HttpSettings),
+    ) -> Self {
         let dir = TempDir::new().expect("a folder");
         let env = Arc::new(SimEnv::new(7));
         let mut options = Options::new(dir.path().join("db"));
@@ -171,9 +183,11 @@ impl Server {
         tasks.spawn(stillpoint_http::serve(listener, router, closed));
         tasks.spawn(engine::run(cx.clone(), std::future::pending()));
         let board = Board::new(cx.clone());
-        // What a node says that can run machines and has none.
-        let heard = board.sighted(installed.node_id, Vec::new()).await;
-        heard.expect("heard");
+        if runs_instances {
+            // What a node says that can run machines and has none.
+            let heard = board.sighted(installed.node_id, Vec::new()).await;
+            heard.expect("heard");
+        }
         let node = fake_node::run(board, installed.node_id, Arc::<SimEnv>::clone(&env), held);
         tasks.spawn(node);
         Self {

@@ -65,6 +65,7 @@ pub(super) fn check_state(action: Action, facts: &Facts<'_>) -> Result<(), Refus
     }
     if let Some(instance) = &facts.instance {
         check_instance(action, instance)?;
+        check_room(action, instance)?;
     }
     let Some(volume) = &facts.volume else {
         return Ok(());
@@ -143,6 +144,15 @@ fn has_root(instance: &InstanceFacts) -> bool {
     instance.volumes.iter().any(|volume| volume.place == 0)
 }
 
+/// Whether the instance can have one more volume, whichever it is.
+fn check_room(action: Action, instance: &InstanceFacts) -> Result<(), Refusal> {
+    if action == Action::VolumeAttach && instance.volumes.len() >= MAX_VOLUMES {
+        let text = format!("An instance has at most {MAX_VOLUMES} volumes.");
+        return Err(not_eligible(&text));
+    }
+    Ok(())
+}
+
 fn check_attach(instance: Option<&InstanceFacts>, volume: &VolumeFacts) -> Result<(), Refusal> {
     if volume.attachment.is_some() {
         let text = "The volume is attached to an instance. Detach the volume first.";
@@ -151,10 +161,6 @@ fn check_attach(instance: Option<&InstanceFacts>, volume: &VolumeFacts) -> Resul
     let Some(instance) = instance else {
         return Ok(());
     };
-    if instance.volumes.len() >= MAX_VOLUMES {
-        let text = format!("An instance has at most {MAX_VOLUMES} volumes.");
-        return Err(not_eligible(&text));
-    }
     let is_root = volume.role == VolumeRole::Root;
     if is_root && !has_root(instance) && instance.power != Power::Off {
         return Err(not_eligible(

@@ -128,7 +128,7 @@ fn sheet(
         title,
         lead: html! {
             b { (text::operation(operation.kind)) }
-            @if let Some(name) = &operation.volume_name { " of " (name) }
+            @if let Some(name) = operation.volume_name.as_ref().or(operation.instance_name.as_ref()) { " of " (name) }
         },
         action: paths::operation_dialog(operation.id, path),
         back: paths::operation(operation.id),
@@ -145,7 +145,7 @@ fn sheet(
             p { "It stops as soon as that leaves nothing half done, and what it did is taken back. When it is already past that point, it ends by itself." }
         },
         Dialog::Release => html! {
-            p { "Its worker is fenced off first, so that it can change nothing more. Then the operation fails with your reason and its volume is released. Use this when it hangs and cancelling did not help." }
+            p { "Its worker is fenced off first, so that it can change nothing more. Then the operation fails with your reason and what it held is released. Use this when it hangs and cancelling did not help." }
             (reason_field(fields, error))
         },
         Dialog::Retry => html! {

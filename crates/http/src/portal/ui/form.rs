@@ -43,6 +43,11 @@ impl Fields {
         Some(self.get(name)).filter(|value| !value.is_empty())
     }
 
+    /// Whether a box was checked.
+    pub(in crate::portal) fn is_checked(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
     /// The name in a field.
     pub(in crate::portal) fn name(&self, field: &str) -> Result<Name, Refusal> {
         self.get(field).parse().map_err(|e: InvalidName| {
@@ -165,7 +170,7 @@ impl Sheet<'_> {
         html! {
             div #gate .actions data-live hx-get=(self.action) hx-select="#gate > *" hx-target="this"
                 hx-swap="innerHTML" hx-disabled-elt="unset" hx-encoding="unset"
-                hx-trigger="sse:operation, sse:volume, portal:refresh"
+                hx-trigger="sse:operation, sse:volume, sse:instance, portal:refresh"
             {
                 @if let Some(refusal) = refusal {
                     p #gate-reason .reason { (reason(refusal, self.viewer.now, self.item)) }
@@ -365,6 +370,16 @@ pub(in crate::portal) fn select(
                     option value=(value) selected[value.as_str() == chosen] { (text) }
                 }
             }
+        }
+    }
+}
+
+/// A box to check; [`Fields::is_checked`] reads it.
+pub(in crate::portal) fn checkbox(name: &str, label: &str, fields: &Fields) -> Markup {
+    html! {
+        label.check {
+            input type="checkbox" name=(name) value="on" checked[fields.is_checked(name)];
+            (label)
         }
     }
 }

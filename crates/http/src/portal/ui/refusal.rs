@@ -59,9 +59,9 @@ fn way_out(way: &WayOut, item: Option<RestorePointId>) -> Markup {
         WayOut::DeleteBackup(id) => Some(paths::volume_tab(*id, "backups")),
         WayOut::RestoreToNewVolume => item.map(|id| paths::item_dialog(id, "restore")),
         WayOut::Unprotect => item.map(|id| paths::item_dialog(id, "protect")),
+        WayOut::StopInstance(id) => id.map(|id| paths::instance_dialog(id, "stop")),
+        WayOut::DetachVolume(id) => id.map(|id| paths::volume_tab(id, "detach")),
         WayOut::Wait(_)
-        | WayOut::StopInstance(_)
-        | WayOut::DetachVolume(_)
         | WayOut::ChooseAnotherName
         | WayOut::DeleteImage
         | WayOut::AskOperator => None,

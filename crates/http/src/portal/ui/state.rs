@@ -1,6 +1,7 @@
 //! States as a pictogram and a word; colour only repeats what they say.
 
 use maud::{Markup, html};
+use stillpoint_model::instance::{Instance, InstanceState, Power};
 use stillpoint_model::item::ItemState;
 use stillpoint_model::operation::OperationState;
 use stillpoint_model::volume::VolumeState;
@@ -32,6 +33,22 @@ pub(in crate::portal) fn volume_state(state: VolumeState) -> Markup {
         VolumeState::Creating | VolumeState::Deleting => ("busy", Icon::Spinner),
     };
     badge(&state.as_str().replace('-', " "), class, icon)
+}
+
+/// What an instance is good for; of one that is paused, that.
+pub(in crate::portal) fn instance_state(instance: &Instance) -> Markup {
+    let (class, icon) = match (instance.state, instance.power) {
+        (InstanceState::Active, Power::Paused) => {
+            return badge(Power::Paused.as_str(), "warn", Icon::Hold);
+        }
+        (InstanceState::Active, _) => ("ok", Icon::Check),
+        (InstanceState::Stopped, _) => ("none", Icon::Power),
+        (InstanceState::Failed, _) => ("bad", Icon::Alert),
+        (InstanceState::Provisioning | InstanceState::Rebuilding | InstanceState::Deleting, _) => {
+            ("busy", Icon::Spinner)
+        }
+    };
+    badge(instance.state.as_str(), class, icon)
 }
 
 /// How far an operation is.

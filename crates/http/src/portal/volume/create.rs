@@ -8,7 +8,6 @@ use axum::routing::get;
 use maud::{Markup, html};
 use stillpoint_control::volume::{self, VolumeCreate, VolumeOptions};
 use stillpoint_control::{Answer as Outcome, Reference};
-use stillpoint_model::ByteCount;
 use stillpoint_model::guard::Action;
 use stillpoint_model::refusal::{ProblemCode, Refusal};
 use stillpoint_model::volume::VolumeRole;
@@ -49,7 +48,7 @@ async fn post(
     let outcome = async {
         let request = VolumeCreate {
             name: fields.name("name")?,
-            size: read_size(&fields)?,
+            size: ui::read_size(&fields, "size")?,
             role: read_role(&fields)?,
             pool: read_pool(&fields)?,
         };
@@ -98,7 +97,7 @@ fn show(
     };
     let sheet = sheet.render(&html! {
         (ui::text_field("name", "Name", fields, error).focused())
-        (size_field("Size", fields, error))
+        (ui::size_field("size", "Size", fields, error))
         (role_field(fields))
         (pool_field(options, fields))
     });
@@ -136,89 +135,4 @@ pub(super) fn read_pool(fields: &Fields) -> Result<Option<Reference>, Refusal> {
         .optional("pool")
         .map(|pool| Reference::parse(pool, "pool"))
         .transpose()
-}
-
-/// A size in GiB or MiB.
-pub(super) fn size_field(label: &str, fields: &Fields, error: Option<&Refusal>) -> Markup {
-    let wrong = ui::field_error(error, "size");
-    let unit = fields.get("unit");
-    html! {
-        div.field {
-            label for="field-size" { (label) }
-            div.with-unit {
-                input #field-size type="text" inputmode="decimal" name="size" value=(fields.raw("size")) autocomplete="off"
-                    aria-invalid=[wrong.map(|_| "true")] aria-describedby=[wrong.map(|_| "field-size-note")];
-                select name="unit" aria-label="Unit" {
-                    @for (value, text) in [("gib", "GiB"), ("mib", "MiB"), ("tib", "TiB")] {
-                        option value=(value) selected[unit == value] { (text) }
-                    }
-                }
-            }
-            @if let Some(text) = wrong { p.error #field-size-note { (crate::portal::icon::Icon::Alert) (text) } }
-        }
-    }
-}
-
-/// Reads a size as it is written in the field: a number with at most three decimals.
-pub(super) fn read_size(fields: &Fields) -> Result<ByteCount, Refusal> {
-    let wrong = || {
-        let text = "Enter a size such as 20 or 1.5.";
-        Refusal::new(ProblemCode::InvalidRequest, text).at("/size")
-    };
-    let unit: u64 = match fields.get("unit") {
-        "mib" => 1 << 20,
-        "gib" | "" => 1 << 30,
-        "tib" => 1 << 40,
-        _ => return Err(wrong()),
-    };
-    let (whole, decimals) = fields
-        .get("size")
-        .split_once('.')
-        .unwrap_or((fields.get("size"), "0"));
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    if !digits(whole) || !digits(decimals) || decimals.len() > 3 {
-        return Err(wrong());
-    }
-    let whole: u64 = whole.parse().map_err(|_| wrong())?;
-    let thousandths: u64 = format!("{decimals:0<3}").parse().map_err(|_| wrong())?;
-    let bytes = unit.checked_mul(whole).ok_or_else(wrong)?;
-    let bytes = bytes
-        .checked_add(unit * thousandths / 1000)
-        .ok_or_else(wrong)?;
-    Ok(ByteCount::new(bytes))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn size(text: &str, unit: &str) -> Option<u64> {
-        let fields = Fields::default().with("size", text).with("unit", unit);
-        read_size(&fields).ok().map(ByteCount::get)
-    }
-
-    #[test]
-    fn a_size_is_read_as_it_is_written() {
-        assert_eq!(size("20", "gib"), Some(20 << 30));
-        assert_eq!(size("1.5", "gib"), Some(3 << 29));
-        assert_eq!(size("512", "mib"), Some(512 << 20));
-    }
-
-    #[test]
-    fn what_is_no_size_is_refused() {
-        for text in [
-            "",
-            "-1",
-            "1e9",
-            "1.",
-            ".5",
-            "1.2345",
-            "99999999999999999999",
-            "1 2",
-        ] {
-            assert_eq!(size(text, "gib"), None, "{text:?}");
-        }
-        assert_eq!(size("18446744073709551615", "tib"), None);
-        assert_eq!(size("1", "kib"), None);
-    }
 }

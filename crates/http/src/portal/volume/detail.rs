@@ -31,9 +31,10 @@ use crate::state::App;
 
 type PageResult = Result<Response, Failure>;
 
-const KINDS: [EventKind; 4] = [
+const KINDS: [EventKind; 5] = [
     EventKind::Operation,
     EventKind::Volume,
+    EventKind::Instance,
     EventKind::Snapshot,
     EventKind::Backup,
 ];
@@ -251,7 +252,7 @@ fn facts(view: &VolumeView) -> Markup {
         (ui::fact("Used", &html! { (volume.used) }))
         (ui::fact("Role", &html! { (text::capitalized(volume.role.as_str())) }))
         (ui::fact("Attached to", &match &volume.attachment {
-            Some(attachment) => html! { (attachment.instance) " (" (attachment.state) ")" },
+            Some(attachment) => html! { (super::instance_link(attachment)) " (" (attachment.state) ")" },
             None => html! { "Nothing" },
         }))
         (ui::fact("Region", &html! { (view.region_name) }))

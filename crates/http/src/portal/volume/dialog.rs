@@ -2,8 +2,7 @@
 
 use axum::Router;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::get;
 use maud::{Markup, Render, html};
 use stillpoint_control::volume::{self, VolumeView};
@@ -12,12 +11,11 @@ use stillpoint_model::guard::Action;
 use stillpoint_model::plan::Confirmation;
 use stillpoint_model::refusal::Refusal;
 
-use super::create::{read_size, size_field};
-use crate::portal::error::{Failure, refusal, status};
+use crate::portal::error::{Failure, refusal};
 use crate::portal::layout::{Nav, Page};
 use crate::portal::paths;
 use crate::portal::session::{Posted, Viewer};
-use crate::portal::ui::{self, Answer, Fields, Sheet, Submit};
+use crate::portal::ui::{self, Fields, Sheet, Submit};
 use crate::state::App;
 
 type PageResult = Result<Response, Failure>;
@@ -28,11 +26,8 @@ pub(super) fn routes() -> Router<App> {
         move |State(app): State<App>, viewer: Viewer, Path(text): Path<String>| async move {
             let view = super::load(&app, &viewer, &text).await?;
             let fields = Fields::default().with("name", view.volume.name.as_str());
-            Ok::<_, Failure>(show(
-                &viewer,
-                &form(&viewer, &view, &fields, None),
-                StatusCode::OK,
-            ))
+            let page = Page::new(&viewer, Nav::Volumes, "Volume");
+            Ok::<_, Failure>(page.render_dialog(&form(&viewer, &view, &fields, None)))
         }
     };
     Router::new()
@@ -54,14 +49,6 @@ pub(super) fn routes() -> Router<App> {
         )
 }
 
-fn show(viewer: &Viewer, sheet: &Markup, status: StatusCode) -> Response {
-    (
-        status,
-        Page::new(viewer, Nav::Volumes, "Volume").render_dialog(sheet),
-    )
-        .into_response()
-}
-
 /// Where a form leads, or the form again with what is wrong.
 fn settle(
     viewer: &Viewer,
@@ -70,14 +57,8 @@ fn settle(
     form: Dialog,
     outcome: Result<String, Refusal>,
 ) -> Response {
-    match outcome {
-        Ok(path) => viewer.see_other(&path),
-        Err(refusal) => show(
-            viewer,
-            &form(viewer, view, fields, Some(&refusal)),
-            status(&refusal),
-        ),
-    }
+    let page = Page::new(viewer, Nav::Volumes, "Volume");
+    page.settle(outcome, |refusal| form(viewer, view, fields, Some(refusal)))
 }
 
 fn sheet<'a>(
@@ -101,14 +82,6 @@ fn sheet<'a>(
     }
 }
 
-fn warnings(answer: &Answer) -> Markup {
-    html! {
-        @for warning in answer.iter().flat_map(|allowed| &allowed.warnings) {
-            div.alert.warn { (crate::portal::icon::Icon::Alert) div { p { (warning) } } }
-        }
-    }
-}
-
 /// The clone's name begins empty, not as that of the source.
 fn clone_open(viewer: &Viewer, view: &VolumeView, _: &Fields, error: Option<&Refusal>) -> Markup {
     clone_form(viewer, view, &Fields::default(), error)
@@ -127,7 +100,7 @@ fn clone_form(
     };
     sheet(viewer, view, "clone", "Clone volume", submit, error).render(&html! {
         p { "A new volume that starts as this one is now. Both share what neither changes, so it takes a moment and costs only what differs later." }
-        (warnings(&answer))
+        (ui::warnings(&answer))
         (ui::text_field("name", "Name of the clone", fields, error).optional().focused()
             .hint("Left empty, a name is made from the source and the time."))
     })
@@ -173,8 +146,8 @@ fn resize_form(
     };
     sheet(viewer, view, "resize", "Resize volume", submit, error).render(&html! {
         p { "A volume can grow, never shrink. The guest sees the new size; its file system is grown inside the guest." }
-        (warnings(&answer))
-        (size_field("New size", fields, error))
+        (ui::warnings(&answer))
+        (ui::size_field("size", "New size", fields, error))
     })
 }
 
@@ -185,7 +158,7 @@ async fn resize(
 ) -> PageResult {
     let view = super::load(&app, &viewer, &text).await?;
     let outcome = async {
-        let (size, change) = (read_size(&fields)?, Viewer::change(&fields));
+        let (size, change) = (ui::read_size(&fields, "size")?, Viewer::change(&fields));
         let volume = view.volume.id.into();
         let outcome = volume::resize(app.cx(), &viewer.actor, &volume, size, &change).await;
         outcome

@@ -224,12 +224,16 @@ fn an_instance_has_so_many_volumes_and_no_more() {
     let plan = plan();
     let mut full = instance(InstanceState::Stopped, Power::Off);
     full.volumes = vec![full.volumes[0]; crate::instance::MAX_VOLUMES];
+    // Before a volume is named, too.
+    let of_itself = about(&plan, full.clone());
     let facts = Facts {
         instance: Some(full),
         ..facts(&plan, volume())
     };
-    let code = code(Action::VolumeAttach, &facts);
-    assert_eq!(code, Some(ProblemCode::NotEligible));
+    for facts in [facts, of_itself] {
+        let code = code(Action::VolumeAttach, &facts);
+        assert_eq!(code, Some(ProblemCode::NotEligible));
+    }
 }
 
 #[test]

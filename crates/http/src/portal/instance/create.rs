@@ -1,0 +1,461 @@
+//! The dialog that makes an instance: of which flavor, what it boots from, what else it has.
+//!
+//! Its root is a volume that exists, a copy of a snapshot or a backup, or an empty disk; the ways
+//! that are not possible now say so. Data volumes are such that exist, and a few empty ones; more
+//! are attached later. What is refused about a volume stands beside the field it came from.
+
+use axum::Router;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use maud::{Markup, html};
+use serde::Deserialize;
+use stillpoint_control::instance::{self, DiskRequest, InstanceCreate, InstanceOptions};
+use stillpoint_control::item::ItemQuery;
+use stillpoint_control::restore::RestorePointRef;
+use stillpoint_control::volume::VolumeView;
+use stillpoint_control::{Answer as Outcome, ListQuery, Reference, backup, snapshot};
+use stillpoint_model::guard::Action;
+use stillpoint_model::id::VolumeId;
+use stillpoint_model::item::{ItemKind, RestorePointId};
+use stillpoint_model::refusal::{ProblemCode, Refusal};
+
+use super::attach::{attachable, volume_option};
+use crate::portal::error::{Failure, refusal};
+use crate::portal::item::Item;
+use crate::portal::layout::{Nav, Page};
+use crate::portal::session::{Posted, Viewer};
+use crate::portal::ui::{self, Fields, Sheet, Submit};
+use crate::portal::{paths, text};
+use crate::state::App;
+
+/// New data volumes that the dialog has fields for.
+const NEW_DISKS: [u32; 3] = [1, 2, 3];
+
+pub(super) fn routes() -> Router<App> {
+    Router::new().route("/instances/new", get(open).post(post))
+}
+
+/// What may be chosen for a new instance.
+pub(super) async fn options(app: &App, viewer: &Viewer) -> Result<InstanceOptions, Failure> {
+    instance::options(app.cx(), &viewer.actor)
+        .await
+        .map_err(|error| viewer.sorry(&error))
+}
+
+/// What a link to the dialog chose: `snapshot:ID` or `backup:ID`.
+#[derive(Deserialize)]
+struct Wanted {
+    source: Option<String>,
+}
+
+async fn open(
+    State(app): State<App>,
+    viewer: Viewer,
+    Query(wanted): Query<Wanted>,
+) -> Result<Response, Failure> {
+    let choices = Choices::load(&app, &viewer).await?;
+    let fields = Fields::default()
+        .with("root-size", "20")
+        .with("start", "on");
+    let fields = match wanted.source {
+        Some(source) => fields.with("root", "source").with("root-source", source),
+        None => fields,
+    };
+    let page = Page::new(&viewer, Nav::Instances, "New Instance");
+    let sheet = choices.sheet(&viewer, &fields, None);
+    Ok((StatusCode::OK, page.render_dialog(&sheet)).into_response())
+}
+
+async fn post(
+    State(app): State<App>,
+    Posted { viewer, fields }: Posted,
+) -> Result<Response, Failure> {
+    let choices = Choices::load(&app, &viewer).await?;
+    let outcome = async {
+        let (request, data) = choices.read(&fields)?;
+        let change = Viewer::change(&fields);
+        let outcome = instance::create(app.cx(), &viewer.actor, request, &change).await;
+        outcome.map_err(|error| at_field(refusal(&error), &data))
+    };
+    let outcome = outcome.await.map(|outcome| made(&outcome));
+    let page = Page::new(&viewer, Nav::Instances, "New Instance");
+    Ok(page.settle(outcome, |refusal| {
+        choices.sheet(&viewer, &fields, Some(refusal))
+    }))
+}
+
+/// The page of the instance that is being made.
+fn made(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Accepted(operation) => operation
+            .instance_id
+            .map_or_else(|| "/instances".to_owned(), paths::instance),
+        Outcome::Preview(_) => "/instances".to_owned(),
+    }
+}
+
+/// A refusal that points at the field which the dialog has for what is wrong. `data` has the
+/// fields' prefix for each data volume of the request.
+fn at_field(refusal: Refusal, data: &[String]) -> Refusal {
+    let Some(pointer) = refusal.pointer.clone() else {
+        return refusal;
+    };
+    let disk = match pointer.strip_prefix("/data/") {
+        Some(below) => below
+            .split_once('/')
+            .and_then(|(n, part)| Some((data.get(n.parse::<usize>().ok()?)?.as_str(), part))),
+        None => pointer.strip_prefix("/root/").map(|part| ("root", part)),
+    };
+    match disk {
+        Some((prefix, "size_bytes")) => refusal.at(format!("/{prefix}-size")),
+        Some((prefix, "name")) => refusal.at(format!("/{prefix}-name")),
+        _ => refusal,
+    }
+}
+
+/// The box of a volume that exists.
+fn data_field(id: VolumeId) -> String {
+    format!("data-{id}")
+}
+
+/// The fields of a new data volume begin so.
+fn new_field(n: u32) -> String {
+    format!("new-{n}")
+}
+
+/// What may be chosen for a new instance, all of the account's.
+struct Choices {
+    options: InstanceOptions,
+    volumes: Vec<VolumeView>,
+    points: Vec<Item>,
+}
+
+impl Choices {
+    async fn load(app: &App, viewer: &Viewer) -> Result<Self, Failure> {
+        let query = ItemQuery {
+            page: ListQuery {
+                cursor: None,
+                limit: ListQuery::MAX,
+            },
+            volume: None,
+        };
+        let (cx, actor) = (app.cx(), &viewer.actor);
+        let sorry = |error| viewer.sorry(&error);
+        let snapshots = snapshot::list(cx, actor, &query).await.map_err(sorry)?;
+        let backups = backup::list(cx, actor, &query).await.map_err(sorry)?;
+        let snapshots = snapshots.items.into_iter().map(Item::from);
+        let all = snapshots.chain(backups.items.into_iter().map(Item::from));
+        let usable = |item: &Item| ui::answer(&item.permissions, Action::RestoreNew).is_ok();
+        Ok(Self {
+            options: options(app, viewer).await?,
+            volumes: attachable(app, viewer).await?,
+            points: all.filter(usable).collect(),
+        })
+    }
+
+    /// The request, and the fields' prefix for each of its data volumes.
+    fn read(&self, fields: &Fields) -> Result<(InstanceCreate, Vec<String>), Refusal> {
+        let (mut data, mut prefixes) = (Vec::new(), Vec::new());
+        for view in &self.volumes {
+            let (id, field) = (view.volume.id, data_field(view.volume.id));
+            if fields.is_checked(&field) {
+                data.push(DiskRequest::Volume(id.into()));
+                prefixes.push(field);
+            }
+        }
+        for prefix in NEW_DISKS.map(new_field) {
+            if let Some(disk) = read_new(fields, &prefix)? {
+                data.push(disk);
+                prefixes.push(prefix);
+            }
+        }
+        let pool = fields.optional("pool");
+        let request = InstanceCreate {
+            name: fields.optional_name("name")?,
+            flavor: fields.optional_name("flavor")?,
+            pool: pool.map(|p| Reference::parse(p, "pool")).transpose()?,
+            root: read_root(fields)?,
+            data,
+            start: fields.is_checked("start"),
+        };
+        Ok((request, prefixes))
+    }
+
+    fn sheet(&self, viewer: &Viewer, fields: &Fields, error: Option<&Refusal>) -> Markup {
+        let answer = ui::answer(&self.options.permissions, Action::InstanceCreate);
+        let sheet = Sheet {
+            viewer,
+            title: "New Instance",
+            lead: html! { "A virtual machine that runs from its volumes." },
+            action: "/instances/new".to_owned(),
+            back: "/instances".to_owned(),
+            submit: Submit {
+                answer: Some(&answer),
+                ..Submit::new("Create Instance")
+            },
+            error,
+            item: None,
+            upload: false,
+        };
+        let flavors = self.options.flavors.iter();
+        let flavors: Vec<_> = flavors
+            .map(|f| {
+                let text = format!("{}: {}", f.name, super::machine(f));
+                (f.name.to_string(), text)
+            })
+            .collect();
+        sheet.render(&html! {
+            (ui::text_field("name", "Name", fields, error).optional().focused()
+                .hint("Its guest's host name is made of it. Left empty, a name is made from the time."))
+            (ui::select("flavor", "Flavor", &flavors, fields))
+            (self.root_fields(fields, error))
+            (self.data_fields(fields, error))
+            (self.place_fields(fields, error))
+            (ui::checkbox("start", "Start it when it is made", fields))
+            (ui::warnings(&answer))
+        })
+    }
+
+    fn root_fields(&self, fields: &Fields, error: Option<&Refusal>) -> Markup {
+        let volumes: Vec<_> = self
+            .volumes
+            .iter()
+            .map(|v| volume_option(&v.volume))
+            .collect();
+        let points: Vec<_> = self.points.iter().map(point_option).collect();
+        let chosen = self.root(fields);
+        let existing = keep_chosen(volumes, fields.get("root-volume"));
+        let sources = keep_chosen(points, fields.get("root-source"));
+        html! {
+            fieldset.field {
+                legend { "It boots from" }
+                div.choices {
+                    (Way { value: "volume", title: "A volume of yours", lead: "One with an installed system, attached to nothing.",
+                        nothing: existing.is_empty().then_some(html! {
+                            "No volume of yours is free. " a href="/volumes/import" { "Import an image" } " first."
+                        }),
+                    }.render(chosen, &ui::select("root-volume", "Volume", &existing, fields)))
+                    (Way { value: "source", title: "A copy of a snapshot or a backup", lead: "A new volume that starts as it was then; the source stays as it is.",
+                        nothing: sources.is_empty().then_some(html! {
+                            "There is no snapshot or backup yet that could be copied. " a href="/volumes" { "Go to volumes" } "."
+                        }),
+                    }.render(chosen, &ui::select("root-source", "Snapshot or backup", &sources, fields)))
+                    (Way { value: "empty", title: "An empty disk", lead: "A new volume with nothing on it.", nothing: None,
+                    }.render(chosen, &ui::size_field("root-size", "Size of the root volume", fields, error)))
+                }
+            }
+        }
+    }
+
+    /// Which root is chosen: what was asked for, or the first that is possible.
+    fn root<'f>(&self, fields: &'f Fields) -> &'f str {
+        match fields.get("root") {
+            "" if !self.volumes.is_empty() => "volume",
+            "" if !self.points.is_empty() => "source",
+            "" => "empty",
+            asked => asked,
+        }
+    }
+
+    fn data_fields(&self, fields: &Fields, error: Option<&Refusal>) -> Markup {
+        let checked = |v: &VolumeView| fields.is_checked(&data_field(v.volume.id));
+        let begins = |n| fields.optional(&format!("{}-size", new_field(n))).is_some();
+        let open = self.volumes.iter().any(checked) || NEW_DISKS.into_iter().any(begins);
+        html! {
+            details.advanced open[open] {
+                summary { "Data volumes" }
+                div.fields {
+                    @if !self.volumes.is_empty() {
+                        fieldset.field {
+                            legend { "Volumes of yours" }
+                            div.choices {
+                                @for view in &self.volumes {
+                                    @let (_, label) = volume_option(&view.volume);
+                                    (ui::checkbox(&data_field(view.volume.id), &label, fields))
+                                }
+                            }
+                        }
+                    }
+                    p.small.muted { "Empty ones that are made with it; without a size none is made. More can be attached later." }
+                    @for n in NEW_DISKS {
+                        @let (size, name) = (format!("{}-size", new_field(n)), format!("{}-name", new_field(n)));
+                        (ui::size_field(&size, &format!("Size of data volume {n}"), fields, error))
+                        (ui::text_field(&name, &format!("Name of data volume {n}"), fields, error).optional())
+                    }
+                }
+            }
+        }
+    }
+
+    fn place_fields(&self, fields: &Fields, error: Option<&Refusal>) -> Markup {
+        let mut pools = vec![(String::new(), "As its root volume".to_owned())];
+        let all = self.options.pools.iter();
+        pools.extend(all.map(|pool| (pool.id.to_string(), pool.name.to_string())));
+        let open = ["root-name", "pool"]
+            .iter()
+            .any(|f| fields.optional(f).is_some());
+        html! {
+            details.advanced open[open] {
+                summary { "More" }
+                div.fields {
+                    (ui::text_field("root-name", "Name of a new root volume", fields, error).optional()
+                        .hint("Left empty, it is made from the instance's name."))
+                    // One place, and one choice more than places: nothing to ask.
+                    @if pools.len() > 2 { (ui::select("pool", "Pool", &pools, fields)) }
+                }
+            }
+        }
+    }
+}
+
+/// A way to a root volume: possible, or not with the reason.
+struct Way {
+    value: &'static str,
+    title: &'static str,
+    lead: &'static str,
+    nothing: Option<Markup>,
+}
+
+impl Way {
+    fn render(&self, chosen: &str, more: &Markup) -> Markup {
+        let (value, reason_id) = (self.value, format!("root-{}-reason", self.value));
+        html! {
+            div.choice.blocked[self.nothing.is_some()] {
+                label {
+                    input type="radio" name="root" value=(value) checked[chosen == value]
+                        disabled[self.nothing.is_some()]
+                        aria-describedby=[self.nothing.is_some().then_some(&reason_id)];
+                    b { (self.title) } span { (self.lead) }
+                }
+                @match &self.nothing {
+                    Some(reason) => p #(reason_id) .reason { (reason) },
+                    None => div.more { (more) },
+                }
+            }
+        }
+    }
+}
+
+/// What a restore point is called in a list to choose from.
+fn point_option(item: &Item) -> (String, String) {
+    let reference = match item.id {
+        RestorePointId::Snapshot(id) => id.to_string(),
+        RestorePointId::Backup(id) => id.to_string(),
+    };
+    let kind = item.id.kind();
+    let text = format!(
+        "{}, {kind} of {}, {}",
+        item.name,
+        item.volume_name,
+        text::ago(item.now, item.created_at)
+    );
+    (format!("{kind}:{reference}"), text)
+}
+
+/// What can be chosen, with what was: a list that lost it would choose another in silence.
+fn keep_chosen(mut options: Vec<(String, String)>, chosen: &str) -> Vec<(String, String)> {
+    if !chosen.is_empty() && !options.iter().any(|(value, _)| value == chosen) {
+        options.insert(0, (chosen.to_owned(), "The one that was chosen".to_owned()));
+    }
+    options
+}
+
+fn read_root(fields: &Fields) -> Result<DiskRequest, Refusal> {
+    let invalid = |text: &str| Refusal::new(ProblemCode::InvalidRequest, text);
+    match fields.get("root") {
+        "volume" => {
+            let volume = Reference::parse(fields.get("root-volume"), "volume")?;
+            Ok(DiskRequest::Volume(volume))
+        }
+        "source" => Ok(DiskRequest::RestorePoint {
+            name: fields.optional_name("root-name")?,
+            source: read_source(fields.get("root-source"))?,
+        }),
+        "empty" => Ok(DiskRequest::Empty {
+            name: fields.optional_name("root-name")?,
+            size: ui::read_size(fields, "root-size")?,
+        }),
+        _ => Err(invalid("Choose what it boots from.")),
+    }
+}
+
+fn read_source(text: &str) -> Result<RestorePointRef, Refusal> {
+    let unknown = || {
+        let text = "Choose a snapshot or a backup.";
+        Refusal::new(ProblemCode::InvalidRequest, text)
+    };
+    let (kind, item) = text.split_once(':').ok_or_else(unknown)?;
+    let kind: ItemKind = kind.parse().map_err(|_| unknown())?;
+    let item = Reference::parse(item, kind.as_str())?;
+    Ok(RestorePointRef { kind, item })
+}
+
+/// The new data volume whose fields begin with `prefix`; none when it has no size.
+fn read_new(fields: &Fields, prefix: &str) -> Result<Option<DiskRequest>, Refusal> {
+    let (size, name) = (format!("{prefix}-size"), format!("{prefix}-name"));
+    if fields.optional(&size).is_none() {
+        if fields.optional(&name).is_none() {
+            return Ok(None);
+        }
+        let text = "Say how large this volume is, or leave its name empty, too.";
+        return Err(Refusal::new(ProblemCode::InvalidRequest, text).at(format!("/{size}")));
+    }
+    Ok(Some(DiskRequest::Empty {
+        name: fields.optional_name(&name)?,
+        size: ui::read_size(fields, &size)?,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pointer(asked: &str) -> Option<String> {
+        let data = [
+            data_field(VolumeId::from_uuid(uuid::Uuid::nil())),
+            new_field(2),
+        ];
+        let refusal = Refusal::new(ProblemCode::InvalidRequest, "No.").at(asked);
+        at_field(refusal, &data).pointer
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_volume_stands_beside_its_field() {
+        for (asked, shown) in [
+            ("/root/size_bytes", "/root-size"),
+            ("/root/name", "/root-name"),
+            ("/data/1/size_bytes", "/new-2-size"),
+            ("/data/1/name", "/new-2-name"),
+            ("/name", "/name"),
+            ("/data", "/data"),
+            ("/data/7/name", "/data/7/name"),
+            ("/data/x", "/data/x"),
+        ] {
+            assert_eq!(pointer(asked).as_deref(), Some(shown));
+        }
+    }
+
+    #[test]
+    fn a_data_volume_is_made_when_it_has_a_size() {
+        let read = |pairs: &[(&str, &str)]| {
+            let fields = pairs
+                .iter()
+                .fold(Fields::default(), |fields, (k, v)| fields.with(k, *v));
+            read_new(&fields, "new-1")
+        };
+        assert_eq!(read(&[]), Ok(None));
+        assert!(matches!(read(&[("new-1-size", "2")]), Ok(Some(_))));
+        let refusal = read(&[("new-1-name", "logs")]).unwrap_err();
+        assert_eq!(refusal.pointer.as_deref(), Some("/new-1-size"));
+    }
+
+    #[test]
+    fn what_was_chosen_is_never_replaced_in_silence() {
+        let options = vec![("a".to_owned(), "A".to_owned())];
+        assert_eq!(keep_chosen(options.clone(), "a"), options);
+        assert_eq!(keep_chosen(options.clone(), ""), options);
+        assert_eq!(keep_chosen(options, "gone")[0].0, "gone");
+    }
+}
