@@ -177,7 +177,8 @@ pub struct Instance {
     pub next_place: u32,
     /// The one operation that may change it now.
     pub active_operation: Option<OperationId>,
-    /// Why it failed, or why its machine stopped by itself, for its owner to read.
+    /// Why it failed, or why its machine stopped or stands still without being asked, for its owner
+    /// to read.
     pub failure: Option<String>,
     /// When it was asked for.
     pub created_at: Timestamp,
@@ -271,6 +272,10 @@ pub struct Sight {
     pub power: Power,
     /// Whether it ended without being asked, and without its guest shutting down.
     pub crashed: bool,
+    /// The volumes whose storage had no room for what the guest wrote. The machine stands still
+    /// for that, with these writes kept.
+    #[serde(default)]
+    pub storage_full: Vec<VolumeId>,
     /// Whether the guest agent answered since the machine started.
     pub agent_answered: bool,
     /// How busy it was lately.

@@ -144,7 +144,7 @@ pub struct Instance {
     pub node: String,
     /// The name of its region.
     pub region: String,
-    /// Why it failed, or why its machine stopped by itself.
+    /// Why it failed, or why its machine stopped or stands still without being asked.
     pub failure: Option<String>,
     /// When it was asked for.
     #[schema(value_type = String, format = "date-time")]

@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | active | no machine, or one that is off | stopped; with a reason when the machine crashed |
 //! | stopped | a machine that runs | active: an operation that was given up had started it |
-//! | running | paused, or the other way round | as the node sees |
+//! | running | paused, or the other way round | as the node sees; with a reason when storage was full |
 //! | nothing | a machine | ended and removed, when an operation that is over was about it |
 //! | nothing, nor was there ever | a machine | left alone, and an operator is told |
 //!
@@ -23,10 +23,11 @@ use stillpoint_model::Timestamp;
 use stillpoint_model::event::EventKind;
 use stillpoint_model::id::{InstanceId, NodeId, TaskId};
 use stillpoint_model::instance::{BOOT_GRACE, Instance, InstanceState, Power, Sight};
+use stillpoint_model::name::Name;
 use stillpoint_model::saga::{Task, TaskRole, TaskState};
 use stillpoint_model::task::TaskSpec;
 use stillpoint_store::event::{NewEvent, event_insert};
-use stillpoint_store::{Tx, instance, operation, place, task};
+use stillpoint_store::{Tx, instance, operation, place, task, volume};
 
 use crate::Context;
 use crate::error::Result;
@@ -72,6 +73,8 @@ pub(crate) async fn sighted(
             follow(&mut after, sight, now);
         }
         notice(&mut after, sight, now);
+        let full = names_of_full(tx, &after, sight).await?;
+        explain_pause(&mut after, &full);
         save(tx, before, after, now).await?;
     }
     for sight in sights {
@@ -125,6 +128,43 @@ fn notice(row: &mut Instance, sight: Option<&Sight>, now: Timestamp) {
         .started_at
         .is_some_and(|at| now.duration_since(at) >= BOOT_GRACE);
     row.ready = row.ready || sight.agent_answered || grace_over;
+}
+
+/// The names of the volumes for which a machine that stands still waits for room.
+async fn names_of_full(tx: &mut Tx, row: &Instance, sight: Option<&Sight>) -> Result<Vec<Name>> {
+    let full = sight.map_or(&[][..], |sight| &sight.storage_full);
+    if full.is_empty() || row.power != Power::Paused {
+        return Ok(Vec::new());
+    }
+    let volumes = volume::volume_list_of_instance(tx, row.id).await?;
+    let full = volumes.into_iter().filter(|v| full.contains(&v.id));
+    Ok(full.map(|volume| volume.name).collect())
+}
+
+/// Says why a machine that nothing holds stands still, when nobody asked for it.
+fn explain_pause(row: &mut Instance, full: &[Name]) {
+    let paused = row.state == InstanceState::Active && row.power == Power::Paused;
+    if !paused || row.active_operation.is_some() {
+        return;
+    }
+    row.failure = (!full.is_empty()).then(|| {
+        format!(
+            "There is no room left where {} is stored, so its machine stands still. What its guest \
+             wrote last is kept. Delete what is not needed there, or ask your operator for room; \
+             then resume it.",
+            listed(full)
+        )
+    });
+}
+
+/// Names in a sentence: `a`, `a and b`, `a, b and c`.
+fn listed(names: &[Name]) -> String {
+    let names: Vec<_> = names.iter().map(Name::as_str).collect();
+    match names.split_last() {
+        Some((last, [])) => (*last).to_owned(),
+        Some((last, others)) => format!("{} and {last}", others.join(", ")),
+        None => String::new(),
+    }
 }
 
 async fn save(tx: &mut Tx, before: &Instance, after: Instance, now: Timestamp) -> Result<()> {

@@ -106,6 +106,7 @@ impl Machines for SimMachines {
             instance_id: *id,
             power: seen.power,
             crashed: false,
+            storage_full: Vec::new(),
             agent_answered: false,
             load: None,
         };

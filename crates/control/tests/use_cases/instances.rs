@@ -62,6 +62,7 @@ fn sight(id: InstanceId, power: Power) -> Sight {
         instance_id: id,
         power,
         crashed: false,
+        storage_full: Vec::new(),
         agent_answered: false,
         load: Some(Load::percent(40)),
     }
@@ -269,6 +270,50 @@ async fn a_sight_from_before_an_operation_changes_nothing() {
     let instance = show(&lab, id).await.instance;
     assert_eq!(instance.state, InstanceState::Stopped);
     assert_eq!(instance.failure, None);
+}
+
+#[tokio::test]
+async fn a_machine_that_waits_for_room_says_so_until_it_goes_on() {
+    let lab = Lab::new().await;
+    let id = instance_of(&lab, &lab.tenant, "web").await;
+    let root = show(&lab, id).await.volumes[0].id;
+    let full = Sight {
+        storage_full: vec![root],
+        ..sight(id, Power::Paused)
+    };
+    let reason = async || show(&lab, id).await.instance.failure;
+    for _ in 0..2 {
+        sighted(&lab, vec![full.clone()]).await;
+    }
+    let said = reason().await.expect("a reason");
+    assert!(
+        said.contains("no room left where web-root is stored"),
+        "{said}"
+    );
+    // Resumed with as little room as before, it says so again.
+    let change = Change::default();
+    accepted(instance::resume(&lab.cx, &lab.tenant, &id.into(), &change).await);
+    lab.settle().await;
+    assert_eq!(reason().await, None);
+    for _ in 0..2 {
+        sighted(&lab, vec![full.clone()]).await;
+    }
+    assert_eq!(reason().await, Some(said));
+    for _ in 0..2 {
+        sighted(&lab, vec![sight(id, Power::Running)]).await;
+    }
+    assert_eq!(reason().await, None);
+}
+
+#[tokio::test]
+async fn a_machine_that_somebody_paused_needs_no_reason() {
+    let lab = Lab::new().await;
+    let id = instance_of(&lab, &lab.tenant, "web").await;
+    let change = Change::default();
+    accepted(instance::pause(&lab.cx, &lab.tenant, &id.into(), &change).await);
+    lab.settle().await;
+    sighted(&lab, vec![sight(id, Power::Paused)]).await;
+    assert_eq!(show(&lab, id).await.instance.failure, None);
 }
 
 #[tokio::test]

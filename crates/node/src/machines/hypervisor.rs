@@ -101,6 +101,7 @@ fn sight(view: &MachineView) -> Sight {
         instance_id: view.id,
         power: power(view.state),
         crashed: view.state == MachineState::Crashed,
+        storage_full: view.storage_full.clone(),
         agent_answered: view.agent_answered,
         load: view.load_percent.map(Load::percent),
     }
@@ -241,6 +242,19 @@ mod tests {
             assert_eq!(machines.remove(id).unwrap(), MachineSeen::OFF);
         }
         assert_eq!(machines.sights().unwrap(), []);
+    }
+
+    #[test]
+    fn a_machine_that_waits_for_room_is_seen_so() {
+        let env = SimEnv::new(1);
+        let view = MachineView {
+            state: MachineState::Paused,
+            storage_full: vec![VolumeId::generate(&env)],
+            ..MachineView::absent(InstanceId::generate(&env))
+        };
+        let seen = sight(&view);
+        assert_eq!(seen.power, Power::Paused);
+        assert_eq!(seen.storage_full, view.storage_full);
     }
 
     #[test]

@@ -147,6 +147,7 @@ impl World {
             instance_id: *id,
             power: machine.power,
             crashed: false,
+            storage_full: Vec::new(),
             agent_answered: true,
             load: None,
         })

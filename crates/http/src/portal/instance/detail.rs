@@ -10,7 +10,7 @@ use stillpoint_control::instance::InstanceView;
 use stillpoint_control::operation::{self, OperationQuery};
 use stillpoint_control::volume::{self, VolumeView};
 use stillpoint_model::guard::Action;
-use stillpoint_model::instance::{InstanceState, Power, hostname};
+use stillpoint_model::instance::{Instance, InstanceState, Power, hostname};
 use stillpoint_model::operation::Operation;
 use stillpoint_model::volume::Volume;
 
@@ -73,7 +73,7 @@ fn content(view: &InstanceView, volumes: &[VolumeView], recent: &[Operation]) ->
         (page_head(&title, &lead, &buttons(view)))
         div.stack {
             @if let Some(failure) = &instance.failure {
-                (ui::failure_note(failure_title(instance.state), None, failure))
+                (ui::failure_note(failure_title(instance), None, failure))
             }
             @if let Some(operation) = &view.active_operation { (ui::banner(operation, view.now)) }
             section.card {
@@ -97,11 +97,11 @@ fn content(view: &InstanceView, volumes: &[VolumeView], recent: &[Operation]) ->
 }
 
 /// What a recorded reason is the reason of.
-fn failure_title(state: InstanceState) -> &'static str {
-    if state == InstanceState::Failed {
-        "This instance failed"
-    } else {
-        "Its machine ended by itself"
+fn failure_title(instance: &Instance) -> &'static str {
+    match (instance.state, instance.power) {
+        (InstanceState::Failed, _) => "This instance failed",
+        (_, Power::Paused) => "Paused: its storage is full",
+        _ => "Its machine ended by itself",
     }
 }
 
