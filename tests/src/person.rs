@@ -14,8 +14,9 @@ use stillpoint_wire::operation::{Operation, OperationState};
 use stillpoint_wire::restore::{RestoreCreate, RestoreMode, RestoreSource};
 use stillpoint_wire::snapshot::{Snapshot, SnapshotCreate};
 use stillpoint_wire::token::TokenCreate;
-use stillpoint_wire::upload::ImageFormat;
-use stillpoint_wire::volume::{ImageSource, VolumeCreate};
+use stillpoint_wire::upload::{ImageFormat, UploadSource};
+
+use stillpoint_wire::volume::VolumeCreate;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -218,8 +219,8 @@ impl Person {
         let upload = self.get(async |client| client.upload_file(image, |_, _| {}).await);
         let request = VolumeCreate {
             name: name.into(),
-            image: Some(ImageSource {
-                upload: upload.id,
+            upload: Some(UploadSource {
+                id: upload.id,
                 format,
             }),
             ..VolumeCreate::default()
