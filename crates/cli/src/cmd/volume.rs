@@ -204,14 +204,7 @@ impl Command {
                 volume,
                 name,
                 change,
-            } => {
-                let request = VolumeClone { name };
-                let asked = remote
-                    .client
-                    .volume_clone(&volume, &request, &change.change())
-                    .await;
-                settle(remote, remote.check(asked)?, &change).await
-            }
+            } => copy(remote, &volume, name, &change).await,
             Verb::Resize {
                 volume,
                 size,
@@ -239,6 +232,19 @@ impl Command {
             }
         }
     }
+}
+
+async fn copy(
+    remote: &Remote,
+    volume: &str,
+    name: Option<String>,
+    change: &ChangeArgs,
+) -> Result<()> {
+    let request = VolumeClone { name };
+    let asked = remote
+        .client
+        .volume_clone(volume, &request, &change.change());
+    settle(remote, remote.check(asked.await)?, change).await
 }
 
 impl PlaceArgs {
