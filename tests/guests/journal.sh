@@ -14,7 +14,8 @@ write() {
     mv new "copy$(($2 % 4))" 2>/dev/null
     mkdir "folder$2"
     rmdir "folder$(($2 - 3))" 2>/dev/null
-    printf '%07d\n' "$2" | dd of=journal oflag=append conv=notrunc,fsync 2>/dev/null
+    printf '%07d\n' "$2" | dd of=journal oflag=append conv=notrunc,fsync 2>/dev/null ||
+        exit 1 # It shuts down.
 }
 
 # After a loss of power the second may be a step behind.

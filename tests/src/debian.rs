@@ -51,7 +51,7 @@ pub fn make_small_disk(image: &Path) {
     run(Command::new(script("small-disk")).arg(image));
 }
 
-fn script(name: &str) -> PathBuf {
+pub(crate) fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../scripts")
         .join(name)

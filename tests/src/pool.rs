@@ -7,11 +7,12 @@
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
+use stillpoint_model::ByteCount;
 use stillpoint_model::id::{SnapshotId, VolumeId};
 
 use crate::wait::{PATIENCE, until};
@@ -83,6 +84,27 @@ impl PoolFolder {
             .collect();
         names.sort();
         names
+    }
+
+    /// How many bytes the layers occupy, those that are merged and their result among them.
+    ///
+    /// # Panics
+    /// When the folder cannot be read.
+    #[track_caller]
+    pub fn occupied(&self) -> ByteCount {
+        let files = self.layer_files().into_iter();
+        // One may be removed meanwhile.
+        let found = files.filter_map(|name| fs::metadata(self.layer_path(&name)).ok());
+        ByteCount::new(found.map(|file| file.blocks() * 512).sum())
+    }
+
+    /// Whether a machine that has this volume open was asked to merge layers of it, and it is not
+    /// recorded what came of that.
+    ///
+    /// # Errors
+    /// The record cannot be read.
+    pub fn is_merged_live(&self, volume: VolumeId) -> Result<bool, String> {
+        Ok(!self.record(volume)?["joining"].is_null())
     }
 
     /// The files of the layers that some record names, and of everything below them.

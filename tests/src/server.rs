@@ -7,11 +7,13 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::Stdio;
 
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Pid, Signal, kill_process};
+use stillpoint_model::id::InstanceId;
 use stillpoint_model::plan::Plan;
 use tempfile::TempDir;
 
 use crate::debian;
+use crate::machine::Machine;
 use crate::pool::PoolFolder;
 use crate::process::{Dialogue, bound_command};
 use crate::wait::PATIENCE;
@@ -149,18 +151,17 @@ impl Server {
         PoolFolder::new(self.data().join("pool"))
     }
 
+    /// The machine of an instance.
+    pub fn machine(&self, instance: InstanceId) -> Machine {
+        Machine::new(self.data().join("machines").join(instance.to_string()))
+    }
+
     /// The processes that run its instances.
     pub fn machines(&self) -> Vec<Pid> {
         let folders = fs::read_dir(self.data().join("machines"));
-        let pids = folders
-            .into_iter()
-            .flatten()
-            .flatten()
-            .filter_map(|machine| {
-                let pid = fs::read_to_string(machine.path().join("pid")).ok()?;
-                Pid::from_raw(pid.trim().parse().ok()?)
-            });
-        pids.filter(|pid| test_kill_process(*pid).is_ok()).collect()
+        let folders = folders.into_iter().flatten().flatten();
+        let machines = folders.map(|folder| Machine::new(folder.path()));
+        machines.filter_map(|machine| machine.process()).collect()
     }
 
     /// The process id.
