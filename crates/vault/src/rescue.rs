@@ -3,6 +3,9 @@
 //! What `stillpoint vault` calls. No server, no database. The vaults are opened for reading only:
 //! whoever rescues may have to leave everything as it was found.
 
+mod export;
+mod qcow2;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,6 +14,8 @@ use stillpoint_model::id::{BackupId, VaultId};
 use stillpoint_model::progress::Monitor;
 
 pub use crate::raw_file::RawFile;
+pub use export::{DiskFormat, export_to_file, export_to_pipe};
+
 use crate::target::Target;
 use crate::{BackupInfo, Error, RestoreReport, RootKey, Vault};
 
@@ -64,21 +69,12 @@ pub fn find_backup(vaults: &[Vault], backup: BackupId) -> Result<(&Vault, Backup
     Err(Error::BackupNotFound(backup))
 }
 
-/// Restores a backup to a new sparse raw file, compares it, and makes it durable. An existing
-/// file is never touched; after a failure the new one is removed.
+/// Restores a backup to a new sparse raw file: see [`export_to_file`].
 pub fn restore_to_file(
     vault: &Vault,
     info: &BackupInfo,
     path: &Path,
     monitor: &dyn Monitor,
 ) -> Result<RestoreReport, Error> {
-    let failed = |source| Error::Sink { offset: 0, source };
-    let file = RawFile::create(path, info.provisioned).map_err(failed)?;
-    let restored = vault.restore(info.volume_id, info.backup_id, &file, monitor);
-    if restored.is_err()
-        && let Err(error) = std::fs::remove_file(path)
-    {
-        tracing::warn!(path = %path.display(), %error, "a partly restored file is left");
-    }
-    restored
+    export_to_file(vault, info, DiskFormat::Raw, path, monitor)
 }

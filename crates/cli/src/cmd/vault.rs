@@ -4,10 +4,11 @@
 //! writes to the target but what is about its [`keys`]; a [`copy`] writes to a second one.
 
 mod copy;
+mod export;
 mod keys;
 mod mount;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anstream::eprintln;
@@ -63,6 +64,13 @@ enum Verb {
         #[arg(long, value_name = "FILE")]
         to: PathBuf,
     },
+    /// Write a backup as a disk image, qcow2 or raw, to a file or to stdout
+    Export {
+        #[command(flatten)]
+        place: PlaceArgs,
+        #[command(flatten)]
+        what: export::ExportArgs,
+    },
     /// Show each backup as a read-only raw disk file in a folder, until Ctrl-C
     Mount {
         #[command(flatten)]
@@ -116,6 +124,7 @@ impl Command {
             Verb::Restore { place, backup, to } => {
                 restore(place.open()?.vaults()?, backup, to).await
             }
+            Verb::Export { place, what } => what.run(&place.open()?.vaults()?).await,
             Verb::Mount { place, what } => what.run(&place.open()?.vaults()?).await,
             Verb::Copy(copy) => copy.run().await,
             Verb::Keys(keys) => keys.run(),
@@ -245,12 +254,7 @@ async fn check(vaults: Vec<Vault>, deep: bool, format: Format) -> Result<()> {
 }
 
 async fn restore(vaults: Vec<Vault>, backup: BackupId, to: PathBuf) -> Result<()> {
-    if to.exists() {
-        return Err(
-            Failure::usage(format!("{} exists; it is left as it is", to.display()))
-                .hint("name a file that does not exist with --to"),
-        );
-    }
+    require_new(&to)?;
     let (vault, info) = rescue::find_backup(&vaults, backup).map_err(|error| explain(&error))?;
     let (vault, path) = (vault.clone(), to.clone());
     let restored = long_work::run("restore", move |monitor| {
@@ -262,4 +266,12 @@ async fn restore(vaults: Vec<Vault>, backup: BackupId, to: PathBuf) -> Result<()
         report.provisioned, report.written
     );
     print(to.display())
+}
+
+fn require_new(path: &Path) -> Result<()> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let text = format!("{} exists; it is left as it is", path.display());
+    Err(Failure::usage(text).hint("name a file that does not exist with --to"))
 }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -15,7 +16,7 @@ use stillpoint_vault::target::{LocalTarget, Target};
 use stillpoint_vault::{BackupSpec, ReadAt, RootKey, Vault, VaultSpec};
 use tempfile::TempDir;
 
-use crate::run::{Ended, run};
+use crate::run::{Ended, command, run};
 
 const SIZE: ByteCount = ByteCount::from_mib(4);
 
@@ -264,4 +265,64 @@ fn a_second_target_holds_what_the_first_did_under_a_key_of_its_own() {
         bytes("out.raw") == bytes("disk.raw"),
         "the restored disk differs"
     );
+}
+
+#[test]
+fn a_backup_is_exported_as_qcow2_and_into_a_pipe() {
+    let kept = Kept::new();
+    let (id, out) = (kept.backup.to_string(), kept.path("out.qcow2"));
+    let exported = kept.vault("export", &[&id, "--to", &text(&out)]);
+    assert_eq!(exported.code, 0, "{}", exported.stderr);
+    let compared = Command::new("qemu-img")
+        .args(["compare", "-q", "-f", "raw", "-F", "qcow2"])
+        .args([kept.path("disk.raw"), out])
+        .status();
+    assert!(compared.expect("qemu-img").success());
+
+    let piped = command(kept.folder.path())
+        .args(["vault", "export", &id, "--format", "raw", "--to", "-"])
+        .arg("--target")
+        .arg(kept.path("target"))
+        .arg("--key")
+        .arg(kept.path("root.key"))
+        .output()
+        .expect("started");
+    assert!(piped.status.success(), "{piped:?}");
+    assert!(piped.stdout == fs::read(kept.path("disk.raw")).expect("the disk"));
+}
+
+#[test]
+fn backups_are_mounted_until_they_are_interrupted() {
+    let kept = Kept::new();
+    let dir = kept.path("mnt");
+    fs::create_dir(&dir).expect("a folder");
+    let mut mounting = command(kept.folder.path())
+        .args(["vault", "mount", &text(&dir)])
+        .arg("--target")
+        .arg(kept.path("target"))
+        .arg("--key")
+        .arg(kept.path("root.key"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("started");
+    let mut first = String::new();
+    let answer = mounting.stdout.take().expect("stdout");
+    BufReader::new(answer)
+        .read_line(&mut first)
+        .expect("a line");
+    assert_eq!(first.trim_end(), text(&dir), "it says when it is mounted");
+    let disk = dir.join(format!("{}.raw", kept.backup));
+    assert!(
+        fs::read(disk).expect("a disk") == fs::read(kept.path("disk.raw")).expect("the disk"),
+        "the mounted disk differs"
+    );
+    let pid = rustix::process::Pid::from_child(&mounting);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("a signal");
+    assert!(mounting.wait().expect("ended").success());
+    let left = fs::read_dir(&dir).expect("the folder").count();
+    assert_eq!(left, 0, "it is unmounted");
+
+    fs::write(dir.join("file"), "").expect("a file");
+    let refused = kept.vault("mount", &[&text(&dir)]);
+    assert_eq!(refused.code, 2, "{}", refused.stderr);
 }
