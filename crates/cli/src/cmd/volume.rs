@@ -240,11 +240,9 @@ async fn copy(
     name: Option<String>,
     change: &ChangeArgs,
 ) -> Result<()> {
-    let request = VolumeClone { name };
-    let asked = remote
-        .client
-        .volume_clone(volume, &request, &change.change());
-    settle(remote, remote.check(asked.await)?, change).await
+    let (request, how) = (VolumeClone { name }, change.change());
+    let asked = remote.client.volume_clone(volume, &request, &how).await;
+    settle(remote, remote.check(asked)?, change).await
 }
 
 impl PlaceArgs {
