@@ -6,11 +6,12 @@
 use std::collections::BTreeSet;
 
 use stillpoint_control::backup::{self, BackupCreate};
+use stillpoint_control::image::{self, ImageCreate, ImageSource};
 use stillpoint_control::instance::{self, DeleteVolumes};
 use stillpoint_control::item::{ItemCreate, ItemUpdate};
 use stillpoint_control::operation;
 use stillpoint_control::restore::{self, RestoreCreate, RestoreMode, RestorePointRef};
-use stillpoint_control::volume::VolumeImport;
+use stillpoint_control::volume::{VolumeFromImage, VolumeImport};
 use stillpoint_control::{Change, Context, Reference, snapshot, token, upload, volume};
 use stillpoint_model::ByteCount;
 use stillpoint_model::audit::AuditRecord;
@@ -31,6 +32,8 @@ const READERS: &[&str] = &[
     "instance::list",
     "instance::options",
     "instance::show",
+    "image::list",
+    "image::show",
     "snapshot::list",
     "snapshot::show",
     "backup::list",
@@ -192,6 +195,45 @@ impl<'a> Walk<'a> {
         self.step("backup::delete", "backup_delete", deleted).await;
     }
 
+    async fn images(&mut self, web: &Reference) {
+        let (cx, me, change) = (self.cx(), &self.lab.tenant, Change::default());
+        let item = ItemCreate::default();
+        let taken = snapshot::create_with_image(cx, me, web, item, name("golden"), &change);
+        let taken = self
+            .step("snapshot::create_with_image", "snapshot_create", taken)
+            .await;
+        let source = ImageSource::RestorePoint(RestorePointRef {
+            kind: ItemKind::Snapshot,
+            item: accepted(Ok(taken)).snapshot_id.expect("one").into(),
+        });
+        let request = ImageCreate {
+            item: ItemCreate::default(),
+            source,
+            pool: None,
+        };
+        let made = image::create(cx, me, request, &change);
+        let made = self.step("image::create", "image_create", made).await;
+        let made: Reference = accepted(Ok(made)).image_id.expect("one").into();
+        let said = ItemUpdate {
+            name: Some(name("silver")),
+            ..ItemUpdate::default()
+        };
+        let edited = image::update(cx, me, &made, said, &change);
+        self.step("image::update", "image_update", edited).await;
+        let request = VolumeFromImage {
+            name: name("started"),
+            image: made.clone(),
+            size: None,
+            role: VolumeRole::Root,
+            pool: None,
+        };
+        let started = volume::create_from_image(cx, me, request, &change);
+        self.step("volume::create_from_image", "volume_create", started)
+            .await;
+        let deleted = image::delete(cx, me, &made, Some("silver"), &change);
+        self.step("image::delete", "image_delete", deleted).await;
+    }
+
     async fn operations(&mut self, web: &Reference) {
         let (cx, me, admin) = (self.cx(), &self.lab.tenant, &self.lab.admin);
         let change = Change::default();
@@ -248,6 +290,7 @@ async fn every_mutation_leaves_one_record() {
     let web = walk.volumes().await;
     walk.instances(&web).await;
     walk.items(&web).await;
+    walk.images(&web).await;
     walk.operations(&web).await;
     walk.uploads_and_tokens().await;
     let (cx, me, change) = (&lab.cx, &lab.tenant, Change::default());

@@ -7,20 +7,24 @@ use std::collections::BTreeSet;
 
 use futures_util::future::BoxFuture;
 use stillpoint_control::backup::{self, BackupCreate};
+use stillpoint_control::image::{self, ImageCreate, ImageSource};
 use stillpoint_control::instance::{self, DeleteVolumes, InstanceCreate};
 use stillpoint_control::item::{ItemCreate, ItemQuery, ItemUpdate};
 use stillpoint_control::operation::{self, OperationQuery};
 use stillpoint_control::restore::{self, RestoreCreate, RestoreMode, RestorePointRef};
-use stillpoint_control::volume::VolumeImport;
+use stillpoint_control::volume::{VolumeFromImage, VolumeImport};
 use stillpoint_control::{Change, Error, Reference, admin, snapshot, token, upload, volume};
 use stillpoint_model::ByteCount;
-use stillpoint_model::id::{BackupId, InstanceId, OperationId, SnapshotId, TokenId, VolumeId};
+use stillpoint_model::id::{
+    BackupId, ImageId, InstanceId, OperationId, SnapshotId, TokenId, VolumeId,
+};
 use stillpoint_model::instance::StopMode;
 use stillpoint_model::item::ItemKind;
 use stillpoint_model::refusal::ProblemCode;
 use stillpoint_model::task::ImageFormat;
 use stillpoint_model::volume::VolumeRole;
 
+use crate::images::image_of;
 use crate::instances::{ask_instance, instance_of};
 use crate::lab::{Lab, by_name, code, name, use_cases};
 
@@ -30,6 +34,7 @@ struct Theirs {
     volume: VolumeId,
     snapshot: SnapshotId,
     backup: BackupId,
+    image: ImageId,
     operation: OperationId,
     upload: uuid::Uuid,
     token: TokenId,
@@ -48,8 +53,8 @@ fn asked<'a>(
     lab: &'a Lab,
     their: &'a Theirs,
     (volume, instance): (&'a Reference, &'a Reference),
-    snapshot_ref: &'a Reference,
-    backup_ref: &'a Reference,
+    (snapshot_ref, backup_ref): (&'a Reference, &'a Reference),
+    image_ref: &'a Reference,
     change: &'a Change,
 ) -> Vec<Case<'a>> {
     let (cx, me) = (&lab.cx, &lab.tenant);
@@ -77,6 +82,31 @@ fn asked<'a>(
         root: instance::DiskRequest::Volume(volume.clone()),
         ..ask_instance("mine")
     };
+    let image_of = |source| ImageCreate {
+        item: ItemCreate::default(),
+        source,
+        pool: None,
+    };
+    let image_of_snapshot = image_of(ImageSource::RestorePoint(from_snapshot.source.clone()));
+    let image_of_upload = image_of(ImageSource::Upload {
+        upload: their.upload,
+        format: ImageFormat::Raw,
+    });
+    let started = VolumeFromImage {
+        name: name("mine"),
+        image: image_ref.clone(),
+        size: None,
+        role: VolumeRole::Root,
+        pool: None,
+    };
+    let started_vm = InstanceCreate {
+        root: instance::DiskRequest::Image {
+            name: None,
+            image: image_ref.clone(),
+            size: None,
+        },
+        ..ask_instance("mine")
+    };
     cases![
         "volume::show" => volume::show(cx, me, volume),
         "volume::import" => volume::import(cx, me, import, change),
@@ -100,6 +130,15 @@ fn asked<'a>(
             snapshot::update(cx, me, snapshot_ref, ItemUpdate::default(), change),
         "snapshot::delete" => snapshot::delete(cx, me, snapshot_ref, typed, change),
         "snapshot::create" => snapshot::create(cx, me, volume, ItemCreate::default(), change),
+        "snapshot::create_with_image" =>
+            snapshot::create_with_image(cx, me, volume, ItemCreate::default(), name("m"), change),
+        "image::show" => image::show(cx, me, image_ref),
+        "image::update" => image::update(cx, me, image_ref, ItemUpdate::default(), change),
+        "image::delete" => image::delete(cx, me, image_ref, typed, change),
+        "image::create" => image::create(cx, me, image_of_snapshot, change),
+        "image::create" => image::create(cx, me, image_of_upload, change),
+        "volume::create_from_image" => volume::create_from_image(cx, me, started, change),
+        "instance::create" => instance::create(cx, me, started_vm, change),
         "backup::show" => backup::show(cx, me, backup_ref),
         "backup::update" => backup::update(cx, me, backup_ref, ItemUpdate::default(), change),
         "backup::delete" => backup::delete(cx, me, backup_ref, typed, change),
@@ -123,6 +162,7 @@ const OTHERS: &[&str] = &[
     "volume::set_attachment",
     "instance::list",
     "instance::options",
+    "image::list",
     "snapshot::list",
     "backup::list",
     "operation::list",
@@ -146,6 +186,7 @@ async fn their_things(lab: &Lab) -> Theirs {
     let snapshot = lab.snapshot(&lab.other, volume).await;
     let backup = lab.backup(&lab.other, volume).await;
     let instance = instance_of(lab, &lab.other, "theirs").await;
+    let image = image_of(lab, &lab.other, "theirs", snapshot).await;
     let upload = lab.begin_upload(&lab.other).await;
     upload::complete(&lab.cx, &lab.other, upload.id, ByteCount::from_mib(1))
         .await
@@ -162,6 +203,7 @@ async fn their_things(lab: &Lab) -> Theirs {
         volume,
         snapshot,
         backup,
+        image,
         operation: operations.items[0].id,
         upload: upload.id,
         token: token.id,
@@ -175,8 +217,8 @@ async fn what_belongs_to_others_is_not_found() {
     let change = Change::default();
     let ids = (
         (their.volume.into(), their.instance.into()),
-        their.snapshot.into(),
-        their.backup.into(),
+        (their.snapshot.into(), their.backup.into()),
+        Reference::from(their.image),
     );
     let shown = snapshot::show(&lab.cx, &lab.other, &their.snapshot.into())
         .await
@@ -186,11 +228,14 @@ async fn what_belongs_to_others_is_not_found() {
         .expect("it");
     let names = (
         (by_name("theirs"), by_name("theirs")),
-        Reference::Name(shown.snapshot.name),
-        Reference::Name(backed.backup.name),
+        (
+            Reference::Name(shown.snapshot.name),
+            Reference::Name(backed.backup.name),
+        ),
+        by_name("theirs"),
     );
-    for ((v, i), s, b) in [ids, names] {
-        for (case, call) in asked(&lab, &their, (&v, &i), &s, &b, &change) {
+    for ((v, i), (s, b), m) in [ids, names] {
+        for (case, call) in asked(&lab, &their, (&v, &i), (&s, &b), &m, &change) {
             assert_eq!(code(call.await), ProblemCode::NotFound, "{case} of {v:?}");
         }
     }
@@ -212,6 +257,8 @@ async fn lists_hold_the_accounts_own_alone() {
     let query = instance::InstanceQuery::default();
     let instances = instance::list(cx, me, &query).await.expect("it");
     assert!(instances.items.is_empty());
+    let images = image::list(cx, me, &image::ImageQuery::default()).await;
+    assert!(images.expect("it").items.is_empty());
     for volume in [None, of] {
         let query = ItemQuery {
             volume: volume.clone(),
@@ -296,7 +343,7 @@ async fn every_use_case_is_in_the_table() {
     let lab = Lab::new().await;
     let their = their_things(&lab).await;
     let (any, change) = (by_name("any"), Change::default());
-    let tabled: BTreeSet<String> = asked(&lab, &their, (&any, &any), &any, &any, &change)
+    let tabled: BTreeSet<String> = asked(&lab, &their, (&any, &any), (&any, &any), &any, &change)
         .into_iter()
         .map(|(case, _)| case.to_owned())
         .chain(OTHERS.iter().map(|case| (*case).to_owned()))

@@ -196,12 +196,11 @@ impl Lab {
             TaskSpec::InstanceResume { .. } | TaskSpec::VolumeUnplug { .. } => {
                 machine(Power::Running, Vec::new())
             }
-            TaskSpec::VolumeCreate { size, .. } | TaskSpec::VolumeResize { size, .. } => {
-                TaskOutcome::Volume { tip, size, used }
-            }
+            TaskSpec::VolumeCreate { size, .. }
+            | TaskSpec::VolumeFromImage { size, .. }
+            | TaskSpec::VolumeResize { size, .. } => TaskOutcome::Volume { tip, size, used },
             TaskSpec::VolumeImport { .. }
             | TaskSpec::VolumeClone { .. }
-            | TaskSpec::VolumeFromImage { .. }
             | TaskSpec::BackupRestore { .. }
             | TaskSpec::VolumeRollBack { .. }
             | TaskSpec::VolumeSwitch { .. } => TaskOutcome::Volume { tip, size, used },
@@ -306,6 +305,7 @@ pub fn use_cases() -> BTreeSet<String> {
         "instance",
         "snapshot",
         "backup",
+        "image",
         "restore",
         "operation",
         "upload",

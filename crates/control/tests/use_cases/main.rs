@@ -10,6 +10,7 @@
 mod access;
 mod audits;
 mod guards;
+mod images;
 mod instances;
 mod isolation;
 mod items;

@@ -32,6 +32,7 @@ fn asks(document: &Value, things: &Things) -> Vec<Ask> {
                 .replace("{instance}", &things.instance)
                 .replace("{snapshot}", &things.snapshot)
                 .replace("{backup}", &things.backup)
+                .replace("{image}", &things.image)
                 .replace("{operation}", &things.operation)
                 .replace("{token}", &things.operation);
             let has_body = operation.get("requestBody").is_some();
@@ -61,7 +62,8 @@ fn body(id: &str, things: &Things) -> Value {
         "session_create" => json!({"login": "tenant", "password": "wrong"}),
         "token_create" => json!({"name": "new"}),
         "volume_create" => json!({"name": "new", "size_bytes": 64 * MIB}),
-        "volume_update" | "snapshot_update" | "backup_update" | "instance_update" => {
+        "volume_update" | "snapshot_update" | "backup_update" | "instance_update"
+        | "image_update" => {
             json!({"name": "new"})
         }
         "instance_create" => json!({"root": {"volume": things.volume}}),
@@ -70,6 +72,7 @@ fn body(id: &str, things: &Things) -> Value {
         "volume_attach" => json!({"instance": things.instance}),
         "volume_attachment_report" => json!({"instance": "web", "state": "running"}),
         "upload_create" => json!(null),
+        "image_create" => json!({"source": {"kind": "snapshot", "item": things.snapshot}}),
         "snapshot_create" | "backup_create" => json!({"volume": things.volume}),
         "restore_create" => {
             json!({"source": {"kind": "snapshot", "item": things.snapshot}, "mode": "new_volume"})
@@ -85,6 +88,7 @@ async fn send(server: &Server, ask: &Ask, token: Option<&str>) -> Reply {
         "volume_delete" => format!("{}?confirm=disk", ask.path),
         "instance_delete" => format!("{}?confirm=vm&delete_all_volumes=true", ask.path),
         "snapshot_delete" => format!("{}?confirm=snap", ask.path),
+        "image_delete" => format!("{}?confirm=golden", ask.path),
         "backup_delete" => format!("{}?confirm=bak", ask.path),
         _ => ask.path.clone(),
     };
@@ -176,6 +180,7 @@ async fn another_account_gets_nothing_of_mine() {
         &things.instance,
         &things.snapshot,
         &things.backup,
+        &things.image,
         &things.operation,
     ];
     let mut before = Vec::new();

@@ -12,6 +12,7 @@ mod account_matrix;
 mod events;
 mod fake_node;
 mod hostile;
+mod images;
 mod instances;
 mod mutations;
 mod openapi;

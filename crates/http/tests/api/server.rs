@@ -29,11 +29,12 @@ pub const PASSWORD: &str = "correct horse battery staple";
 pub const MIB: u64 = 1 << 20;
 
 /// What each account has lists of.
-pub const LISTS: [&str; 6] = [
+pub const LISTS: [&str; 7] = [
     "volumes",
     "instances",
     "snapshots",
     "backups",
+    "images",
     "operations",
     "tokens",
 ];
@@ -309,6 +310,15 @@ impl Server {
             .to_owned()
     }
 
+    /// Makes an image of a snapshot, and waits for it.
+    pub async fn image(&self, who: &Who, snapshot: &str, name: &str) -> String {
+        let source = json!({"kind": "snapshot", "item": snapshot});
+        let body = json!({"name": name, "source": source});
+        let accepted = self.post(who, "/v1/images", &body).await;
+        let operation = self.done(who, &accepted).await;
+        operation["image_id"].as_str().expect("an image").to_owned()
+    }
+
     /// Makes an instance with an empty root of 64 MiB, and waits for it.
     pub async fn instance(&self, who: &Who, name: &str, start: bool) -> String {
         let root = json!({"size_bytes": 64 * MIB});
@@ -374,16 +384,18 @@ pub struct Things {
     pub instance: String,
     pub snapshot: String,
     pub backup: String,
+    pub image: String,
     pub operation: String,
 }
 
-/// A volume `disk` with a snapshot `snap` and a backup `bak`; and an instance `vm` that is stopped,
+/// A volume `disk` with a snapshot `snap` and a backup `bak`; an image `golden` of the snapshot; and an instance `vm` that is stopped,
 /// with its root `vm-root`.
 pub async fn things(server: &Server, who: &Who) -> Things {
     let instance = server.instance(who, "vm", false).await;
     let volume = server.volume(who, "disk").await;
     let snapshot = server.snapshot(who, "disk", "snap").await;
     let backup = server.backup(who, "disk", "bak").await;
+    let image = server.image(who, "snap", "golden").await;
     let operations = server.get(who, "/v1/operations").await;
     let operation = operations.body["items"][0]["id"]
         .as_str()
@@ -394,6 +406,7 @@ pub async fn things(server: &Server, who: &Who) -> Things {
         instance,
         snapshot,
         backup,
+        image,
         operation,
     }
 }

@@ -55,6 +55,7 @@ pub(super) fn queries(table: &mut Table<'_>) {
         ("volumes", "disk"),
         ("snapshots", "snap"),
         ("backups", "bak"),
+        ("images", "golden"),
     ] {
         for confirm in ["", "?confirm=", "?confirm=Disk", "?confirm=disk%20"] {
             let path = format!("/v1/{kind}/{name}{confirm}");
@@ -191,15 +192,18 @@ pub(super) fn of_others(table: &mut Table<'_>) {
         instance,
         snapshot,
         backup,
+        image,
         operation,
     } = &table.theirs;
     let (volume, snapshot) = (volume.clone(), snapshot.clone());
     let (backup, operation) = (backup.clone(), operation.clone());
+    let image = image.clone();
     for path in [
         format!("/v1/volumes/{volume}"),
         format!("/v1/instances/{instance}"),
         format!("/v1/snapshots/{snapshot}"),
         format!("/v1/backups/{backup}"),
+        format!("/v1/images/{image}"),
         format!("/v1/operations/{operation}"),
     ] {
         table.get(&path, NotFound, "-");
