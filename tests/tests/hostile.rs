@@ -12,14 +12,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use rustix::fs::inotify;
 use stillpoint_client::{Change, ListQuery};
 use stillpoint_model::ByteCount;
 use stillpoint_tests::leftovers::no_leftovers;
 use stillpoint_tests::person::Person;
 use stillpoint_tests::process::run;
 use stillpoint_tests::server::{Server, stillpoint_binary};
+use stillpoint_wire::image::ImageCreate;
+use stillpoint_wire::item::ItemState;
 use stillpoint_wire::problem::ProblemCode;
-use stillpoint_wire::upload::ImageFormat;
+use stillpoint_wire::upload::{ImageFormat, UploadSource};
 use stillpoint_wire::volume::VolumeState;
 
 const MIB: usize = 1 << 20;
@@ -279,6 +282,177 @@ fn images_that_lie_are_refused_and_leave_nothing() {
         delete_everything(&tenant);
     }
     assert_eq!(accepted, Vec::<&str>::new());
+    no_leftovers(&server, &tenant);
+    assert_eq!(server.pool().layer_files(), Vec::<String>::new());
+}
+
+/// A compressed image of 4 GiB whose one cluster is used for all of it.
+fn bomb(folder: &Path) -> Vec<u8> {
+    let (raw, image) = (folder.join("bomb.raw"), folder.join("bomb.qcow2"));
+    fs::write(&raw, vec![0x5a; 64 << 10]).unwrap();
+    run(Command::new("truncate").args(["-s", "4G"]).arg(&raw));
+    let mut convert = Command::new("qemu-img");
+    convert.args(["convert", "-c", "-f", "raw", "-O", "qcow2"]);
+    run(convert
+        .args(["-o", "cluster_size=64k"])
+        .args([&raw, &image]));
+    let mut bytes = fs::read(image).unwrap();
+    let cluster = 64 << 10;
+    let l1 = number(&bytes, header::L1_OFFSET);
+    let l2 = number(&bytes, l1) & 0x00ff_ffff_ffff_fe00;
+    let entry = bytes[l2..l2 + 8].to_vec();
+    bytes.resize(bytes.len().next_multiple_of(cluster), 0);
+    for table in 0..8 {
+        let place = bytes.len() as u64;
+        bytes.extend(entry.repeat(cluster / 8));
+        put(&mut bytes, l1 + table * 8, &(place | 1 << 63).to_be_bytes());
+    }
+    bytes
+}
+
+/// What an image is that must be refused, and words of the reason.
+type Hostile = (&'static str, ImageFormat, Vec<u8>, &'static str);
+
+/// A sound image of less than 2 MiB, of a disk of 100 TiB.
+fn huge(folder: &Path) -> Vec<u8> {
+    let image = folder.join("huge.qcow2");
+    let mut create = Command::new("qemu-img");
+    create.args(["create", "-q", "-f", "qcow2"]);
+    run(create.arg(&image).arg("100T"));
+    fs::read(image).unwrap()
+}
+
+fn hostile_images(folder: &Path, decoy: &Path) -> Vec<Hostile> {
+    use header as h;
+    let (honest, decoy) = (&honest(folder)[..], decoy.to_str().unwrap());
+    let json = format!(r#"json:{{"driver":"file","filename":"{decoy}"}}"#);
+    let l1 = number(honest, h::L1_OFFSET);
+    let l2 = number(honest, l1) & 0x00ff_ffff_ffff_fe00;
+    let mut external = with_extension(honest, 0x4441_5441, decoy.as_bytes());
+    put(&mut external, h::INCOMPATIBLE, &4_u64.to_be_bytes());
+    let pebibyte = (1_u64 << 50).to_be_bytes();
+    let on_table = (1_u64 << 63 | l1 as u64).to_be_bytes();
+    let qcow2 = |name, bytes, reason| (name, ImageFormat::Qcow2, bytes, reason);
+    vec![
+        qcow2(
+            "a backing file",
+            backed_by(honest, decoy),
+            "names a backing file",
+        ),
+        qcow2(
+            "one as JSON",
+            backed_by(honest, &json),
+            "names a backing file",
+        ),
+        qcow2("a data file", external, "keeps its data in another file"),
+        qcow2(
+            "a disk that the tables cannot hold",
+            changed(honest, h::VIRTUAL_SIZE, &pebibyte),
+            "its header is wrong",
+        ),
+        qcow2(
+            "an L2 table on the L1 table",
+            changed(honest, l1, &on_table),
+            "overlaps",
+        ),
+        qcow2(
+            "data on a table",
+            changed(honest, l2, &on_table),
+            "overlaps",
+        ),
+        qcow2(
+            "data that stands twice",
+            changed(honest, l2 + 8, &honest[l2..l2 + 8]),
+            "overlaps",
+        ),
+        qcow2(
+            "cut in its data",
+            honest[..honest.len() - MIB].to_vec(),
+            "outside the file",
+        ),
+        qcow2("cut in its header", honest[..50].to_vec(), "cut off"),
+        qcow2(
+            "another magic number",
+            changed(honest, 0, b"QFI\xfa"),
+            "no qcow2 image",
+        ),
+        qcow2("a compressed bomb", bomb(folder), "which is more than"),
+        qcow2("a disk of 100 TiB", huge(folder), "allowed are"),
+        (
+            "a qcow2 that is called raw",
+            ImageFormat::Raw,
+            backed_by(honest, decoy),
+            "declared raw and is a qcow2 image",
+        ),
+    ]
+}
+
+/// Tells what is done with the files in a folder.
+struct Watch(std::os::fd::OwnedFd);
+
+impl Watch {
+    fn of(folder: &Path) -> Self {
+        let watch = inotify::init(inotify::CreateFlags::NONBLOCK).unwrap();
+        inotify::add_watch(&watch, folder, inotify::WatchFlags::ALL_EVENTS).unwrap();
+        Self(watch)
+    }
+
+    /// Whether anything was opened, read, written or made there since it was asked last.
+    fn saw_something(&self) -> bool {
+        let mut room = [std::mem::MaybeUninit::uninit(); 4096];
+        let mut events = inotify::Reader::new(&self.0, &mut room);
+        let saw = events.next().is_ok();
+        while events.next().is_ok() {}
+        saw
+    }
+}
+
+#[test]
+fn hostile_images_make_no_image_and_touch_nothing_but_the_upload() {
+    let server = Server::start_with_plan(|plan| plan.pacing.in_flight_per_account = 100);
+    let tenant = Person::tenant(&server);
+    let folder = tempfile::tempdir().unwrap();
+    let secrets = tempfile::tempdir().unwrap();
+    let decoy = secrets.path().join("secret");
+    fs::write(&decoy, vec![7; 8 * MIB]).unwrap();
+    let hostile = hostile_images(folder.path(), &decoy);
+    let watch = Watch::of(secrets.path());
+    let file = folder.path().join("image");
+    for (name, format, bytes, reason) in hostile {
+        fs::write(&file, bytes).unwrap();
+        let upload = tenant.get(async |c| c.upload_file(&file, |_, _| {}).await);
+        let request = ImageCreate {
+            name: Some("lie".into()),
+            upload: Some(UploadSource {
+                id: upload.id,
+                format,
+            }),
+            ..ImageCreate::default()
+        };
+        let made = tenant.begin(async |c| c.image_create(&request, &Change::default()).await);
+        let failure = tenant.end_of(&made).failure.expect(name);
+        assert_eq!(
+            failure.code,
+            ProblemCode::ImageRefused,
+            "{name}: {failure:?}"
+        );
+        let told = failure.detail;
+        assert!(
+            told.contains(reason) && !told.contains('/'),
+            "{name}: {told}"
+        );
+        println!("{name}: {told}");
+        // It stays listed with the reason, until its owner takes note.
+        let image = tenant.get(async |c| c.image_show("lie").await);
+        assert_eq!(
+            (image.state, image.failure),
+            (ItemState::Failed, Some(told))
+        );
+        tenant.complete(async |c| c.image_delete("lie", Some("lie"), &Change::default()).await);
+    }
+    assert!(!watch.saw_something(), "the decoy was touched");
+    fs::read(&decoy).unwrap();
+    assert!(watch.saw_something(), "the watch works");
     no_leftovers(&server, &tenant);
     assert_eq!(server.pool().layer_files(), Vec::<String>::new());
 }

@@ -13,6 +13,7 @@
 
 mod crash;
 mod data;
+mod image;
 mod lost;
 mod tree;
 mod walk;
@@ -146,6 +147,10 @@ fn tree_checks<S: Storage>() -> Vec<Check<S>> {
         ("growing", tree::growing_adds_zeros),
         ("captures", tree::captures_keep_their_layers),
         ("switching", tree::switching_takes_the_staged_content),
+        (
+            "an image and its clones",
+            image::images_outlive_and_are_outlived,
+        ),
         (
             "a deleted volume's snapshots",
             tree::snapshots_outlive_their_volume,

@@ -70,6 +70,14 @@ pub enum FormatError {
     /// A compressed cluster does not unpack to a whole one.
     #[error("its compressed data for offset {0:#x} does not unpack")]
     Compressed(u64),
+    /// Its compressed data would unpack to far more than compression explains.
+    #[error("it unpacks to {unpacked} bytes, which is more than {sent} bytes can hold")]
+    Unpacks {
+        /// The length of the file.
+        sent: u64,
+        /// What its tables say that it holds.
+        unpacked: u64,
+    },
     /// The file is shorter than its header says.
     #[error("it is cut off")]
     Truncated,

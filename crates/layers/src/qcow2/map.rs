@@ -13,6 +13,8 @@ use super::header::{Header, be64};
 use super::{FormatError, header::ReadError};
 use crate::driver::{Holds, Run};
 
+mod uses;
+
 /// Bytes of the L2 tables that an open file keeps.
 const CACHE_BYTES: u64 = 2 << 20;
 /// Tables that an open file keeps at most.

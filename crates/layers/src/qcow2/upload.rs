@@ -26,9 +26,9 @@ impl Upload {
         if header.is_dirty {
             return Err(Error::ImageRefused(FormatError::Dirty));
         }
-        Ok(Self {
-            map: Map::open(file, file_len, header).map_err(refused)?,
-        })
+        let map = Map::open(file, file_len, header).map_err(refused)?;
+        map.check_uses().map_err(refused)?;
+        Ok(Self { map })
     }
 }
 

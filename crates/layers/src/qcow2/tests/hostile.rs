@@ -241,6 +241,90 @@ fn a_truncated_image_leaves_no_volume() {
     assert_eq!(pool.orphans().unwrap(), []);
 }
 
+/// Where the first L2 table of an image is, and its cluster size.
+fn first_table(content: &[u8]) -> (usize, usize) {
+    let number = |at: usize| u64::from_be_bytes(content[at..at + 8].try_into().unwrap());
+    let l1 = usize::try_from(number(40)).unwrap();
+    let l2 = usize::try_from(number(l1) & 0x00ff_ffff_ffff_fe00).unwrap();
+    (
+        l2,
+        1 << u32::from_be_bytes(content[20..24].try_into().unwrap()),
+    )
+}
+
+#[test]
+fn a_cluster_that_is_used_twice_is_refused() {
+    let bench = Bench::new(27);
+    let pool = bench.open();
+    let path = image(&bench, &[]);
+    let mut content = fs::read(&path).unwrap();
+    let (l2, cluster) = first_table(&content);
+    // What stands at 1 MiB of the disk is to stand at its start, too.
+    let used = l2 + (1 << 20) / cluster * 8;
+    let entry: [u8; 8] = content[used..used + 8].try_into().unwrap();
+    content[l2..l2 + 8].copy_from_slice(&entry);
+    fs::write(&path, content).unwrap();
+    let refused = import(&bench, &pool, &path, ImageFormat::Qcow2);
+    let offset = u64::from_be_bytes(entry) & 0x00ff_ffff_ffff_fe00;
+    let what = "data";
+    assert!(
+        matches!(refused, Err(Error::ImageRefused(FormatError::Overlap { what: w, offset: o }))
+            if w == what && o == offset),
+        "{refused:?}"
+    );
+    assert_eq!(pool.tree().records().count(), 0);
+}
+
+/// A compressed image of 4 GiB whose only cluster is used for all of it.
+fn bomb(bench: &Bench) -> std::path::PathBuf {
+    let (raw, path) = (bench.path("bomb.raw"), bench.path("bomb.qcow2"));
+    fs::write(&raw, vec![5; 64 << 10]).unwrap();
+    run(Command::new("truncate").args(["-s", "4G"]).arg(&raw));
+    let mut convert = Command::new("qemu-img");
+    convert.args(["convert", "-c", "-f", "raw", "-O", "qcow2"]);
+    run(convert
+        .args(["-o", "cluster_size=64k"])
+        .arg(&raw)
+        .arg(&path));
+    let mut content = fs::read(&path).unwrap();
+    let (l2, cluster) = first_table(&content);
+    let entry: [u8; 8] = content[l2..l2 + 8].try_into().unwrap();
+    let l1 = usize::try_from(u64::from_be_bytes(content[40..48].try_into().unwrap())).unwrap();
+    // Eight tables of 512 MiB each, one after the other behind the end.
+    content.resize(content.len().next_multiple_of(cluster), 0);
+    for table in 0..8 {
+        let place = content.len();
+        content.extend(entry.repeat(cluster / 8));
+        let named = (place as u64 | 1 << 63).to_be_bytes();
+        content[l1 + table * 8..l1 + table * 8 + 8].copy_from_slice(&named);
+    }
+    fs::write(&path, content).unwrap();
+    path
+}
+
+#[test]
+fn a_compressed_bomb_is_refused_before_anything_is_written() {
+    let bench = Bench::new(28);
+    let pool = bench.open();
+    let path = bomb(&bench);
+    assert!(fs::metadata(&path).unwrap().len() < 2 << 20);
+    let source = ImageSource {
+        path,
+        format: ImageFormat::Qcow2,
+    };
+    let max = ByteCount::from_gib(1 << 10);
+    let refused = pool.import(bench.volume(), &source, max, &NullMonitor);
+    assert!(
+        matches!(
+            refused,
+            Err(Error::ImageRefused(FormatError::Unpacks { unpacked, .. })) if unpacked == 4 << 30
+        ),
+        "{refused:?}"
+    );
+    assert_eq!(pool.tree().records().count(), 0);
+    assert_eq!(pool.orphans().unwrap(), []);
+}
+
 /// Opens whatever it is and reads what it says to hold, up to a bound.
 fn read_all(path: &Path) -> Result<u64, Error> {
     const ENOUGH: u64 = 16 << 20;
