@@ -6,7 +6,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::wait::{PATIENCE, until};
@@ -26,7 +26,7 @@ impl Machine {
     pub fn process(&self) -> Option<Pid> {
         let pid = fs::read_to_string(self.folder.join("pid")).ok()?;
         let pid = Pid::from_raw(pid.trim().parse().ok()?)?;
-        test_kill_process(pid).is_ok().then_some(pid)
+        runs(pid).then_some(pid)
     }
 
     /// Ends its process as a fault of the host would, and waits until it is gone.
@@ -149,4 +149,14 @@ impl Monitor {
             .map(|disk| count(disk, "wr_operations") + count(disk, "flush_operations"))
             .sum()
     }
+}
+
+/// Whether a process runs: one that ended and was not waited for yet does not.
+fn runs(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
+    // The state stands behind the name, which is in parentheses and may hold anything.
+    stat.is_ok_and(|stat| {
+        let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
+        state.is_some_and(|state| !state.starts_with(['Z', 'X']))
+    })
 }

@@ -280,6 +280,8 @@ impl Gallery {
         Self {
             pages: vec![
                 page("overview", "/".into()),
+                page("instances", "/instances".into()),
+                page("instance-new", "/instances/new".into()),
                 page("volumes", "/volumes".into()),
                 page("volume-new", "/volumes/new".into()),
                 page("volume-import", "/volumes/import".into()),
@@ -293,6 +295,7 @@ impl Gallery {
                 page("volume-resize", format!("/volumes/{volume}/resize")),
                 page("volume-clone", format!("/volumes/{volume}/clone")),
                 page("volume-delete", format!("/volumes/{volume}/delete")),
+                page("volume-attach", format!("/volumes/{volume}/attach")),
                 page("snapshot-new", format!("/volumes/{empty}/snapshots/new")),
                 page("backup-new", format!("/volumes/{empty}/backups/new")),
                 page("snapshots", "/snapshots".into()),

@@ -167,22 +167,53 @@ fn table(views: &[InstanceView]) -> Markup {
     )
 }
 
+/// What instances do, for the start page.
+pub(super) fn short_table(views: &[InstanceView]) -> Markup {
+    let headings = [
+        ("Instance", ""),
+        ("State", ""),
+        ("Flavor", ""),
+        ("Volumes", ""),
+        ("Running since (UTC)", ""),
+    ];
+    let rows = html! {
+        @for view in views {
+            tr role="row" {
+                (ui::cell("Instance", "", &name_cell(view)))
+                (ui::cell("State", "", &state_cell(view)))
+                (ui::cell("Flavor", "", &html! { (view.instance.flavor.name) }))
+                (ui::cell("Volumes", "", &volumes_cell(view)))
+                (ui::cell("Running since (UTC)", "", &since_cell(view)))
+            }
+        }
+    };
+    ui::table("Your instances", &headings, &rows)
+}
+
+fn name_cell(view: &InstanceView) -> Markup {
+    html! {
+        a.name href=(paths::instance(view.instance.id)) { (view.instance.name) }
+        @if let Some(failure) = &view.instance.failure { span.sub.bad { (failure) } }
+    }
+}
+
+fn since_cell(view: &InstanceView) -> Markup {
+    match view.instance.started_at {
+        Some(at) => ui::time_cell(at, view.now),
+        None => html! { span.faint { "Not running" } },
+    }
+}
+
 fn row(view: &InstanceView) -> Markup {
     let instance = &view.instance;
     let id = instance.id;
     html! {
         tr role="row" {
-            (ui::cell("Name", "", &html! {
-                a.name href=(paths::instance(id)) { (instance.name) }
-                @if let Some(failure) = &instance.failure { span.sub.bad { (failure) } }
-            }))
+            (ui::cell("Name", "", &name_cell(view)))
             (ui::cell("State", "", &state_cell(view)))
             (ui::cell("Flavor", "", &html! { (instance.flavor.name) span.sub { (machine(&instance.flavor)) } }))
             (ui::cell("Volumes", "", &volumes_cell(view)))
-            (ui::cell("Running since (UTC)", "", &match instance.started_at {
-                Some(at) => ui::time_cell(at, view.now),
-                None => html! { span.faint { "Not running" } },
-            }))
+            (ui::cell("Running since (UTC)", "", &since_cell(view)))
             (ui::cell("Created (UTC)", "", &ui::time_cell(instance.created_at, view.now)))
             (ui::menu_cell(&ui::row_menu(&format!("menu-{id}"), instance.name.as_str(), &menu_entries(view))))
         }

@@ -24,7 +24,7 @@ use stillpoint_model::refusal::Refusal;
 
 pub(super) use dialog::{nav, routes};
 pub(super) use list::{create_fields, list_page, volume_filter};
-pub(super) use view::{look_again, table};
+pub(super) use view::{consistency_words, look_again, table};
 
 use super::paths;
 use super::ui::{self, Answer};

@@ -1,4 +1,5 @@
-//! The start page: what is going on, what failed, and how well the volumes are protected.
+//! The start page: what is going on, what failed, how well the volumes are protected, and what the
+//! instances do.
 
 use std::time::Duration;
 
@@ -7,9 +8,10 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use maud::{Markup, html};
-use stillpoint_control::ListQuery;
+use stillpoint_control::instance::{self, InstanceQuery, InstanceView};
 use stillpoint_control::operation::{self, OperationQuery};
 use stillpoint_control::volume::{self, VolumeQuery, VolumeView};
+use stillpoint_control::{ListQuery, Page as Rows};
 use stillpoint_model::event::EventKind;
 use stillpoint_model::operation::{Operation, OperationState};
 
@@ -26,87 +28,114 @@ pub(super) fn routes() -> Router<App> {
 
 /// Volumes that the start page looks at.
 const VOLUMES: u32 = 8;
+/// Instances that it looks at.
+const INSTANCES: u32 = 5;
+/// Operations that are over that it looks at.
+const OVER: u32 = 6;
+
+/// What changes the start page.
+const KINDS: [EventKind; 5] = [
+    EventKind::Operation,
+    EventKind::Volume,
+    EventKind::Instance,
+    EventKind::Snapshot,
+    EventKind::Backup,
+];
+
+/// What the start page is made of.
+struct Overview {
+    volumes: Rows<VolumeView>,
+    instances: Rows<InstanceView>,
+    running: Vec<Operation>,
+    over: Vec<Operation>,
+}
+
+impl Overview {
+    async fn load(app: &App, viewer: &Viewer) -> Result<Self, Failure> {
+        let (cx, actor) = (app.cx(), &viewer.actor);
+        let sorry = |error| viewer.sorry(&error);
+        let first = |limit| ListQuery {
+            cursor: None,
+            limit,
+        };
+        let volumes = VolumeQuery {
+            page: first(VOLUMES),
+        };
+        let instances = InstanceQuery {
+            page: first(INSTANCES),
+        };
+        let running = OperationQuery {
+            in_flight: Some(true),
+            ..OperationQuery::default()
+        };
+        let over = OperationQuery {
+            in_flight: Some(false),
+            page: first(OVER),
+            ..OperationQuery::default()
+        };
+        let running = operation::list(cx, actor, &running).await;
+        let over = operation::list(cx, actor, &over).await;
+        Ok(Self {
+            volumes: volume::list(cx, actor, &volumes).await.map_err(sorry)?,
+            instances: instance::list(cx, actor, &instances).await.map_err(sorry)?,
+            running: running.map_err(sorry)?.items,
+            over: over.map_err(sorry)?.items,
+        })
+    }
+}
 
 async fn show(State(app): State<App>, viewer: Viewer) -> Result<Response, Failure> {
-    let (cx, actor) = (app.cx(), &viewer.actor);
-    let sorry = |error| viewer.sorry(&error);
-    let query = VolumeQuery {
-        page: ListQuery {
-            cursor: None,
-            limit: VOLUMES,
-        },
-    };
-    let volumes = volume::list(cx, actor, &query).await.map_err(sorry)?;
-    let running = OperationQuery {
-        in_flight: Some(true),
-        ..OperationQuery::default()
-    };
-    let running = operation::list(cx, actor, &running).await.map_err(sorry)?;
-    let over = OperationQuery {
-        in_flight: Some(false),
-        page: ListQuery {
-            cursor: None,
-            limit: 6,
-        },
-        ..OperationQuery::default()
-    };
-    let over = operation::list(cx, actor, &over).await.map_err(sorry)?;
-
-    let kinds = [
-        EventKind::Operation,
-        EventKind::Volume,
-        EventKind::Snapshot,
-        EventKind::Backup,
-    ];
-    let content = content(
-        &viewer,
-        &volumes.items,
-        volumes.next.is_some(),
-        &running.items,
-        &over.items,
-    );
+    let overview = Overview::load(&app, &viewer).await?;
+    let content = overview.content(&viewer);
     let body = html! {
         (page_head(&html! { "Overview" }, "", &html! {}))
-        (live::region(&viewer, "overview", &kinds, &content))
+        (live::region(&viewer, "overview", &KINDS, &content))
     };
-    let moving = (!running.items.is_empty()).then_some(Duration::from_secs(3));
+    let moving = (!overview.running.is_empty()).then_some(Duration::from_secs(3));
     Ok(Page::new(&viewer, Nav::Overview, "Overview")
         .moving(moving)
         .render(&body)
         .into_response())
 }
 
-fn content(
-    viewer: &Viewer,
-    volumes: &[VolumeView],
-    more: bool,
-    running: &[Operation],
-    over: &[Operation],
-) -> Markup {
-    html! {
-        div.stack {
-            @for operation in running { (ui::banner_with_name(operation, viewer.now)) }
-            @for operation in over.iter().filter(|o| is_recent_failure(o, viewer)) { (failure(operation)) }
-            section.card {
-                header { h2 { "Protection of your volumes" } a.small href="/volumes" { "All volumes" } }
-                @if volumes.is_empty() {
-                    (ui::empty(Icon::Disk, "No volumes yet",
-                        "Bring in a disk to protect: import an image that you have, or create an empty volume.",
-                        &html! {
-                            a.button href="/volumes/import" { (Icon::Upload) "Import Image" }
-                            a.button.primary href="/volumes/new" { (Icon::Plus) "Create Volume" }
-                        }))
-                } @else { (protection(volumes)) }
-                @if more { p.pager { a href="/volumes" { "More volumes" } } }
-            }
-            @if !over.is_empty() {
+impl Overview {
+    fn content(&self, viewer: &Viewer) -> Markup {
+        let failed = self.over.iter().filter(|o| is_recent_failure(o, viewer));
+        html! {
+            div.stack {
+                @for operation in &self.running { (ui::banner_with_name(operation, viewer.now)) }
+                @for operation in failed { (failure(operation)) }
                 section.card {
-                    header { h2 { "Lately" } a.small href="/operations" { "All operations" } }
-                    (super::operation::table(over, viewer.now, true))
+                    header { h2 { "Protection of your volumes" } a.small href="/volumes" { "All volumes" } }
+                    @if self.volumes.items.is_empty() { (no_volumes()) } @else { (protection(&self.volumes.items)) }
+                    @if self.volumes.next.is_some() { p.pager { a href="/volumes" { "More volumes" } } }
+                }
+                @if !self.instances.items.is_empty() {
+                    section.card {
+                        header { h2 { "Your instances" } a.small href="/instances" { "All instances" } }
+                        (super::instance::short_table(&self.instances.items))
+                        @if self.instances.next.is_some() { p.pager { a href="/instances" { "More instances" } } }
+                    }
+                }
+                @if !self.over.is_empty() {
+                    section.card {
+                        header { h2 { "Lately" } a.small href="/operations" { "All operations" } }
+                        (super::operation::table(&self.over, viewer.now, true))
+                    }
                 }
             }
         }
     }
+}
+
+fn no_volumes() -> Markup {
+    let ways = html! {
+        a.button href="/volumes/import" { (Icon::Upload) "Import Image" }
+        a.button.primary href="/volumes/new" { (Icon::Plus) "Create Volume" }
+    };
+    let teach =
+        "Bring in a disk to protect: import an image that you have, or create an empty volume.";
+    ui::empty(Icon::Disk, "No volumes yet", teach, &ways)
 }
 
 /// Failures of the last day stand out; older ones are in the list.

@@ -301,6 +301,8 @@ async fn what_is_not_possible_is_disabled_and_says_why() {
     settled(&server).await;
     let page = tenant.open(&format!("/instances/{id}")).await;
     page.shows("The root volume of a running instance cannot be detached.");
+    let delete = tenant.open(&format!("/instances/{id}/delete")).await;
+    delete.shows("its power is cut");
     page.shows(&format!(
         "<a class=\"way\" href=\"/instances/{id}/stop\">Stop the instance</a>"
     ));
@@ -322,7 +324,9 @@ async fn an_operation_is_shown_with_its_cancel_while_it_runs() {
     // Without scripts, too, the page looks again.
     page.shows("http-equiv=\"refresh\"");
     assert!(page.reason("start").contains("Instance is busy"));
-    tenant.open("/").await.shows("Start of vm in progress");
+    let start_page = tenant.open("/").await;
+    start_page.shows("Start of vm in progress");
+    start_page.shows("Your instances");
     server.holding.send_replace(false);
     settled(&server).await;
     let page = tenant.open(&home).await;
@@ -391,6 +395,7 @@ async fn a_deletion_takes_the_name_and_the_chosen_volumes_alone() {
     settled(&server).await;
     let dialog = tenant.open(&delete).await;
     dialog.shows("Type vm to confirm");
+    dialog.hides("its power is cut");
     let box_of_root = format!("delete-{root}");
     for confirm in ["", "VM", "disk"] {
         let page = tenant

@@ -20,6 +20,7 @@ use stillpoint_model::guard::Action;
 use stillpoint_model::id::VolumeId;
 use stillpoint_model::item::{ItemKind, RestorePointId};
 use stillpoint_model::refusal::{ProblemCode, Refusal};
+use stillpoint_model::volume::VolumeRole;
 
 use super::attach::{attachable, volume_option};
 use crate::portal::error::{Failure, refusal};
@@ -219,11 +220,10 @@ impl Choices {
     }
 
     fn root_fields(&self, fields: &Fields, error: Option<&Refusal>) -> Markup {
-        let volumes: Vec<_> = self
-            .volumes
-            .iter()
-            .map(|v| volume_option(&v.volume))
-            .collect();
+        // What was made to be booted from stands first; the sort keeps the order otherwise.
+        let mut volumes: Vec<_> = self.volumes.iter().map(|v| &v.volume).collect();
+        volumes.sort_by_key(|volume| volume.role != VolumeRole::Root);
+        let volumes: Vec<_> = volumes.into_iter().map(volume_option).collect();
         let points: Vec<_> = self.points.iter().map(point_option).collect();
         let chosen = self.root(fields);
         let existing = keep_chosen(volumes, fields.get("root-volume"));

@@ -17,9 +17,9 @@ use stillpoint_model::volume::Volume;
 use super::{KINDS, look_again, menu_entries};
 use crate::portal::error::Failure;
 use crate::portal::icon::Icon;
+use crate::portal::item::consistency_words;
 use crate::portal::layout::{Nav, Page, crumbs, page_head};
 use crate::portal::session::Viewer;
-use crate::portal::ui::Answer;
 use crate::portal::{live, paths, text, ui};
 use crate::state::App;
 
@@ -82,7 +82,7 @@ fn content(view: &InstanceView, volumes: &[VolumeView], recent: &[Operation]) ->
             }
             section.card {
                 header { h2 { "About" } }
-                div.body { dl.facts { (facts(view)) } }
+                div.body { dl.facts { (facts(view, volumes)) } }
             }
             section.card {
                 header {
@@ -214,33 +214,37 @@ fn place(volume: &Volume) -> String {
 
 /// What is done with a volume from its instance's page.
 fn volume_menu(view: &InstanceView, shown: &VolumeView) -> Markup {
-    let volume = &shown.volume;
-    let to = |dialog| paths::volume_tab(volume.id, dialog);
-    let answer = |action| ui::answer(&shown.permissions, action);
-    let entry = |label, icon, href, answer: &Answer, action| {
-        ui::Entry {
-            id: format!("{action}-{}", volume.id),
-            label,
-            icon,
-            href,
-            danger: false,
-            answer: answer.as_ref().map(|_| ()),
-            reason_of: None,
-            item: None,
-            now: view.now,
-        }
-        .render()
-    };
-    let (snapshot, backup) = (Action::SnapshotCreate, Action::BackupCreate);
-    html! {
-        (entry("Take Snapshot", Icon::Camera, to("snapshots/new"), &answer(snapshot), snapshot))
-        (entry("Create Backup", Icon::Archive, to("backups/new"), &answer(backup), backup))
-        (entry("Detach", Icon::Unplug, paths::instance_detach(view.instance.id, volume.id),
-            &answer(Action::VolumeDetach), Action::VolumeDetach))
-    }
+    let id = shown.volume.id;
+    let to = |dialog| paths::volume_tab(id, dialog);
+    let choices = vec![
+        (
+            "Take Snapshot",
+            Icon::Camera,
+            to("snapshots/new"),
+            Action::SnapshotCreate,
+        ),
+        (
+            "Create Backup",
+            Icon::Archive,
+            to("backups/new"),
+            Action::BackupCreate,
+        ),
+        (
+            "Detach",
+            Icon::Unplug,
+            paths::instance_detach(view.instance.id, id),
+            Action::VolumeDetach,
+        ),
+    ];
+    ui::entries(id.as_uuid(), choices, &shown.permissions, view.now)
 }
 
-fn facts(view: &InstanceView) -> Markup {
+fn facts(view: &InstanceView, volumes: &[VolumeView]) -> Markup {
+    let captured = volumes.iter().find_map(|v| {
+        ui::answer(&v.permissions, Action::SnapshotCreate)
+            .ok()?
+            .consistency
+    });
     let instance = &view.instance;
     let flavor = &instance.flavor;
     html! {
@@ -248,6 +252,7 @@ fn facts(view: &InstanceView) -> Markup {
         (ui::fact("Power", &html! { (text::capitalized(instance.power.as_str())) }))
         (ui::fact("Set-up", &html! { (ready(view)) }))
         @if let Some(load) = instance.load { (ui::fact("Load", &html! { (load.as_percent()) " %" })) }
+        @if captured.is_some() { (ui::fact("Consistency of a snapshot now", &html! { (consistency_words(captured)) })) }
         @if let Some(at) = instance.started_at { (ui::fact("Running since", &ui::time(at, view.now))) }
         (ui::fact("Flavor", &html! { (flavor.name) }))
         (ui::fact("vCPUs", &html! { (flavor.vcpus) }))
@@ -266,7 +271,7 @@ fn facts(view: &InstanceView) -> Markup {
 fn ready(view: &InstanceView) -> &'static str {
     match (view.instance.ready, view.instance.power) {
         (true, _) => "Ready",
-        (false, Power::Off) => "Not started yet",
+        (false, Power::Off) => "Not ready yet",
         (false, Power::Running | Power::Paused) => "Its guest is starting",
     }
 }

@@ -9,7 +9,7 @@ use stillpoint_control::instance::{self, DeleteVolumes, InstanceView};
 use stillpoint_control::{Change, Reference};
 use stillpoint_model::guard::Action;
 use stillpoint_model::id::VolumeId;
-use stillpoint_model::instance::StopMode;
+use stillpoint_model::instance::{Power, StopMode};
 use stillpoint_model::plan::Confirmation;
 use stillpoint_model::refusal::{ProblemCode, Refusal};
 
@@ -276,6 +276,13 @@ fn delete_fields(view: &InstanceView, fields: &Fields) -> Markup {
                 p {
                     "The instance " b { (view.instance.name) } ", and everything on the volumes that you "
                     "choose here. Other volumes are detached and stay. Snapshots and backups stay, too."
+                }
+                @if view.instance.power != Power::Off {
+                    p {
+                        "It is running: its power is cut, and what its guest did not write to its "
+                        "volumes yet is lost. " a href=(paths::instance_dialog(view.instance.id, "stop")) { "Stop it first" }
+                        " to keep that."
+                    }
                 }
             }
         }

@@ -219,7 +219,7 @@ fn shortened(text: &str) -> String {
     format!("{}…", start.trim_end())
 }
 
-pub(super) fn consistency_words(consistency: Option<Consistency>) -> &'static str {
+pub(in crate::portal) fn consistency_words(consistency: Option<Consistency>) -> &'static str {
     match consistency {
         None => "Not known yet",
         Some(Consistency::Crash) => "Crash: as after a power cut",

@@ -207,7 +207,7 @@ fn overview_content(view: &VolumeView, recent: &[Operation]) -> Markup {
         }
         section.card {
             header { h2 { "Recent operations" } a.small href={ "/operations?volume=" (id) } { "See all" } }
-            @if recent.is_empty() { div.body { p.muted { "Nothing was done with this volume yet." } } }
+            @if recent.is_empty() { div.body { p.muted { "Nothing was done with this volume alone yet." } } }
             @else { (crate::portal::operation::table(recent, view.now, false)) }
         }
     }
