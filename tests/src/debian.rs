@@ -26,6 +26,18 @@ pub fn small_guest() -> PathBuf {
     path_from("small-guest")
 }
 
+/// Makes a raw disk of the small guest that also runs `program`, with `files` in its `/opt`.
+///
+/// # Panics
+/// When it cannot be made.
+#[track_caller]
+pub fn guest_with(program: &Path, disk: &Path, files: &[PathBuf]) {
+    run(Command::new(script("guest-with"))
+        .arg(program)
+        .arg(disk)
+        .args(files));
+}
+
 /// The QEMU that runs guests.
 ///
 /// # Panics

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use stillpoint_model::ByteCount;
 
-use crate::debian::script;
+use crate::debian::{guest_with, script};
 use crate::process::run;
 
 /// Makes a raw disk that boots the guest. Its data disks are to be its second and its third.
@@ -17,7 +17,7 @@ use crate::process::run;
 #[track_caller]
 pub fn make_root(disk: &Path) {
     let work = Path::new(env!("CARGO_MANIFEST_DIR")).join("guests/journal.sh");
-    run(Command::new(script("guest-with")).arg(work).arg(disk));
+    guest_with(&work, disk, &[]);
 }
 
 /// Makes a raw data disk: an empty file system.

@@ -11,6 +11,7 @@
     reason = "a test fails by panicking"
 )]
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 
@@ -42,7 +43,7 @@ const SIZE: ByteCount = ByteCount::from_mib(512);
 const FILES: usize = 3;
 const NOISE: ByteCount = ByteCount::from_mib(96);
 
-/// How much of a merge is done when something is killed.
+/// How much of a merge or a backup is done when something is killed.
 const MOVED: ByteCount = ByteCount::from_mib(4);
 
 /// A server with a guest that writes.
@@ -177,8 +178,10 @@ impl Trial {
         });
     }
 
-    /// Begins to back up the first disk, and waits until some of it was read.
+    /// Begins to back up the first disk, and waits until some of it is stored.
     fn begin_backup(&self) -> Operation {
+        let target = self.server.data().join("target");
+        let before = stored(&target);
         let request = BackupCreate {
             volume: self.data[0].to_string(),
             ..BackupCreate::default()
@@ -186,12 +189,10 @@ impl Trial {
         let operation = self
             .tenant
             .begin(async |client| client.backup_create(&request, &Change::default()).await);
-        until(PATIENCE, "a backup that reads", || {
-            let seen = self
-                .tenant
-                .get(async |client| client.operation_show(operation.id).await);
-            let is_reading = seen.progress.bytes_done > ByteCount::ZERO;
-            is_reading.then_some(()).ok_or(format!("{seen:?}"))
+        until(PATIENCE, "a backup that stores", || {
+            let now = stored(&target).saturating_sub(before);
+            let is_storing = now >= MOVED.get();
+            is_storing.then_some(()).ok_or(format!("{now} bytes"))
         });
         operation
     }
@@ -239,6 +240,18 @@ impl Trial {
         );
         assert!(second >= said, "{second} of {said}");
     }
+}
+
+/// How many bytes the files below a folder hold.
+fn stored(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let of = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(found) if found.is_dir() => stored(&entry.path()),
+        Ok(found) => found.len(),
+        // It was renamed meanwhile.
+        Err(_) => 0,
+    };
+    entries.map(of).sum()
 }
 
 fn noise(number: usize) -> String {
