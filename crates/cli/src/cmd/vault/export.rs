@@ -59,7 +59,9 @@ impl ExportArgs {
                 let mut out = io::stdout().lock();
                 rescue::export_to_pipe(&vault, &info, format, &mut out, monitor)
             });
-            return sent.await?.map_err(reader_or_vault);
+            sent.await?.map_err(reader_or_vault)?;
+            eprintln!("Every piece was proven as it was sent; what arrived is not compared.");
+            return Ok(());
         }
         let path = self.to.clone();
         let exported = long_work::run("export", move |monitor| {
