@@ -1,10 +1,13 @@
-//! What operators see of the installation.
+//! What operators see of the installation, and what they confirm.
 
+use reqwest::Method;
 use stillpoint_wire::Page;
-use stillpoint_wire::admin::{Account, AuditRecord, Node, Pool, Target};
+use stillpoint_wire::admin::{
+    Account, AuditRecord, CollectionConfirm, Node, Pool, Target, TargetDetail,
+};
 
 use crate::error::Result;
-use crate::request::{Client, ListQuery};
+use crate::request::{Change, Client, ListQuery};
 
 impl Client {
     /// The hypervisor hosts.
@@ -20,6 +23,23 @@ impl Client {
     /// The places where backups go.
     pub async fn target_list(&self, query: &ListQuery) -> Result<Page<Target>> {
         self.list(&["admin", "targets"], &(), query).await
+    }
+
+    /// A backup target, by id or name, and how the vaults in it are.
+    pub async fn target_show(&self, target: &str) -> Result<TargetDetail> {
+        self.get(&["admin", "targets", target]).await
+    }
+
+    /// Lets the next collection of a vault remove so many bytes.
+    pub async fn collection_confirm(
+        &self,
+        target: &str,
+        confirm: &CollectionConfirm,
+    ) -> Result<TargetDetail> {
+        let segments = ["admin", "targets", target, "confirm"];
+        let change = Change::default();
+        self.change(Method::POST, &segments, Some(confirm), &change)
+            .await
     }
 
     /// The customers.

@@ -1,17 +1,23 @@
-//! What operators see of the installation. Read only, for administrators alone.
+//! What operators see of the installation, for administrators alone. Read only, but for the
+//! confirmation of a collection that would remove more than it may by itself.
 
+use stillpoint_model::ByteCount;
 use stillpoint_model::account::{Account, Actor};
 use stillpoint_model::audit::AuditRecord;
+use stillpoint_model::care::VaultCare;
+use stillpoint_model::id::VaultId;
 use stillpoint_model::name::Name;
 use stillpoint_model::place::{Node, Pool, Target};
 use stillpoint_model::refusal::{ProblemCode, Refusal};
 use stillpoint_store::account::account_list;
 use stillpoint_store::audit::{audit_list, audit_list_after};
+use stillpoint_store::care::{vault_care_by_id, vault_care_list, vault_care_update};
 use stillpoint_store::place::{node_list, pool_list, target_list};
 
-use crate::audit::hash;
-use crate::error::Result;
-use crate::{Context, Cursor, ListQuery, Page};
+use crate::audit::{self, Entry, hash};
+use crate::error::{Error, Result};
+use crate::once::Once;
+use crate::{Context, Cursor, ListQuery, Page, Reference};
 
 /// Records read at once when the chain is checked.
 const BATCH: u32 = 1000;
@@ -111,6 +117,85 @@ pub async fn targets(cx: &Context, actor: &Actor) -> Result<Vec<TargetView>> {
             })
         })
         .collect()
+}
+
+/// A backup target with the vaults in it.
+#[derive(Clone, Debug)]
+pub struct TargetCare {
+    /// The target.
+    pub target: TargetView,
+    /// How its vaults are cared for, by account.
+    pub vaults: Vec<VaultCare>,
+}
+
+/// One backup target, and how the vaults in it are.
+pub async fn target(cx: &Context, actor: &Actor, reference: &Reference) -> Result<TargetCare> {
+    let found = targets(cx, actor).await?.into_iter().find(|view| {
+        let target = &view.target;
+        match reference {
+            Reference::Id(id) => target.id.as_uuid() == *id,
+            Reference::Name(name) => target.name == *name,
+        }
+    });
+    let target = found.ok_or_else(|| Refusal::not_found("target"))?;
+    let mut vaults = vault_care_list(&mut *cx.db().read().await?).await?;
+    vaults.retain(|care| care.target_id == target.target.id);
+    vaults.sort_by(|a, b| a.account_name.cmp(&b.account_name));
+    Ok(TargetCare { target, vaults })
+}
+
+/// Lets the next collection of a vault remove so many bytes: what it said that it would remove, or
+/// more. `key` makes a repeated request the same request.
+pub async fn confirm_collection(
+    cx: &Context,
+    actor: &Actor,
+    reference: &Reference,
+    confirmation: (VaultId, ByteCount),
+    key: Option<&str>,
+) -> Result<TargetCare> {
+    let (vault_id, bytes) = confirmation;
+    let seen = target(cx, actor, reference).await?;
+    if !seen.vaults.iter().any(|care| care.vault_id == vault_id) {
+        return Err(Refusal::not_found("vault").at("/vault_id").into());
+    }
+    let once = Once::new(actor, key, "collection_confirm", &(vault_id, bytes))?;
+    let (asker, now) = (actor.clone(), cx.now());
+    cx.db()
+        .write(move |tx| {
+            Box::pin(async move {
+                if once.before(tx).await?.is_some() {
+                    return Ok::<_, Error>(());
+                }
+                let Some(mut care) = vault_care_by_id(tx, vault_id).await? else {
+                    return Err(Refusal::not_found("vault").into());
+                };
+                check_confirmation(&care, bytes)?;
+                care.confirmed = bytes;
+                care.collect_due_at = now;
+                vault_care_update(tx, &care).await?;
+                once.record(tx, vault_id.as_uuid(), now).await?;
+                let entry = Entry::new(&asker, "collection_confirm", vault_id.as_uuid());
+                let entry = entry.account(care.account_id).detail(bytes.to_string());
+                audit::record(tx, entry, now).await
+            })
+        })
+        .await?;
+    cx.engine_bell().notify_one();
+    target(cx, actor, reference).await
+}
+
+/// A confirmation names what was asked for, so that it never covers more than a person has seen.
+fn check_confirmation(care: &VaultCare, bytes: ByteCount) -> Result<(), Refusal> {
+    let asked = care.collection.as_ref().and_then(|last| last.would_free);
+    let Some(asked) = asked else {
+        let text = "No collection of this vault waits for a confirmation.";
+        return Err(Refusal::new(ProblemCode::NotEligible, text));
+    };
+    if bytes >= asked {
+        return Ok(());
+    }
+    let text = format!("The collection would remove {asked}. Confirm that many bytes, or more.");
+    Err(Refusal::new(ProblemCode::InvalidRequest, text).at("/bytes"))
 }
 
 /// The accounts, newest first.

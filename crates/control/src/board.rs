@@ -27,7 +27,7 @@ use stillpoint_model::instance::Sight;
 use stillpoint_model::operation::{OperationState, Phase, Progress};
 use stillpoint_model::saga::{Task, TaskState};
 use stillpoint_model::task::{Assignment, Directive, Report, TaskFailure, TaskOutcome};
-use stillpoint_store::{Conn, Tx, operation, place, task};
+use stillpoint_store::{Conn, Tx, care, operation, place, task};
 
 use crate::Context;
 use crate::engine::operation_changed;
@@ -377,8 +377,11 @@ async fn save_report(
     let mut task = held(tx, report.task_id, report.fence).await?;
     task.lease_until = Some(lease_until);
     task::task_update(tx, &task).await?;
-    let (Some(mut progress), Some(id)) = (write.progress, task.operation_id) else {
+    let Some(mut progress) = write.progress else {
         return Ok(());
+    };
+    let Some(id) = task.operation_id else {
+        return Ok(care::vault_care_progress_save(tx, task.id, &progress).await?);
     };
     let Some(op) = operation::operation_by_id(tx, id).await? else {
         return Ok(());

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use stillpoint_model::care::CareTerms;
 use stillpoint_model::id::{NodeId, PlanId, PoolId, RegionId, TargetId};
 use stillpoint_model::instance::Flavors;
 use stillpoint_model::place::{Node, Pool, Region, Target};
@@ -29,13 +30,15 @@ pub struct Settings {
     pub max_volume_size: ByteCount,
     /// What instances are made of.
     pub flavors: Flavors,
+    /// When and how vaults are cared for.
+    pub care: CareTerms,
     /// The plan of new volumes. A text that differs from the last one makes a new version.
     pub plan: Plan,
 }
 
 impl Settings {
     /// The defaults, with this plan and no flavors.
-    pub const fn new(plan: Plan) -> Self {
+    pub fn new(plan: Plan) -> Self {
         Self {
             lease: Duration::from_secs(30),
             node_timeout: Duration::from_secs(60),
@@ -44,6 +47,7 @@ impl Settings {
             flavors: Flavors {
                 flavors: Vec::new(),
             },
+            care: CareTerms::default(),
             plan,
         }
     }

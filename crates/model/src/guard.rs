@@ -283,10 +283,11 @@ fn check_item(action: Action, item: &ItemFacts) -> Result<(), Refusal> {
     let usable = if deletes {
         matches!(
             item.state,
-            ItemState::Available | ItemState::Failed | ItemState::Lost
+            ItemState::Available | ItemState::Degraded | ItemState::Failed | ItemState::Lost
         )
     } else {
-        item.state == ItemState::Available
+        let proves = action == Action::BackupVerify && item.state == ItemState::Degraded;
+        proves || item.state == ItemState::Available
     };
     if usable {
         return Ok(());

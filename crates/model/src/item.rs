@@ -4,6 +4,8 @@
 //! pending -> creating -> verifying -> available -> deleting -> (gone)
 //!    |          |            |            |            |
 //!    +----------+------------+--> failed  +--> lost    +--> failed
+//!                                         |
+//!                                         +--> degraded --> available, deleting
 //! ```
 //!
 //! Nothing is `available` before its integrity was checked, and only `available` is billed.
@@ -33,6 +35,8 @@ words! {
         Failed = "failed",
         /// Its storage is gone.
         Lost = "lost",
+        /// A verification found its data damaged. One that finds it sound makes it available again.
+        Degraded = "degraded",
     }
 }
 

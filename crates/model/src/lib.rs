@@ -10,6 +10,7 @@ pub mod account;
 pub mod audit;
 pub mod backup;
 pub mod bytes;
+pub mod care;
 pub mod env;
 pub mod error;
 pub mod event;

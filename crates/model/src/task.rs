@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::care::{BackupKey, CollectTerms, Collection, Verification, VerifyLevel};
 use crate::id::{
     AccountId, BackupId, ImageId, InstanceId, LayerId, OperationId, PoolId, SnapshotId, TargetId,
     TaskId, VaultId, VolumeId,
@@ -273,6 +274,26 @@ pub enum TaskSpec {
     },
     /// Join layers that no name keeps apart, and remove files of runs that are over.
     PoolTidy,
+    /// Take the collection of a vault as far as it goes.
+    VaultCollect {
+        /// The vault.
+        vault: VaultRef,
+        /// What it may do.
+        terms: CollectTerms,
+        /// Backups that must be in the vault. One that lacks any of them is not collected.
+        known: Vec<BackupKey>,
+        /// Backups whose runs are over: what they left is taken back first.
+        reap: Vec<BackupKey>,
+    },
+    /// Prove backups of a vault, and say exactly what is affected by what is bad.
+    VaultVerify {
+        /// The vault.
+        vault: VaultRef,
+        /// How deep.
+        level: VerifyLevel,
+        /// Which backups.
+        backups: Vec<BackupKey>,
+    },
 }
 
 impl TaskSpec {
@@ -346,6 +367,9 @@ impl TaskSpec {
                 ..
             } => {
                 vec![volume_id.as_uuid(), staged_id.as_uuid()]
+            }
+            Self::VaultCollect { vault, .. } | Self::VaultVerify { vault, .. } => {
+                vec![vault.vault_id.as_uuid()]
             }
             Self::PoolTidy => Vec::new(),
         }
@@ -428,6 +452,16 @@ pub enum TaskOutcome {
         removed: u32,
         /// Whether something is left to do, because other work came first.
         unfinished: bool,
+    },
+    /// A collection went as far as it could.
+    Collected {
+        /// What it came to.
+        collection: Collection,
+    },
+    /// Backups were looked at.
+    Verified {
+        /// What was found.
+        verification: Verification,
     },
 }
 

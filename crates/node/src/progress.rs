@@ -100,12 +100,14 @@ pub fn phase_of(spec: &TaskSpec) -> Phase {
         | TaskSpec::BackupRestore { .. } => Phase::Restoring,
         TaskSpec::SnapshotVerify { .. }
         | TaskSpec::BackupVerify { .. }
+        | TaskSpec::VaultVerify { .. }
         | TaskSpec::VolumeInspect { .. } => Phase::Verification,
         TaskSpec::VolumeDelete { .. }
         | TaskSpec::SnapshotDrop { .. }
         | TaskSpec::BackupSettle { .. }
         | TaskSpec::BackupReap { .. }
         | TaskSpec::BackupDelete { .. }
+        | TaskSpec::VaultCollect { .. }
         | TaskSpec::PoolTidy => Phase::CleanUp,
     }
 }

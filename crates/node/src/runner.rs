@@ -219,7 +219,12 @@ impl<C: ControlPlane> Inner<C> {
                 pool_id: assignment.pool_id,
             });
         }
-        if let Some(running) = upkeep.get(&assignment.pool_id) {
+        // The care of a vault holds nothing of the pool.
+        let is_care = matches!(
+            assignment.spec,
+            TaskSpec::VaultCollect { .. } | TaskSpec::VaultVerify { .. }
+        );
+        if let Some(running) = upkeep.get(&assignment.pool_id).filter(|_| !is_care) {
             running.cancel();
         }
         None

@@ -4,6 +4,7 @@
 //! task, and pool and vault find their own work done.
 
 mod backup;
+mod care;
 mod machine;
 mod tidy;
 mod volume;
@@ -68,6 +69,8 @@ pub fn perform(
         TaskSpec::BackupUpload { .. }
         | TaskSpec::BackupVerify { .. }
         | TaskSpec::BackupRestore { .. } => backup::perform(storage, pool, spec, hooks),
+        TaskSpec::VaultCollect { .. } => care::collect(storage, spec, hooks.watch()),
+        TaskSpec::VaultVerify { .. } => care::verify(storage, pool, spec, hooks.watch()),
         TaskSpec::PoolTidy => tidy::tidy(pool, hooks.watch()),
     }
 }

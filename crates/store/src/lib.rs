@@ -14,6 +14,7 @@
 pub mod account;
 pub mod audit;
 pub mod backup;
+pub mod care;
 mod db;
 mod error;
 pub mod event;

@@ -14,6 +14,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0006_idempotency.sql"),
     include_str!("../migrations/0007_instances.sql"),
     include_str!("../migrations/0009_images.sql"),
+    include_str!("../migrations/0010_care.sql"),
 ];
 
 const HISTORY: &str = "CREATE TABLE IF NOT EXISTS migrations (\

@@ -1,9 +1,14 @@
-//! What operators see of the installation. Read only.
+//! What operators see of the installation, and what they confirm.
 
 use serde::{Deserialize, Serialize};
-use stillpoint_model::id::{AccountId, NodeId, PoolId, RequestId, TargetId, UserId};
-use stillpoint_model::{Timestamp, account, audit, place};
+use stillpoint_model::id::{
+    AccountId, BackupId, NodeId, PoolId, RequestId, TargetId, UserId, VaultId,
+};
+use stillpoint_model::{ByteCount, Timestamp, account, audit, care, place};
 use utoipa::ToSchema;
+
+use crate::operation::Progress;
+use crate::words::words;
 
 /// A hypervisor host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -104,6 +109,259 @@ impl From<place::Target> for Target {
             driver,
         }
     }
+}
+
+words! {
+    /// How deep a backup is proven.
+    VerifyLevel = care::VerifyLevel {
+        /// Everything that it names is there with its length; manifest and tree are proven.
+        Present = "present",
+        /// Every chunk decrypts and is what its id says, at its position.
+        Decrypt = "decrypt",
+        /// It is restored to a scratch volume, which is compared whole with its hash.
+        Restore = "restore",
+    }
+}
+
+words! {
+    /// How far the collection of a vault is.
+    CollectionState = care::CollectionState {
+        /// Nothing was dead.
+        NothingToDo = "nothing_to_do",
+        /// Runs that began before it must end first.
+        WaitsForRuns = "waits_for_runs",
+        /// What it decided goes when the grace is over.
+        WaitsForGrace = "waits_for_grace",
+        /// What was dead is gone.
+        Done = "done",
+        /// More would go than may without an administrator's confirmation.
+        NeedsConfirmation = "needs_confirmation",
+        /// It stopped because something in the vault is not as it should be; nothing went.
+        Refused = "refused",
+    }
+}
+
+/// A backup target, and how the vaults in it are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TargetDetail {
+    /// Its id.
+    #[schema(value_type = String, format = "uuid")]
+    pub id: TargetId,
+    /// Its name.
+    pub name: String,
+    /// What kind of storage it is, such as `local`.
+    pub driver: String,
+    /// Its vaults, by account.
+    pub vaults: Vec<VaultHealth>,
+}
+
+impl TargetDetail {
+    /// From the model.
+    pub fn new(target: place::Target, vaults: Vec<care::VaultCare>) -> Self {
+        let Target { id, name, driver } = target.into();
+        Self {
+            id,
+            name,
+            driver,
+            vaults: vaults.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+/// How a vault is, and what was done for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VaultHealth {
+    /// The vault.
+    #[schema(value_type = String, format = "uuid")]
+    pub vault_id: VaultId,
+    /// Whose it is.
+    #[schema(value_type = String, format = "uuid")]
+    pub account_id: AccountId,
+    /// That account's name.
+    pub account: String,
+    /// How far the collection or verification is that goes on now.
+    pub progress: Option<Progress>,
+    /// Bytes that collections gave back, ever.
+    #[schema(value_type = u64)]
+    pub freed: ByteCount,
+    /// When it is collected next.
+    #[schema(value_type = String, format = "date-time")]
+    pub collect_due_at: Timestamp,
+    /// What the last collection came to.
+    pub collection: Option<Collection>,
+    /// What the last verification looked at.
+    pub verification: Option<Verification>,
+    /// Every object that is known to be bad, until what it affects is found sound.
+    pub damage: Vec<BadObject>,
+    /// Why the last care of it failed.
+    pub failure: Option<String>,
+}
+
+impl From<care::VaultCare> for VaultHealth {
+    fn from(care: care::VaultCare) -> Self {
+        let care::VaultCare {
+            vault_id,
+            target_id: _,
+            account_id,
+            account_name,
+            task_id: _,
+            progress,
+            collect_due_at,
+            verify_due_at: _,
+            confirmed,
+            freed,
+            collection,
+            collected_at,
+            verification,
+            verified_at,
+            damage,
+            failure,
+        } = care;
+        let of = |last: care::Collection| Collection::new(last, confirmed, collected_at);
+        Self {
+            vault_id,
+            account_id,
+            account: account_name.into(),
+            progress: progress.map(Into::into),
+            freed,
+            collect_due_at,
+            collection: collection.map(of),
+            verification: verification.map(|last| Verification::new(last, verified_at)),
+            damage: damage.into_iter().map(Into::into).collect(),
+            failure,
+        }
+    }
+}
+
+/// What the last collection of a vault came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Collection {
+    /// When.
+    #[schema(value_type = Option<String>, format = "date-time")]
+    pub at: Option<Timestamp>,
+    /// How far it is.
+    pub state: CollectionState,
+    /// Backups that were removed for good.
+    pub backups: u32,
+    /// Objects with data that were deleted.
+    pub objects: u32,
+    /// Their bytes.
+    #[schema(value_type = u64)]
+    pub freed: ByteCount,
+    /// Objects that were to go and stayed because something needs them after all.
+    pub spared: u32,
+    /// When the grace is over.
+    #[schema(value_type = Option<String>, format = "date-time")]
+    pub until: Option<Timestamp>,
+    /// How many backups have a run that is under way or was cut off.
+    pub open_runs: usize,
+    /// Bytes that would go and were not confirmed.
+    #[schema(value_type = Option<u64>)]
+    pub would_free: Option<ByteCount>,
+    /// Bytes that may go in the next one.
+    #[schema(value_type = u64)]
+    pub confirmed: ByteCount,
+    /// Why nothing went.
+    pub reason: Option<String>,
+}
+
+impl Collection {
+    fn new(last: care::Collection, confirmed: ByteCount, at: Option<Timestamp>) -> Self {
+        let care::Collection {
+            state,
+            backups,
+            packs,
+            freed,
+            spared,
+            until,
+            open_runs,
+            would_free,
+            reason,
+        } = last;
+        Self {
+            at,
+            state: state.into(),
+            backups,
+            objects: packs,
+            freed,
+            spared,
+            until,
+            open_runs: open_runs.len(),
+            would_free,
+            confirmed,
+            reason,
+        }
+    }
+}
+
+/// What the last verification in a vault looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Verification {
+    /// When.
+    #[schema(value_type = Option<String>, format = "date-time")]
+    pub at: Option<Timestamp>,
+    /// How deep it looked.
+    pub level: VerifyLevel,
+    /// The backups that it looked at.
+    #[schema(value_type = Vec<String>)]
+    pub backups: Vec<BackupId>,
+    /// What it found bad.
+    pub bad: Vec<BadObject>,
+}
+
+impl Verification {
+    fn new(last: care::Verification, at: Option<Timestamp>) -> Self {
+        let care::Verification {
+            level,
+            backups,
+            bad,
+        } = last;
+        Self {
+            at,
+            level: level.into(),
+            backups,
+            bad: bad.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+/// An object of a vault that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BadObject {
+    /// Its name in the target.
+    pub object: String,
+    /// What is wrong with it.
+    pub what: String,
+    /// The backups that cannot be restored because of it: all of them, and no other.
+    #[schema(value_type = Vec<String>)]
+    pub affected: Vec<BackupId>,
+}
+
+impl From<care::BadObject> for BadObject {
+    fn from(bad: care::BadObject) -> Self {
+        let care::BadObject {
+            object,
+            what,
+            affected,
+        } = bad;
+        Self {
+            object,
+            what,
+            affected,
+        }
+    }
+}
+
+/// An administrator's word that a collection may remove so many bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CollectionConfirm {
+    /// The vault.
+    #[schema(value_type = String, format = "uuid")]
+    pub vault_id: VaultId,
+    /// As many as the collection said that it would remove, or more.
+    #[schema(value_type = u64)]
+    pub bytes: ByteCount,
 }
 
 /// A customer.

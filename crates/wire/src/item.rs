@@ -29,6 +29,8 @@ words! {
         Failed = "failed",
         /// Its storage is gone.
         Lost = "lost",
+        /// A verification found its data damaged. One that finds it sound makes it available again.
+        Degraded = "degraded",
     }
 }
 

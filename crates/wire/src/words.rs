@@ -82,6 +82,8 @@ pub(crate) mod tests {
             crate::permission::Action::pairs(),
             crate::problem::ProblemCode::pairs(),
             crate::session::Role::pairs(),
+            crate::admin::VerifyLevel::pairs(),
+            crate::admin::CollectionState::pairs(),
         ];
         for (wire, model) in all.into_iter().flatten() {
             assert_eq!(wire, model);

@@ -2,11 +2,15 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 use stillpoint_client::ListQuery;
+use stillpoint_model::ByteCount;
+use stillpoint_model::id::VaultId;
+use stillpoint_wire::admin::CollectionConfirm;
 use stillpoint_wire::volume::{AttachedState, AttachmentReport};
 
 use crate::failure::Result;
-use crate::output;
+use crate::output::{self, Format};
 use crate::remote::{Remote, RemoteArgs};
+use crate::size;
 
 /// What operators see of the installation
 #[derive(Args, Debug)]
@@ -25,9 +29,9 @@ enum Noun {
     /// Storage that holds volumes
     #[command(subcommand)]
     Pool(Verb),
-    /// Places where backups go
+    /// Places where backups go, and how the vaults in them are
     #[command(subcommand)]
-    Target(Verb),
+    Target(TargetVerb),
     /// What volumes are attached to that something else than Stillpoint runs
     #[command(subcommand)]
     Attachment(AttachmentVerb),
@@ -37,6 +41,28 @@ enum Noun {
 enum Verb {
     /// List them
     List,
+}
+
+#[derive(Debug, Subcommand)]
+enum TargetVerb {
+    /// List them
+    List,
+    /// Show what was collected and verified in the vaults of a target, and what is damaged
+    Show {
+        /// The target, by name or id
+        target: String,
+    },
+    /// Let the next collection of a vault remove as much as it asked for
+    Confirm {
+        /// The target, by name or id
+        target: String,
+        /// The vault, as `show` names it
+        #[arg(long, value_name = "ID")]
+        vault: VaultId,
+        /// How much may go: what `show` says is to confirm, or more
+        #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+        bytes: ByteCount,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -90,11 +116,43 @@ impl Command {
                 let pools = remote.check(client.pool_list(&whole).await)?.items;
                 output::list(remote.format, &pools, "No pools.")
             }
-            Noun::Target(Verb::List) => {
-                let targets = remote.check(client.target_list(&whole).await)?.items;
-                output::list(remote.format, &targets, "No backup targets.")
-            }
+            Noun::Target(verb) => target(&remote, verb).await,
             Noun::Attachment(verb) => attachment(&remote, verb).await,
+        }
+    }
+}
+
+async fn target(remote: &Remote, verb: TargetVerb) -> Result<()> {
+    let client = &remote.client;
+    let answer = match verb {
+        TargetVerb::List => {
+            let targets = remote.check(client.target_list(&ListQuery::default()).await)?;
+            return output::list(remote.format, &targets.items, "No backup targets.");
+        }
+        TargetVerb::Show { target } => client.target_show(&target).await,
+        TargetVerb::Confirm {
+            target,
+            vault,
+            bytes,
+        } => {
+            let confirm = CollectionConfirm {
+                vault_id: vault,
+                bytes,
+            };
+            client.collection_confirm(&target, &confirm).await
+        }
+    };
+    let detail = remote.check(answer)?;
+    match remote.format {
+        Format::Json | Format::Yaml => output::value(remote.format, &detail),
+        Format::Table | Format::Wide | Format::Csv | Format::Name => {
+            output::list(remote.format, &detail.vaults, "No vaults yet.")?;
+            let bad = detail.vaults.into_iter().flat_map(|vault| vault.damage);
+            let bad: Vec<_> = bad.collect();
+            match bad.is_empty() || matches!(remote.format, Format::Csv | Format::Name) {
+                true => Ok(()),
+                false => output::list(remote.format, &bad, ""),
+            }
         }
     }
 }

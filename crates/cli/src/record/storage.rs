@@ -1,6 +1,6 @@
-//! Nodes, pools and backup targets in tables.
+//! Nodes, pools, backup targets and the health of vaults in tables.
 
-use stillpoint_wire::admin::{Node, Pool, Target};
+use stillpoint_wire::admin::{BadObject, Node, Pool, Target, VaultHealth};
 
 use crate::output::{Cell, Column, Record};
 
@@ -46,5 +46,57 @@ impl Record for Target {
 
     fn reference(&self) -> String {
         self.name.clone()
+    }
+}
+
+impl Record for VaultHealth {
+    fn columns() -> Vec<Column<Self>> {
+        vec![
+            Column::new("ACCOUNT", |v| Cell::text(&v.account)),
+            Column::new("FREED", |v| Cell::Bytes(v.freed)),
+            Column::new("COLLECTION", |v| {
+                let last = v.collection.as_ref();
+                Cell::maybe(last.map(|last| Cell::text(&last.state)))
+            }),
+            Column::new("WAITS UNTIL", |v| {
+                let until = v.collection.as_ref().and_then(|last| last.until);
+                Cell::maybe(until.map(Cell::Time))
+            }),
+            Column::new("TO CONFIRM", |v| {
+                let asked = v.collection.as_ref().and_then(|last| last.would_free);
+                Cell::maybe(asked.map(Cell::Bytes))
+            }),
+            Column::new("VERIFIED", |v| {
+                let at = v.verification.as_ref().and_then(|last| last.at);
+                Cell::maybe(at.map(Cell::Time))
+            }),
+            Column::new("DAMAGED", |v| Cell::text(&v.damage.len())),
+            Column::new("WHY", |v| {
+                let refused = v.collection.as_ref().and_then(|last| last.reason.as_ref());
+                Cell::maybe(v.failure.as_ref().or(refused).map(Cell::text))
+            }),
+            Column::new("VAULT ID", |v| Cell::text(&v.vault_id)),
+        ]
+    }
+
+    fn reference(&self) -> String {
+        self.vault_id.to_string()
+    }
+}
+
+impl Record for BadObject {
+    fn columns() -> Vec<Column<Self>> {
+        vec![
+            Column::new("BAD OBJECT", |b| Cell::text(&b.object)),
+            Column::new("WHAT", |b| Cell::text(&b.what)),
+            Column::new("BACKUPS THAT NEED IT", |b| {
+                let ids: Vec<String> = b.affected.iter().map(ToString::to_string).collect();
+                Cell::Text(ids.join(" "))
+            }),
+        ]
+    }
+
+    fn reference(&self) -> String {
+        self.object.clone()
     }
 }

@@ -226,6 +226,7 @@ async fn open(settings: &Settings) -> Result<Opened> {
         .map_err(|error| broken(&error))?;
     let control = stillpoint_control::Settings {
         flavors: settings.flavors.clone(),
+        care: settings.care.clone(),
         ..stillpoint_control::Settings::new(settings.plan.clone())
     };
     let cx = Context::open(db.clone(), Arc::clone(&env), control)

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
+use stillpoint_model::care::CareTerms;
 use stillpoint_model::instance::Flavors;
 use stillpoint_model::plan::Plan;
 
@@ -31,7 +32,7 @@ pub struct SettingsArgs {
     /// Where to listen; port 0 takes a free one [default: 127.0.0.1:8420]
     #[arg(long, value_name = "ADDR", env = "STILLPOINT_LISTEN", value_parser = parse_address)]
     listen: Option<SocketAddr>,
-    /// Settings in TOML: data, listen, plan, log, qemu, target
+    /// Settings in TOML: data, listen, plan, log, qemu, target, care
     #[arg(long, value_name = "FILE", env = "STILLPOINT_CONFIG")]
     config: Option<PathBuf>,
     /// The rules for new volumes, in TOML, instead of the built-in plan `stillpoint`
@@ -60,6 +61,8 @@ struct SettingsFile {
     log: Option<String>,
     qemu: Option<PathBuf>,
     target: Option<TargetTable>,
+    #[serde(default)]
+    care: CareTerms,
 }
 
 fn parse_address(text: &str) -> Result<SocketAddr, String> {
@@ -87,6 +90,8 @@ pub struct Settings {
     pub flavors: Flavors,
     /// Where backups go.
     pub target: Place,
+    /// When and how vaults are cared for.
+    pub care: CareTerms,
     /// What to log.
     pub log: String,
     /// The QEMU that runs instances.
@@ -117,6 +122,7 @@ impl Settings {
         };
         Ok(Self {
             target,
+            care: file.care,
             data: args
                 .data
                 .or(file.data.map(beside))

@@ -10,6 +10,7 @@
 //! | safety snapshots go when their day is over | [`expiry`] |
 //! | no row waits for an operation that is over | [`loose_rows`] |
 //! | rows say what machines do | [`machines`], whenever a node has looked |
+//! | vaults hold what backups reach, and that is whole | [`vault_care`] |
 //! | records that grow by themselves are cut by age | [`crate::upkeep`] |
 
 use std::time::Duration;
@@ -23,6 +24,7 @@ pub mod expiry;
 pub mod loose_rows;
 pub(crate) mod machines;
 pub mod pool_tidy;
+pub mod vault_care;
 
 /// The reconcilers with their timers.
 pub(crate) struct Reconcilers {
@@ -37,14 +39,16 @@ enum Reconciler {
     Expiry,
     LooseRows,
     Upkeep,
+    VaultCare,
 }
 
 /// Each reconciler and how often it runs.
-const EVERY: [(Reconciler, Duration); 4] = [
+const EVERY: [(Reconciler, Duration); 5] = [
     (Reconciler::Expiry, Duration::from_mins(1)),
     (Reconciler::LooseRows, Duration::from_mins(10)),
     (Reconciler::PoolTidy, Duration::from_hours(1)),
     (Reconciler::Upkeep, Duration::from_hours(1)),
+    (Reconciler::VaultCare, Duration::from_secs(5)),
 ];
 
 impl Reconcilers {
@@ -76,6 +80,7 @@ async fn run(reconciler: Reconciler, cx: &Context) -> Result<()> {
         Reconciler::PoolTidy => pool_tidy::request_all(cx).await,
         Reconciler::Expiry => expiry::expire_safety_snapshots(cx).await,
         Reconciler::LooseRows => loose_rows::release(cx).await,
+        Reconciler::VaultCare => vault_care::offer_due(cx).await,
         Reconciler::Upkeep => crate::upkeep::trim(cx).await,
     }
 }

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The backup stays usable meanwhile. Only when its data was found damaged does it become
-//! `failed`: a node that did not answer proves nothing.
+//! `degraded`: a node that did not answer proves nothing. One that is found sound is available again.
 
 use stillpoint_model::item::ItemState;
 use stillpoint_model::operation::{OperationKind, Phase};
@@ -44,6 +44,8 @@ fn finish(scene: &mut Scene) {
     let now = scene.now;
     if let Some(backup) = &mut scene.backup {
         backup.verified_at = Some(now);
+        backup.state = ItemState::Available;
+        backup.failure = None;
     }
 }
 
@@ -51,7 +53,7 @@ fn unwound(scene: &mut Scene, setback: &Setback) {
     let damaged =
         matches!(setback, Setback::Failed(failure) if failure.code == ProblemCode::IntegrityError);
     if let (true, Some(backup)) = (damaged, &mut scene.backup) {
-        backup.state = ItemState::Failed;
+        backup.state = ItemState::Degraded;
         backup.failure = Some(reason(setback));
     }
 }

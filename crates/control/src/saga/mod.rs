@@ -279,6 +279,8 @@ fn record_volume(volume: &mut Volume, outcome: &TaskOutcome) {
         | TaskOutcome::Stored { .. }
         | TaskOutcome::Tidied { .. }
         | TaskOutcome::Machine { .. }
+        | TaskOutcome::Collected { .. }
+        | TaskOutcome::Verified { .. }
         | TaskOutcome::All { .. } => return,
     };
     volume.tip = Some(tip);

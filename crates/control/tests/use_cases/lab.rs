@@ -291,6 +291,17 @@ impl Lab {
         operation.backup_id.expect("a backup")
     }
 
+    /// A backup that is under way, with nothing done for it yet.
+    pub async fn begin_backup(&self, actor: &Actor, id: VolumeId) -> BackupId {
+        let operation = accepted(self.ask_backup(actor, id).await);
+        operation.backup_id.expect("a backup")
+    }
+
+    /// Lets the engine do everything that is due, without a node.
+    pub async fn step_engine(&self) {
+        while self.engine.step().await.expect("a step") == Stepped::Moved {}
+    }
+
     pub async fn show(&self, actor: &Actor, id: VolumeId) -> VolumeView {
         volume::show(&self.cx, actor, &id.into())
             .await

@@ -9,6 +9,7 @@
 
 mod access;
 mod audits;
+mod care;
 mod guards;
 mod images;
 mod instances;

@@ -1,17 +1,20 @@
-//! What operators see of the installation. Read only, for administrators.
+//! What operators see of the installation, and what they confirm. For administrators.
 
 use axum::Json;
-use axum::extract::State;
-use stillpoint_control::ListQuery;
+use axum::extract::{Path, State};
+
 use stillpoint_control::admin::{self, AuditQuery};
+use stillpoint_control::{ListQuery, Reference};
 use stillpoint_wire::Page;
-use stillpoint_wire::admin::{Account, AuditRecord, Node, Pool, Target};
+use stillpoint_wire::admin::{
+    Account, AuditRecord, CollectionConfirm, Node, Pool, Target, TargetDetail,
+};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::credential::Caller;
 use crate::error::{ApiError, Result};
-use crate::input::{NoQuery, PageQuery, QueryOf, list_query};
+use crate::input::{IdempotencyKey, JsonBody, NoQuery, PageQuery, QueryOf, list_query};
 use crate::reply;
 use crate::state::App;
 
@@ -20,6 +23,8 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(node_list))
         .routes(routes!(pool_list))
         .routes(routes!(target_list))
+        .routes(routes!(target_show))
+        .routes(routes!(collection_confirm))
         .routes(routes!(account_list))
         .routes(routes!(audit_list))
 }
@@ -67,6 +72,45 @@ async fn target_list(
             .into_iter()
             .map(|view| Target::from(view.target)),
     ))
+}
+
+/// A backup target, and how the vaults in it are: collected, verified, damaged. For
+/// administrators.
+#[utoipa::path(get, path = "/v1/admin/targets/{target}", tag = "administration",
+    params(("target" = String, Path, description = "Id or name of the backup target")),
+    responses((status = 200, description = "The target", body = TargetDetail)))]
+async fn target_show(
+    State(app): State<App>,
+    Caller(actor): Caller,
+    Path(text): Path<String>,
+    _: QueryOf<NoQuery>,
+) -> Result<Json<TargetDetail>> {
+    let reference = Reference::parse(&text, "target")?;
+    Ok(detail(admin::target(app.cx(), &actor, &reference).await?))
+}
+
+fn detail(care: admin::TargetCare) -> Json<TargetDetail> {
+    Json(TargetDetail::new(care.target.target, care.vaults))
+}
+
+/// Let the next collection of a vault remove so many bytes. For administrators.
+#[utoipa::path(post, path = "/v1/admin/targets/{target}/confirm", tag = "administration",
+    request_body = CollectionConfirm,
+    params(("target" = String, Path, description = "Id or name of the backup target")),
+    responses((status = 200, description = "The target", body = TargetDetail)))]
+async fn collection_confirm(
+    State(app): State<App>,
+    Caller(actor): Caller,
+    Path(text): Path<String>,
+    _: QueryOf<NoQuery>,
+    key: IdempotencyKey,
+    JsonBody(body): JsonBody<CollectionConfirm>,
+) -> Result<Json<TargetDetail>> {
+    let reference = Reference::parse(&text, "target")?;
+    let confirmation = (body.vault_id, body.bytes);
+    let care =
+        admin::confirm_collection(app.cx(), &actor, &reference, confirmation, key.get()).await?;
+    Ok(detail(care))
 }
 
 /// The customers, newest first. For administrators.

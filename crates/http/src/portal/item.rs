@@ -174,7 +174,7 @@ impl Item {
         self.active.is_some()
             || !matches!(
                 self.state,
-                ItemState::Available | ItemState::Failed | ItemState::Lost
+                ItemState::Available | ItemState::Degraded | ItemState::Failed | ItemState::Lost
             )
     }
 }

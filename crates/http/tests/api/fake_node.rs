@@ -106,7 +106,9 @@ fn outcome(env: &SimEnv, spec: &TaskSpec) -> TaskOutcome {
             removed: 0,
             unfinished: false,
         },
-        TaskSpec::VolumeDelete { .. }
+        TaskSpec::VaultCollect { .. }
+        | TaskSpec::VaultVerify { .. }
+        | TaskSpec::VolumeDelete { .. }
         | TaskSpec::SnapshotVerify { .. }
         | TaskSpec::SnapshotDrop { .. }
         | TaskSpec::BackupVerify { .. }

@@ -16,6 +16,8 @@ words! {
         Chore = "chore",
         /// The upkeep of a pool.
         Upkeep = "upkeep",
+        /// The care of a vault.
+        Care = "care",
     }
 }
 

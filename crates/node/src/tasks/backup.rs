@@ -36,9 +36,9 @@ const TRACKED_IN_A_ROW: u16 = 29;
 
 /// A backup and the volume it is of.
 #[derive(Clone, Copy)]
-struct Backup {
-    volume_id: VolumeId,
-    backup_id: BackupId,
+pub(super) struct Backup {
+    pub(super) volume_id: VolumeId,
+    pub(super) backup_id: BackupId,
 }
 
 /// Does a task of a backup.
@@ -348,7 +348,7 @@ fn release(pool: &dyn Pool, backup: Backup) -> TaskResult {
     Ok(TaskOutcome::Done)
 }
 
-fn restore(
+pub(super) fn restore(
     pool: &dyn Pool,
     vault: &Vault,
     backup: Backup,

@@ -390,7 +390,9 @@ impl World {
                 removed: 0,
                 unfinished: false,
             }),
-            TaskSpec::BackupUpload { .. } => Err(failure(ErrorKind::Internal)),
+            TaskSpec::BackupUpload { .. }
+            | TaskSpec::VaultCollect { .. }
+            | TaskSpec::VaultVerify { .. } => Err(failure(ErrorKind::Internal)),
         }
     }
 }

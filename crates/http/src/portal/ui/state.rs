@@ -17,7 +17,7 @@ fn badge(word: &str, class: &str, icon: Icon) -> Markup {
 pub(in crate::portal) fn item_state(state: ItemState) -> Markup {
     let (class, icon) = match state {
         ItemState::Available => ("ok", Icon::Check),
-        ItemState::Failed | ItemState::Lost => ("bad", Icon::Alert),
+        ItemState::Failed | ItemState::Lost | ItemState::Degraded => ("bad", Icon::Alert),
         ItemState::Pending | ItemState::Creating | ItemState::Verifying | ItemState::Deleting => {
             ("busy", Icon::Spinner)
         }

@@ -1,0 +1,298 @@
+//! The care of a vault: collecting what no backup reaches, and proving what backups rest on.
+//!
+//! Both belong to no operation: a vault is cared for on a schedule ([`CareTerms`]), by one task at
+//! a time, whose end is noted on the vault as a [`Collection`] or a [`Verification`].
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{AccountId, BackupId, TargetId, TaskId, VaultId, VolumeId};
+use crate::name::Name;
+use crate::operation::Progress;
+use crate::task::VaultRef;
+use crate::words::words;
+use crate::{ByteCount, Timestamp};
+
+words! {
+    /// How deep a backup is proven. Each level proves what the one before does.
+    VerifyLevel {
+        /// Everything that it names is there with its length; manifest and tree are proven.
+        Present = "present",
+        /// Every chunk decrypts and is what its id says, at its position.
+        Decrypt = "decrypt",
+        /// It is restored to a scratch volume, which is compared whole with its hash.
+        Restore = "restore",
+    }
+}
+
+/// When and how vaults are cared for, as data in the server's settings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CareTerms {
+    /// Seconds between two collections of a vault.
+    pub collect_every_s: u32,
+    /// Seconds for which a deleted backup's data stays at least.
+    pub keep_deleted_s: u32,
+    /// Seconds between what a collection decides and what it does.
+    pub grace_s: u32,
+    /// The most that a collection removes without confirmation, in hundredths of the vault.
+    pub max_percent: u8,
+    /// So many MiB may go without confirmation, whatever share that is.
+    pub floor_mib: u32,
+    /// Every backup is verified once in so many seconds.
+    pub verify_every_s: u32,
+    /// How deep.
+    pub verify_level: VerifyLevel,
+}
+
+impl Default for CareTerms {
+    /// Collected every six hours, a week and a day after the deletion; a fifth of a vault, or a
+    /// gibibyte, without confirmation; every backup decrypted once in thirty days.
+    fn default() -> Self {
+        Self {
+            collect_every_s: 6 * 3600,
+            keep_deleted_s: 7 * 24 * 3600,
+            grace_s: 24 * 3600,
+            max_percent: 20,
+            floor_mib: 1024,
+            verify_every_s: 30 * 24 * 3600,
+            verify_level: VerifyLevel::Decrypt,
+        }
+    }
+}
+
+impl CareTerms {
+    /// The time between two collections of a vault.
+    pub fn collect_every(&self) -> Duration {
+        Duration::from_secs(self.collect_every_s.into())
+    }
+
+    /// The time in which every backup is verified once.
+    pub fn verify_every(&self) -> Duration {
+        Duration::from_secs(self.verify_every_s.into())
+    }
+}
+
+/// A backup, with the volume under which its vault has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct BackupKey {
+    /// The volume that it is of.
+    pub volume_id: VolumeId,
+    /// The backup.
+    pub backup_id: BackupId,
+}
+
+/// What a collection may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CollectTerms {
+    /// Seconds for which a deleted backup's data stays at least.
+    pub keep_deleted_s: u32,
+    /// Seconds between what it decides and what it does.
+    pub grace_s: u32,
+    /// The most that it removes without confirmation, in hundredths of the vault.
+    pub max_percent: u8,
+    /// So many bytes may go without confirmation.
+    pub floor: ByteCount,
+    /// So many bytes were confirmed.
+    pub confirmed: ByteCount,
+}
+
+words! {
+    /// How far the collection of a vault is.
+    CollectionState {
+        /// Nothing was dead.
+        NothingToDo = "nothing_to_do",
+        /// Runs that began before it must end first.
+        WaitsForRuns = "waits_for_runs",
+        /// What it decided goes when the grace is over.
+        WaitsForGrace = "waits_for_grace",
+        /// What was dead is gone.
+        Done = "done",
+        /// More would go than may without an administrator's confirmation.
+        NeedsConfirmation = "needs_confirmation",
+        /// It stopped because something in the vault is not as it should be; nothing went.
+        Refused = "refused",
+    }
+}
+
+/// What a collection came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Collection {
+    /// How far it is.
+    pub state: CollectionState,
+    /// Backups that were removed for good.
+    pub backups: u32,
+    /// Packs that were deleted.
+    pub packs: u32,
+    /// Their bytes.
+    pub freed: ByteCount,
+    /// Packs that were to go and stayed because something needs them after all.
+    pub spared: u32,
+    /// When the grace is over.
+    pub until: Option<Timestamp>,
+    /// Backups whose runs have a record: under way, or cut off.
+    pub open_runs: Vec<BackupKey>,
+    /// Bytes that would go and were not confirmed.
+    pub would_free: Option<ByteCount>,
+    /// Why nothing went, for operators.
+    pub reason: Option<String>,
+}
+
+/// An object that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BadObject {
+    /// Its name in the target.
+    pub object: String,
+    /// What is wrong with it.
+    pub what: String,
+    /// The backups that cannot be restored because of it: all of them, and no other.
+    pub affected: Vec<BackupId>,
+}
+
+/// What a verification found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verification {
+    /// How deep it looked.
+    pub level: VerifyLevel,
+    /// The backups that it looked at.
+    pub backups: Vec<BackupId>,
+    /// What is wrong.
+    pub bad: Vec<BadObject>,
+}
+
+impl Verification {
+    /// Whether a bad object affects this backup.
+    pub fn affects(&self, backup: BackupId) -> bool {
+        self.bad.iter().any(|bad| bad.affected.contains(&backup))
+    }
+}
+
+/// The care of one vault, as the control plane keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VaultCare {
+    /// The vault.
+    pub vault_id: VaultId,
+    /// Where it is.
+    pub target_id: TargetId,
+    /// Whose it is.
+    pub account_id: AccountId,
+    /// That account's name.
+    pub account_name: Name,
+    /// The task that cares for it now.
+    pub task_id: Option<TaskId>,
+    /// How far that is.
+    pub progress: Option<Progress>,
+    /// When it is collected next.
+    pub collect_due_at: Timestamp,
+    /// No verification before this time: the last one could not be done.
+    pub verify_due_at: Timestamp,
+    /// So many bytes may go in the next collection, because an administrator said so.
+    pub confirmed: ByteCount,
+    /// Bytes that were given back, ever.
+    pub freed: ByteCount,
+    /// What the last collection came to.
+    pub collection: Option<Collection>,
+    /// When.
+    pub collected_at: Option<Timestamp>,
+    /// What the last verification found.
+    pub verification: Option<Verification>,
+    /// When.
+    pub verified_at: Option<Timestamp>,
+    /// The last verification that found something bad, until one finds all of that sound.
+    pub damage: Vec<BadObject>,
+    /// Why the last task failed, for operators.
+    pub failure: Option<String>,
+}
+
+impl VaultCare {
+    /// The vault, as tasks name it.
+    pub const fn vault(&self) -> VaultRef {
+        VaultRef {
+            target_id: self.target_id,
+            vault_id: self.vault_id,
+            account_id: self.account_id,
+        }
+    }
+
+    /// Notes what a verification found: what it looked at and found sound is damaged no more.
+    pub fn note_verification(&mut self, found: Verification, now: Timestamp) {
+        let seen = |backup: &BackupId| found.backups.contains(backup);
+        for bad in &mut self.damage {
+            bad.affected.retain(|backup| !seen(backup));
+        }
+        let again = |bad: &BadObject| found.bad.iter().any(|new| new.object == bad.object);
+        self.damage
+            .retain(|bad| !bad.affected.is_empty() && !again(bad));
+        self.damage.extend(found.bad.iter().cloned());
+        self.verification = Some(found);
+        self.verified_at = Some(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn backup(id: u128) -> BackupId {
+        BackupId::from_uuid(uuid::Uuid::from_u128(id))
+    }
+
+    fn bad(object: &str, affected: &[u128]) -> BadObject {
+        BadObject {
+            object: object.to_owned(),
+            what: "it is missing".to_owned(),
+            affected: affected.iter().copied().map(backup).collect(),
+        }
+    }
+
+    fn care() -> VaultCare {
+        let id = uuid::Uuid::from_u128;
+        VaultCare {
+            vault_id: VaultId::from_uuid(id(1)),
+            target_id: TargetId::from_uuid(id(2)),
+            account_id: AccountId::from_uuid(id(3)),
+            account_name: "demo".parse().expect("a name"),
+            task_id: None,
+            progress: None,
+            collect_due_at: Timestamp::from_micros(0),
+            verify_due_at: Timestamp::from_micros(0),
+            confirmed: ByteCount::ZERO,
+            freed: ByteCount::ZERO,
+            collection: None,
+            collected_at: None,
+            verification: None,
+            verified_at: None,
+            damage: Vec::new(),
+            failure: None,
+        }
+    }
+
+    fn found(backups: &[u128], bad: &[BadObject]) -> Verification {
+        Verification {
+            level: VerifyLevel::Decrypt,
+            backups: backups.iter().copied().map(backup).collect(),
+            bad: bad.to_vec(),
+        }
+    }
+
+    #[test]
+    fn damage_stays_until_all_that_it_affects_was_found_sound() {
+        let mut care = care();
+        let now = Timestamp::from_micros(7);
+        care.note_verification(found(&[1, 2], &[bad("a", &[1, 2, 3])]), now);
+        care.note_verification(found(&[1, 2], &[]), now);
+        assert_eq!(care.damage, [bad("a", &[3])]);
+        care.note_verification(found(&[3], &[]), now);
+        assert!(care.damage.is_empty());
+    }
+
+    #[test]
+    fn an_object_is_listed_once() {
+        let mut care = care();
+        let now = Timestamp::from_micros(7);
+        care.note_verification(found(&[1], &[bad("a", &[1, 2])]), now);
+        care.note_verification(found(&[2], &[bad("a", &[1, 2])]), now);
+        assert_eq!(care.damage, [bad("a", &[1, 2])]);
+    }
+}

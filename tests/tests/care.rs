@@ -1,0 +1,212 @@
+//! The care of a vault beside a real server: what was deleted leaves the target, what rots is found.
+
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use stillpoint_model::id::BackupId;
+use stillpoint_tests::person::Person;
+use stillpoint_tests::server::Server;
+use stillpoint_tests::wait::{PATIENCE, until};
+use stillpoint_wire::admin::{CollectionState, TargetDetail, VaultHealth};
+use stillpoint_wire::backup::Backup;
+use stillpoint_wire::item::{ItemKind, ItemState};
+use stillpoint_wire::upload::ImageFormat;
+
+const MIB: usize = 1 << 20;
+
+/// Bytes that nothing repeats in and nothing compresses.
+fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&seed.to_le_bytes());
+    let mut bytes = vec![0; len];
+    hasher.finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+/// A server whose vaults are cared for every few seconds.
+fn start(folder: &Path, care: &str) -> Server {
+    let plan = include_str!("../../presets/stillpoint.toml");
+    let plan = plan.replace("cooldown_s = 300", "cooldown_s = 0");
+    fs::write(folder.join("plan.toml"), plan).unwrap();
+    let settings = folder.join("settings.toml");
+    fs::write(&settings, format!("plan = \"plan.toml\"\n[care]\n{care}")).unwrap();
+    Server::start_with(&["--config", settings.to_str().unwrap()])
+}
+
+fn import(tenant: &Person, folder: &Path, name: &str, seed: u64) -> stillpoint_model::id::VolumeId {
+    let disk = folder.join(name);
+    fs::write(&disk, noise(seed, 6 * MIB)).unwrap();
+    tenant.import(name, &disk, ImageFormat::Raw)
+}
+
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    until(PATIENCE, what, || is_so().then_some(()).ok_or("not yet"));
+}
+
+fn files_under(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    entries
+        .flat_map(|path| match path.is_dir() {
+            true => files_under(&path),
+            false => vec![path],
+        })
+        .collect()
+}
+
+/// The packs of a server's target, with their lengths.
+fn packs(server: &Server) -> Vec<(PathBuf, u64)> {
+    let files = files_under(&server.data().join("target"));
+    let packs = files.into_iter().filter(|path| {
+        let parts: Vec<_> = path.iter().collect();
+        parts.iter().any(|part| *part == "packs")
+    });
+    packs
+        .map(|path| {
+            let len = fs::metadata(&path).unwrap().len();
+            (path, len)
+        })
+        .collect()
+}
+
+fn bytes(packs: &[(PathBuf, u64)]) -> u64 {
+    packs.iter().map(|(_, len)| len).sum()
+}
+
+fn target(admin: &Person) -> TargetDetail {
+    admin.get(async |client| client.target_show("local").await)
+}
+
+fn vault(admin: &Person) -> Option<VaultHealth> {
+    target(admin).vaults.into_iter().next()
+}
+
+fn backup(tenant: &Person, id: BackupId) -> Backup {
+    tenant.get(async |client| client.backup_show(&id.to_string()).await)
+}
+
+fn cli(person: &Person, arguments: &[&str]) -> String {
+    let output = person.cli(arguments);
+    let (out, err) = (&output.stdout, String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{arguments:?}: {err}");
+    String::from_utf8(out.clone()).unwrap()
+}
+
+#[test]
+fn the_bytes_of_a_deleted_backup_leave_the_target_once_somebody_confirmed_so_many() {
+    let folder = tempfile::tempdir().unwrap();
+    let care = "collect_every_s = 1\nkeep_deleted_s = 0\ngrace_s = 1\nfloor_mib = 0";
+    let server = start(folder.path(), care);
+    let (tenant, admin) = (Person::tenant(&server), Person::administrator(&server));
+    let kept = import(&tenant, folder.path(), "kept", 1);
+    let gone = import(&tenant, folder.path(), "gone", 2);
+    let kept = tenant.backup(kept, "kept");
+    let gone = tenant.backup(gone, "gone");
+    let before = bytes(&packs(&server));
+    assert!(before > 12 * MIB as u64, "{before}");
+    tenant.delete_backup(&gone);
+
+    // Half of the vault is more than goes by itself.
+    wait_until("the collection asks", || {
+        let last = vault(&admin).and_then(|vault| vault.collection);
+        last.is_some_and(|last| last.state == CollectionState::NeedsConfirmation)
+    });
+    assert_eq!(bytes(&packs(&server)), before);
+    let asks = vault(&admin).unwrap();
+    let asked = asks.collection.unwrap().would_free.unwrap();
+    let shown = cli(&admin, &["admin", "target", "show", "local"]);
+    assert!(shown.contains("needs_confirmation"), "{shown}");
+    let vault_id = asks.vault_id.to_string();
+    let confirm = [
+        "admin", "target", "confirm", "local", "--vault", &vault_id, "--bytes",
+    ];
+    let bytes_text = asked.get().to_string();
+    cli(&admin, &[&confirm[..], &[&bytes_text]].concat());
+
+    wait_until("the bytes are gone", || {
+        vault(&admin).is_some_and(|vault| vault.freed >= asked)
+    });
+    let after = bytes(&packs(&server));
+    assert_eq!(before - after, asked.get());
+    assert!(after > 6 * MIB as u64);
+    // What stayed is whole.
+    let restored = tenant.restore_new(ItemKind::Backup, kept.id, "again");
+    let copy = folder.path().join("copy.raw");
+    server.pool().copy_volume(restored, &copy);
+    assert!(
+        fs::read(&copy).unwrap() == noise(1, 6 * MIB),
+        "the restored volume differs"
+    );
+}
+
+#[test]
+fn a_flipped_byte_is_found_by_the_schedule_shown_and_healed_by_the_next_backup() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = start(folder.path(), "collect_every_s = 3600\nverify_every_s = 1");
+    let (tenant, admin) = (Person::tenant(&server), Person::administrator(&server));
+    let volume = import(&tenant, folder.path(), "data", 3);
+    let first = tenant.backup(volume, "first");
+    wait_until("a verification found it sound", || {
+        vault(&admin).is_some_and(|vault| vault.verification.is_some_and(|v| v.bad.is_empty()))
+    });
+
+    let (pack, len) = packs(&server)
+        .into_iter()
+        .max_by_key(|(_, len)| *len)
+        .unwrap();
+    let whole = fs::read(&pack).unwrap();
+    let mut rotten = whole.clone();
+    rotten[usize::try_from(len / 2).unwrap()] ^= 0x10;
+    overwrite(&pack, &rotten);
+    wait_until("the schedule found it", || {
+        backup(&tenant, first.id).state == ItemState::Degraded
+    });
+    let damage = vault(&admin).unwrap().damage;
+    let name = pack.file_name().unwrap().to_str().unwrap();
+    assert!(
+        damage.iter().any(|bad| bad.object.contains(name)),
+        "{damage:?}"
+    );
+    assert!(
+        damage.iter().all(|bad| bad.affected == [first.id]),
+        "{damage:?}"
+    );
+    let shown = cli(&admin, &["admin", "target", "show", "local"]);
+    assert!(shown.contains(&first.id.to_string()), "{shown}");
+    let problem = tenant.refused(async |client| {
+        let restore = stillpoint_tests::person::restore_new(ItemKind::Backup, first.id, "no");
+        client
+            .restore_create(&restore, &stillpoint_client::Change::default())
+            .await
+    });
+    assert!(problem.detail.contains("degraded"), "{problem:?}");
+
+    // The next backup shares nothing with what rotted: it restores alone.
+    let second = tenant.backup(volume, "second");
+    let restored = tenant.restore_new(ItemKind::Backup, second.id, "again");
+    let copy = folder.path().join("copy.raw");
+    server.pool().copy_volume(restored, &copy);
+    assert!(
+        fs::read(&copy).unwrap() == noise(3, 6 * MIB),
+        "the restored volume differs"
+    );
+
+    // An operator puts the object back: the schedule finds the first sound again.
+    overwrite(&pack, &whole);
+    wait_until("it is available again", || {
+        backup(&tenant, first.id).state == ItemState::Available
+            && vault(&admin).unwrap().damage.is_empty()
+    });
+}
+
+fn overwrite(path: &Path, content: &[u8]) {
+    fs::remove_file(path).unwrap();
+    fs::write(path, content).unwrap();
+}
