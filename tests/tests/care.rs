@@ -1,4 +1,5 @@
-//! The care of a vault beside a real server: what was deleted leaves the target, what rots is found.
+//! The care of a vault beside a real server: what was deleted leaves the target, what rots is found,
+//! and a server that was lost is rebuilt from it.
 
 #![allow(
     clippy::expect_used,
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use stillpoint_model::id::BackupId;
 use stillpoint_tests::person::Person;
-use stillpoint_tests::server::Server;
+use stillpoint_tests::server::{Server, stillpoint_binary};
 use stillpoint_tests::wait::{PATIENCE, until};
 use stillpoint_wire::admin::{CollectionState, TargetDetail, VaultHealth};
 use stillpoint_wire::backup::Backup;
@@ -209,4 +210,68 @@ fn a_flipped_byte_is_found_by_the_schedule_shown_and_healed_by_the_next_backup()
 fn overwrite(path: &Path, content: &[u8]) {
     fs::remove_file(path).unwrap();
     fs::write(path, content).unwrap();
+}
+
+#[test]
+fn a_server_whose_data_folder_is_lost_is_rebuilt_from_target_and_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("target");
+    fs::create_dir(&target).unwrap();
+    let settings = folder.path().join("settings.toml");
+    let text = format!(
+        "[target]\nkind = \"local\"\nfolder = \"{}\"\n[database]\nbackup_every_s = 1\nkeep = 2\n",
+        target.display()
+    );
+    fs::write(&settings, text).unwrap();
+    let mut server = Server::start_with(&["--config", settings.to_str().unwrap()]);
+    let mut tenant = Person::tenant(&server);
+    let volume = import(&tenant, folder.path(), "data", 5);
+    let backup = tenant.backup(volume, "kept");
+    // A copy that began after now has the backup.
+    let stored = |server: &Server| server.log().matches("the database is backed up").count();
+    let before = stored(&server);
+    wait_until("two more copies", || stored(&server) >= before + 2);
+    server.stop();
+    let key = folder.path().join("root.key");
+    fs::copy(server.data().join("keys/root.key"), &key).unwrap();
+    fs::remove_dir_all(server.data()).unwrap();
+
+    let recover = || {
+        std::process::Command::new(stillpoint_binary())
+            .args(["server", "recover", "--target"])
+            .arg(&target)
+            .arg("--key")
+            .arg(&key)
+            .arg("--data")
+            .arg(server.data())
+            .output()
+            .unwrap()
+    };
+    let output = recover();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(!recover().status.success(), "a database is never replaced");
+
+    server.resume();
+    tenant.follow(&server);
+    let listed = self::backup(&tenant, backup.id);
+    assert_eq!(
+        (listed.state, listed.content_hash),
+        (ItemState::Available, backup.content_hash)
+    );
+    let restored = tenant.restore_new(ItemKind::Backup, backup.id, "again");
+    let copy = folder.path().join("copy.raw");
+    server.pool().copy_volume(restored, &copy);
+    assert!(
+        fs::read(&copy).unwrap() == noise(5, 6 * MIB),
+        "the restored volume differs"
+    );
+    // The copies go on, in the same vault.
+    let before = stored(&server);
+    wait_until("another copy", || stored(&server) > before);
+    let vaults = fs::read_dir(&target).unwrap().count();
+    assert_eq!(vaults, 2, "one of the tenant, one of the database");
 }

@@ -6,12 +6,15 @@ mod first_start;
 mod machines;
 mod memory;
 mod node_link;
+mod recover;
 mod run;
+mod self_backup;
 mod settings;
 
 use clap::{Args, Subcommand};
 use tracing_subscriber::EnvFilter;
 
+use self::recover::RecoverArgs;
 use self::settings::{Settings, SettingsArgs};
 use crate::failure::{Exit, Failure, Result};
 
@@ -35,6 +38,12 @@ enum Verb {
     /// start makes the data folder with everything in it, an administrator and a tenant; their
     /// passwords are in DIR/credentials.
     Start(SettingsArgs),
+    /// Rebuild a server's data folder from its backup target and the root key
+    ///
+    /// The newest copy of the server's database is restored into DIR, which must have none. The
+    /// server can then be started on it: with its accounts, plans, items and backups. Volumes are
+    /// where their pool was; those that are gone are restored from their backups.
+    Recover(RecoverArgs),
     /// Thaws a guest whatever happens to whoever froze it
     #[command(name = machines::GUARD, hide = true)]
     FreezeGuard,
@@ -45,6 +54,7 @@ impl Command {
     pub fn run(self) -> Result<()> {
         match self.verb {
             Verb::Start(args) => start(args),
+            Verb::Recover(args) => rebuild(args),
             Verb::FreezeGuard => machines::run_guard(),
         }
     }
@@ -64,6 +74,14 @@ fn start(args: SettingsArgs) -> Result<()> {
     // After the second signal, what blocks is not waited for.
     runtime.shutdown_background();
     ended
+}
+
+fn rebuild(args: RecoverArgs) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::file("start", &error))?;
+    runtime.block_on(recover::recover(args))
 }
 
 fn log_to_stderr(filter: &str) -> Result<()> {

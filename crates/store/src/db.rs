@@ -90,8 +90,7 @@ impl Db {
     /// Opens the database, makes it when it is missing, and migrates it. Must be called inside a
     /// tokio runtime, which the writer then lives in.
     pub async fn open(options: &Options) -> Result<Self> {
-        static DRIVERS: Once = Once::new();
-        DRIVERS.call_once(sqlx::any::install_default_drivers);
+        install_drivers();
         let failed = |source| Error::Open {
             path: options.path.clone(),
             source,
@@ -180,7 +179,13 @@ const WRITER_PRAGMAS_NONE: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous
     PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 10000; PRAGMA cache_size = -8192; \
     PRAGMA temp_store = MEMORY; PRAGMA journal_size_limit = 67108864";
 
-fn connect_options(path: &Path) -> Result<AnyConnectOptions, sqlx::Error> {
+/// Makes SQLite known to the connections, once.
+pub(crate) fn install_drivers() {
+    static DRIVERS: Once = Once::new();
+    DRIVERS.call_once(sqlx::any::install_default_drivers);
+}
+
+pub(crate) fn connect_options(path: &Path) -> Result<AnyConnectOptions, sqlx::Error> {
     let mut url = String::from("sqlite://");
     for byte in path.as_os_str().as_encoded_bytes() {
         match byte {

@@ -15,6 +15,7 @@ pub mod account;
 pub mod audit;
 pub mod backup;
 pub mod care;
+mod copy;
 mod db;
 mod error;
 pub mod event;
@@ -35,5 +36,6 @@ pub mod token;
 pub mod upload;
 pub mod volume;
 
+pub use copy::{database_check, database_copy};
 pub use db::{Conn, Db, Durability, Options, Reader, Tx};
 pub use error::{Error, Result};

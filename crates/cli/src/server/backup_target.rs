@@ -19,7 +19,7 @@ use crate::private_file::write_once;
 use crate::target::{Place, unusable};
 
 /// What the note says about a target.
-fn note_of(place: &Place) -> String {
+pub fn note_of(place: &Place) -> String {
     match place {
         Place::Nowhere => "none\n".to_owned(),
         Place::Folder(None) => "local\n".to_owned(),

@@ -4,6 +4,7 @@
 //! DIR/                 0700
 //!   lock               held while a server runs; names its process
 //!   stillpoint.db      the store (with its -wal and -shm)
+//!   database.vault     which vault of the target has the copies of the store
 //!   pool/              layers of the qcow2 pool
 //!   target/            vaults of the local backup target
 //!   target.chosen      which backup target this installation has
@@ -72,6 +73,11 @@ impl DataDir {
     /// Which backup target was chosen.
     pub fn target_note(&self) -> PathBuf {
         self.path.join("target.chosen")
+    }
+
+    /// Which vault has the copies of the store.
+    pub fn database_vault(&self) -> PathBuf {
+        self.path.join("database.vault")
     }
 
     /// Where images wait to be imported.

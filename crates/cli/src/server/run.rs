@@ -49,6 +49,7 @@ use super::data_dir::DataDir;
 use super::first_start::{FirstUser, FirstUsers, first_users, root_key};
 use super::machines;
 use super::node_link::InProcess;
+use super::self_backup::{DatabaseTerms, SelfBackup};
 use super::settings::Settings;
 use crate::failure::{Exit, Failure, Result, print};
 use crate::target::Place;
@@ -90,7 +91,7 @@ pub async fn serve(settings: Settings) -> Result<()> {
     stillpoint_http::remove_cut_off_uploads(&opened.data.uploads())
         .await
         .map_err(|error| Failure::file("sweep the uploads", &error))?;
-    let running = Running::start(opened, storage, listener);
+    let running = Running::start(opened, storage, listener, settings.database.clone());
     if let Some(tenant) = tenant.filter(|tenant| settings.demo && tenant.created) {
         make_demo_volume(&cx, &tenant.actor).await?;
     }
@@ -120,20 +121,31 @@ struct Running {
     node: JoinHandle<()>,
     engine: JoinHandle<()>,
     sweeper: JoinHandle<()>,
+    /// Backs the database up, where there is a target.
+    keeper: Option<JoinHandle<()>>,
 }
 
 impl Running {
-    fn start(opened: Opened, storage: Storage, listener: TcpListener) -> Self {
+    fn start(
+        opened: Opened,
+        storage: Storage,
+        listener: TcpListener,
+        database: DatabaseTerms,
+    ) -> Self {
         let Opened {
             data,
             env,
             db,
             cx,
             installed,
-            root_key: _,
-            target: _,
+            root_key,
+            target,
             machines: _,
         } = opened;
+        let keeper = target.map(|target| {
+            let keeper = SelfBackup::new(&data, target, root_key, Arc::clone(&env), database);
+            tokio::spawn(Arc::new(keeper).run())
+        });
         let (closing, closed) = watch::channel(false);
         let (node_stop, engine_stop) = (CancellationToken::new(), CancellationToken::new());
 
@@ -161,6 +173,7 @@ impl Running {
             node,
             engine,
             sweeper,
+            keeper,
         }
     }
 
@@ -169,6 +182,11 @@ impl Running {
         self.node_stop.cancel();
         self.sweeper.abort();
         let _ = self.sweeper.await;
+        if let Some(keeper) = self.keeper {
+            // A copy that is being stored is taken back by the next one.
+            keeper.abort();
+            let _ = keeper.await;
+        }
         ended("http", self.http.await);
         ended("node", self.node.await);
         self.engine_stop.cancel();

@@ -10,6 +10,7 @@ use stillpoint_model::care::CareTerms;
 use stillpoint_model::instance::Flavors;
 use stillpoint_model::plan::Plan;
 
+use super::self_backup::DatabaseTerms;
 use crate::config;
 use crate::failure::Result;
 use crate::target::{Place, TargetTable};
@@ -32,7 +33,7 @@ pub struct SettingsArgs {
     /// Where to listen; port 0 takes a free one [default: 127.0.0.1:8420]
     #[arg(long, value_name = "ADDR", env = "STILLPOINT_LISTEN", value_parser = parse_address)]
     listen: Option<SocketAddr>,
-    /// Settings in TOML: data, listen, plan, log, qemu, target, care
+    /// Settings in TOML: data, listen, plan, log, qemu, target, care, database
     #[arg(long, value_name = "FILE", env = "STILLPOINT_CONFIG")]
     config: Option<PathBuf>,
     /// The rules for new volumes, in TOML, instead of the built-in plan `stillpoint`
@@ -63,6 +64,8 @@ struct SettingsFile {
     target: Option<TargetTable>,
     #[serde(default)]
     care: CareTerms,
+    #[serde(default)]
+    database: DatabaseTerms,
 }
 
 fn parse_address(text: &str) -> Result<SocketAddr, String> {
@@ -92,6 +95,8 @@ pub struct Settings {
     pub target: Place,
     /// When and how vaults are cared for.
     pub care: CareTerms,
+    /// When the database is backed up.
+    pub database: DatabaseTerms,
     /// What to log.
     pub log: String,
     /// The QEMU that runs instances.
@@ -123,6 +128,7 @@ impl Settings {
         Ok(Self {
             target,
             care: file.care,
+            database: file.database,
             data: args
                 .data
                 .or(file.data.map(beside))
@@ -165,7 +171,8 @@ fn default_listen() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 8420))
 }
 
-fn default_data() -> PathBuf {
+/// The data folder when nobody says.
+pub fn default_data() -> PathBuf {
     if rustix::process::geteuid().is_root() {
         return "/var/lib/stillpoint".into();
     }

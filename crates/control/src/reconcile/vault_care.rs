@@ -254,7 +254,24 @@ pub(crate) async fn ended(tx: &mut Tx, cx: &Context, ended: Task, now: Timestamp
             failed(cx, &mut care, &spec, detail, silent, now);
         }
     }
+    forget_what_is_gone(tx, &mut care).await?;
     Ok(vault_care_update(tx, &care).await?)
+}
+
+/// Damage is of backups that there are: what only a deleted one needs is a collection's.
+async fn forget_what_is_gone(tx: &mut Tx, care: &mut VaultCare) -> Result<()> {
+    let mut gone = Vec::new();
+    for id in care.damage.iter().flat_map(|bad| &bad.affected) {
+        let row = backup::backup_by_id(tx, *id).await?;
+        if row.is_none_or(|row| row.state != ItemState::Degraded) {
+            gone.push(*id);
+        }
+    }
+    for bad in &mut care.damage {
+        bad.affected.retain(|id| !gone.contains(id));
+    }
+    care.damage.retain(|bad| !bad.affected.is_empty());
+    Ok(())
 }
 
 async fn collected(

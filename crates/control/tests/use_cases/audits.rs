@@ -46,6 +46,7 @@ const READERS: &[&str] = &[
     "admin::nodes",
     "admin::pools",
     "admin::targets",
+    "admin::target",
     "admin::accounts",
     "admin::audit",
     "admin::verify_audit",
@@ -234,6 +235,14 @@ impl<'a> Walk<'a> {
         self.step("image::delete", "image_delete", deleted).await;
     }
 
+    async fn care(&mut self) {
+        let (lab, admin) = (self.lab, &self.lab.admin);
+        lab.ask_for_confirmation(9).await;
+        let confirmed = lab.confirm(admin, 9);
+        self.step("admin::confirm_collection", "collection_confirm", confirmed)
+            .await;
+    }
+
     async fn operations(&mut self, web: &Reference) {
         let (cx, me, admin) = (self.cx(), &self.lab.tenant, &self.lab.admin);
         let change = Change::default();
@@ -291,6 +300,7 @@ async fn every_mutation_leaves_one_record() {
     walk.instances(&web).await;
     walk.items(&web).await;
     walk.images(&web).await;
+    walk.care().await;
     walk.operations(&web).await;
     walk.uploads_and_tokens().await;
     let (cx, me, change) = (&lab.cx, &lab.tenant, Change::default());

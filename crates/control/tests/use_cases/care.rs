@@ -68,7 +68,20 @@ impl Lab {
         seen.expect("a backup").backup.state
     }
 
-    async fn confirm(&self, actor: &Actor, mib: u64) -> Result<TargetCare, Error> {
+    /// Has the next collection ask for the confirmation of so much.
+    pub async fn ask_for_confirmation(&self, mib: u64) {
+        // The vault is seen, then it is due.
+        assert_eq!(self.care().await, None);
+        self.advance(7 * HOUR).await;
+        let task = self.care().await.expect("a collection");
+        let asks = Collection {
+            would_free: Some(ByteCount::from_mib(mib)),
+            ..collection(CollectionState::NeedsConfirmation)
+        };
+        self.collected(&task, asks).await;
+    }
+
+    pub async fn confirm(&self, actor: &Actor, mib: u64) -> Result<TargetCare, Error> {
         let vault = self.vault().await.vault_id;
         let bytes = (vault, ByteCount::from_mib(mib));
         admin::confirm_collection(&self.cx, actor, &by_name("target-1"), bytes, None).await

@@ -34,6 +34,7 @@ fn asks(document: &Value, things: &Things) -> Vec<Ask> {
                 .replace("{backup}", &things.backup)
                 .replace("{image}", &things.image)
                 .replace("{operation}", &things.operation)
+                .replace("{target}", "target-1")
                 .replace("{token}", &things.operation);
             let has_body = operation.get("requestBody").is_some();
             let body = has_body.then(|| body(&id, things));
@@ -77,6 +78,7 @@ fn body(id: &str, things: &Things) -> Value {
         "restore_create" => {
             json!({"source": {"kind": "snapshot", "item": things.snapshot}, "mode": "new_volume"})
         }
+        "collection_confirm" => json!({"vault_id": things.operation, "bytes": 1}),
         "operation_release" | "operation_retry" => json!({"reason": "because"}),
         other => panic!("say what a good body of {other} is"),
     }

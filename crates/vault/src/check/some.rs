@@ -13,8 +13,8 @@ use super::{Check, CheckLevel, CheckReport, PackState, Scan, describe};
 use crate::{Error, Vault};
 
 impl Vault {
-    /// Checks these backups, at the same cost as one where they share everything. One that was
-    /// deleted is passed over, one that is not there is a problem.
+    /// Checks these backups, at the same cost as one where they share everything. One that is not
+    /// there, or was deleted, is a problem.
     ///
     /// The report names every backup of the vault that what is bad affects. An error means that the
     /// check could not be done, which says nothing about the objects.
@@ -32,7 +32,6 @@ impl Vault {
                     check.list_packs_of(&manifest)?;
                     there.push((volume, backup));
                 }
-                Err(Error::BackupDeleted(_)) => {}
                 Err(error) => check.bad_manifest(volume, backup, error)?,
             }
         }
@@ -54,7 +53,7 @@ impl Vault {
 }
 
 impl Check<'_> {
-    /// A manifest that should be there: missing and damaged are problems, all else is an error.
+    /// A manifest that should be there: missing, deleted and damaged are problems, all else is an error.
     fn bad_manifest(
         &mut self,
         volume: VolumeId,
@@ -64,6 +63,7 @@ impl Check<'_> {
         let name = self.vault.names.manifest(volume, backup);
         let what = match error {
             Error::BackupNotFound(_) => "it is missing".to_owned(),
+            Error::BackupDeleted(_) => "it was deleted".to_owned(),
             error if error.is_of_one_object() => describe(&error),
             error => return Err(error),
         };

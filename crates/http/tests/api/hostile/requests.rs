@@ -254,6 +254,9 @@ pub(super) fn of_operators(table: &mut Table<'_>) {
     for list in ["nodes", "pools", "targets", "accounts", "audit"] {
         table.get(&format!("/v1/admin/{list}"), Forbidden, "-");
     }
+    table.get("/v1/admin/targets/local", Forbidden, "-");
+    let confirm = json!({"vault_id": table.mine.operation.clone(), "bytes": 1});
+    table.post("/v1/admin/targets/local/confirm", &confirm, Forbidden, "-");
     table.get("/v1/operations?all_accounts=true", Forbidden, "-");
     table.get("/v1/events?all_accounts=true", Forbidden, "-");
     let path = format!("/v1/volumes/{volume}/attachment");
