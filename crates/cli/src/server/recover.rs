@@ -21,10 +21,11 @@ use stillpoint_store::database_check;
 use stillpoint_vault::{BackupInfo, RootKey, Vault, rescue};
 
 use super::backup_target::note_of;
-use super::data_dir::{DataDir, write_once};
+use super::data_dir::DataDir;
 use super::self_backup::{is_of_databases, live_copies};
 use super::settings::default_data;
 use crate::failure::{Exit, Failure, Result, print};
+use crate::private_file::write_once;
 use crate::target::{BucketArgs, Place};
 
 /// Where the copies are, what opens them, and where the server is to be.
@@ -63,9 +64,7 @@ pub async fn recover(args: RecoverArgs) -> Result<()> {
     let copy = database.with_extension("copy");
     let (from, to) = (place.clone(), copy.clone());
     let found = tokio::task::spawn_blocking(move || fetch(&from, &key, args.backup, &to));
-    let (vault, info) = found
-        .await
-        .map_err(|error| broken(&error))??;
+    let (vault, info) = found.await.map_err(|error| broken(&error))??;
     database_check(&copy)
         .await
         .map_err(|error| broken(&error))?;

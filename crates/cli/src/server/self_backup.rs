@@ -26,8 +26,9 @@ use stillpoint_store::database_copy;
 use stillpoint_vault::target::Target;
 use stillpoint_vault::{BackupInfo, BackupSpec, CollectPolicy, ReadAt, RootKey, Vault, VaultSpec};
 
-use super::data_dir::{DataDir, write_once};
+use super::data_dir::DataDir;
 use crate::failure::{Exit, Failure, Result};
+use crate::private_file::write_once;
 
 /// The account of the vault: nobody's.
 pub const SYSTEM_ACCOUNT: &str = "00000000-0000-0000-0000-000000000000";
