@@ -17,7 +17,7 @@ pub(crate) mod tree;
 pub(crate) mod wire;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use hash::ContentHash;
 pub use keys::{AccountKey, KeyId, RootKey};

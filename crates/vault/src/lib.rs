@@ -37,6 +37,8 @@ mod direct;
 mod error;
 mod fetch;
 mod format;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod ingest;
 pub mod keys;
 mod quarantine;

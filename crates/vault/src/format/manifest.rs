@@ -101,8 +101,13 @@ impl Manifest {
             return Err(Malformed::Wrong("its size and its tree do not agree"));
         }
         let content_hash = ContentHash(r.array()?);
-        let root = NodeRef::read(&mut r)?;
-        let root = (has_root == 1).then_some(root);
+        let root = match has_root {
+            0 => {
+                r.zeros(NodeRef::LEN)?;
+                None
+            }
+            _ => Some(NodeRef::read(&mut r)?),
+        };
         let metadata = read_metadata(&mut r)?;
         r.finish()?;
         Ok(Self {
@@ -131,9 +136,13 @@ fn read_metadata(r: &mut Reader<'_>) -> Result<BTreeMap<String, String>, Malform
             return Err(Malformed::Wrong("a note is too long"));
         }
         let (key, value) = (text(r.take(key_len)?)?, text(r.take(value_len)?)?);
-        if metadata.insert(key, value).is_some() {
-            return Err(Malformed::Wrong("a note is there twice"));
+        if metadata
+            .last_key_value()
+            .is_some_and(|(last, _)| *last >= key)
+        {
+            return Err(Malformed::Wrong("its notes are not in order"));
         }
+        metadata.insert(key, value);
     }
     Ok(metadata)
 }

@@ -5,10 +5,11 @@ use stillpoint_model::id::{AccountId, BackupId, RunId, VaultId, VolumeId};
 use stillpoint_model::{ByteCount, Timestamp};
 use zeroize::Zeroizing;
 
+use super::epoch::{Doom, Plan};
 use super::hash::hex;
 use super::index::{Index, IndexFrame, IndexPack};
 use super::manifest::Manifest;
-use super::names::IdBytes;
+use super::names::{IdBytes, Names};
 use super::object::{Class, HEADER_LEN, Header, open_object, seal_object};
 use super::pack::{Codec, FrameOpener, PackBuilder, PackId, Spot, directory, scan};
 use super::run::Note;
@@ -311,38 +312,126 @@ fn unknown_versions_classes_and_flags_are_unsupported_not_damaged() {
     );
 }
 
-/// Every parser of plain bytes; none may panic.
+/// Every parser; none may panic.
 fn parse_all(bytes: &[u8]) {
-    let keys = keys();
-    let header = pack_id().header(VAULT);
-    let key = keys.object(&header).unwrap();
-    let _ = Header::decode(bytes);
-    drop(Manifest::decode(bytes));
-    drop(Index::decode(bytes));
-    let _ = Note::decode(bytes);
-    let _ = KeyObject::decode(bytes, VaultId::of_bytes(VAULT));
-    drop(directory(&key, bytes));
-    let spot = Spot {
-        offset: 80,
-        len: u32::try_from(bytes.len()).unwrap(),
+    for (_, parse) in crate::fuzzing::PARSERS {
+        parse(bytes);
+    }
+}
+
+/// What is right, for each parser by name.
+pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
+    let key = (
+        VolumeId::of_bytes([0x33; 16]),
+        BackupId::of_bytes([0x66; 16]),
+    );
+    let at = Timestamp::from_micros(1);
+    let plan = Plan {
+        at,
+        backups: vec![(key, [1; 32])],
+        kept: vec![key, key],
+        packs: vec![pack_id()],
+        runs: vec![RunId::of_bytes(RUN)],
     };
-    let mut opener = FrameOpener::new().unwrap();
-    drop(opener.open(
-        &key,
-        &keys.hasher,
-        spot,
-        &mut bytes.to_vec(),
-        &mut Aligned::default(),
-    ));
-    drop(scan(
-        &mut FrameOpener::new().unwrap(),
-        &key,
-        &keys.hasher,
-        &header,
-        &mut bytes.to_vec(),
-        &mut Aligned::default(),
-    ));
-    let _ = tree::parse_for_tests(bytes);
+    let doom = Doom {
+        at,
+        backups: vec![key],
+        packs: vec![pack_id(), pack_id()],
+        runs: vec![],
+    };
+    let note = Note {
+        run_id: RunId::of_bytes(RUN),
+        volume_id: key.0,
+        at,
+        epoch: 3,
+    };
+    let empty = Manifest {
+        root: None,
+        ..a_manifest()
+    };
+    let names = Names {
+        vault: VaultId::of_bytes(VAULT),
+    };
+    let mut all = vec![
+        ("header", pack_id().header(VAULT).encode().to_vec()),
+        ("manifest", a_manifest().encode()),
+        ("manifest", empty.encode()),
+        ("index", an_index().encode()),
+        ("note", note.encode()),
+        ("plan", plan.encode()),
+        ("doom", doom.encode()),
+        ("keys", a_key_object()),
+        (
+            "root_key",
+            RootKey::from_bytes([1; 32]).to_text().as_bytes().to_vec(),
+        ),
+        ("frame", a_plain_frame(Codec::Raw)),
+        ("frame", a_plain_frame(Codec::Zstd)),
+        ("directory", a_plain_directory()),
+        ("leaf", encode_leaf(&a_leaf())),
+        ("interior", encode_interior(&an_interior())),
+        ("pack", a_pack(Codec::Zstd).0),
+    ];
+    let vault = names.prefix("");
+    for name in [
+        names.keys(1),
+        names.pack(pack_id()),
+        names.index(RunId::of_bytes(RUN), 0xab),
+        names.manifest(key.0, key.1),
+        names.proof(key.0, key.1),
+        names.doom(7),
+    ] {
+        all.push(("name", name.as_str().replace(&vault, "").into_bytes()));
+    }
+    all
+}
+
+fn an_interior() -> Interior {
+    let mut node = Interior::empty();
+    node.children[5] = Some(a_node_ref([9; 32], 17, 300));
+    node
+}
+
+/// The length of a frame's header, the header, the body: as `fuzzing` seals them.
+fn a_plain_frame(codec: Codec) -> Vec<u8> {
+    let plain = vec![b'A'; CHUNK_LEN];
+    let mut head = vec![codec as u8, 0, 1, 0, 0, 0, 0, 0];
+    head.extend(keys().hasher.chunk(&plain));
+    let body = match codec {
+        Codec::Raw => plain,
+        Codec::Zstd => zstd::bulk::compress(&plain, 3).unwrap(),
+    };
+    let len = u16::try_from(head.len()).unwrap().to_le_bytes();
+    [len.to_vec(), head, body].concat()
+}
+
+/// A directory of two frames of 100 and 200 bytes, and how much is before it.
+fn a_plain_directory() -> Vec<u8> {
+    let mut bytes = 300_u16.to_le_bytes().to_vec();
+    for number in [2_u32, 80, 100, 0, 0, 180, 200, 0, 0] {
+        bytes.extend(number.to_le_bytes());
+    }
+    bytes
+}
+
+#[test]
+fn what_is_written_in_two_ways_is_refused() {
+    let manifest = Manifest {
+        root: None,
+        metadata: [("a", "1"), ("b", "2")]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into(),
+        ..a_manifest()
+    };
+    let bytes = manifest.encode();
+    assert_eq!(Manifest::decode(&bytes), Ok(manifest));
+    let mut swapped = bytes.clone();
+    let notes = bytes.len() - 20;
+    swapped[notes..].rotate_left(10);
+    assert!(Manifest::decode(&swapped).is_err(), "notes out of order");
+    let mut rooted = bytes;
+    rooted[notes - 4 - 1] = 1;
+    assert!(Manifest::decode(&rooted).is_err(), "a root that is none");
 }
 
 proptest! {
@@ -365,7 +454,7 @@ proptest! {
             a_manifest().encode(),
             an_index().encode(),
             encode_leaf(&a_leaf()),
-            encode_interior(&Interior::empty()),
+            encode_interior(&an_interior()),
         ];
         let mut bytes = plain[which].clone();
         let spot = at.index(bytes.len());

@@ -446,9 +446,3 @@ pub(crate) fn encode_leaf(leaf: &Leaf) -> Vec<u8> {
 pub(crate) fn encode_interior(node: &Interior) -> Vec<u8> {
     node.encode()
 }
-
-/// Parses bytes as either kind of node.
-#[cfg(test)]
-pub(crate) fn parse_for_tests(bytes: &[u8]) -> (bool, bool) {
-    (Leaf::decode(bytes).is_ok(), Interior::decode(bytes).is_ok())
-}

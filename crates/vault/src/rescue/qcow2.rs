@@ -167,7 +167,7 @@ impl Layout {
         let mut next = 0;
         for (number, at) in tables {
             zeros(out, (number - next) * 8)?;
-            entry(out, at * CLUSTER | COPIED)?;
+            entry(out, (at * CLUSTER) | COPIED)?;
             next = number + 1;
         }
         zeros(out, self.l1_clusters() * CLUSTER - next * 8)?;
