@@ -15,6 +15,7 @@
 )]
 
 mod goals;
+mod guests;
 mod increments;
 mod machine;
 mod samples;
@@ -28,19 +29,22 @@ mod xfs;
 /// A benchmark: its name on the command line and what runs it.
 type Benchmark = (&'static str, fn());
 
-const BENCHMARKS: [Benchmark; 4] = [
+const BENCHMARKS: [Benchmark; 5] = [
     ("snapshots", snapshots::run),
     ("increments", increments::run),
     ("service", service::run),
     ("vault", vault::run),
+    ("guests", guests::run),
 ];
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
-    // What the benchmark of backups starts.
+    // What the benchmarks of backups and of guests start.
     match wanted.split_first() {
         Some((flag, rest)) if flag == "--measure" => return vault::wrap(rest),
         Some((flag, rest)) if flag == "--vault" => return vault::child(rest),
+        Some((flag, _)) if flag == "--probe" => return guests::probe(),
+        Some((flag, _)) if flag == "--guard" => return guests::guard(),
         _ => {}
     }
     let known = |name: &String| BENCHMARKS.iter().any(|(known, _)| known == name);
