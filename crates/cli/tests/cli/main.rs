@@ -14,6 +14,7 @@ mod change;
 mod completion;
 mod failure;
 mod help;
+mod image;
 mod instance;
 mod output;
 mod pool;

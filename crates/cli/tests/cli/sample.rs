@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 pub const VOLUME_ID: &str = "0193b5a2-7c1e-7d4f-9a51-000000000001";
 /// Its snapshot `first`.
 pub const SNAPSHOT_ID: &str = "0193b5a2-7c1e-7d4f-9a51-000000000002";
+pub const IMAGE_ID: &str = "019b76da-a800-7000-8000-0000000001a6";
 /// Its backup `nightly`.
 pub const BACKUP_ID: &str = "0193b5a2-7c1e-7d4f-9a51-000000000003";
 /// An operation on it.
@@ -93,6 +94,31 @@ pub fn instance_operation(kind: &str, state: &str) -> Value {
     operation["instance_id"] = json!(INSTANCE_ID);
     operation["instance_name"] = json!("web");
     operation
+}
+
+/// An operation of this kind on the image `golden` alone.
+pub fn image_operation(kind: &str, state: &str) -> Value {
+    let mut operation = operation(state);
+    for field in ["volume_id", "volume_name", "snapshot_id"] {
+        operation[field] = Value::Null;
+    }
+    operation["kind"] = json!(kind);
+    operation["image_id"] = json!(IMAGE_ID);
+    operation["image_name"] = json!("golden");
+    operation
+}
+
+/// An image of this name, of the snapshot `first`.
+pub fn image(name: &str) -> Value {
+    json!({
+        "id": IMAGE_ID, "name": name, "description": "", "labels": {"by": "me"},
+        "state": "available", "origin": {"kind": "snapshot", "id": SNAPSHOT_ID},
+        "origin_name": "first", "consistency": "stopped", "size_bytes": 10_737_418_240_u64,
+        "used_bytes": 1_073_741_824, "duration_ms": 35, "protected": false, "failure": null,
+        "operation_id": null, "active_operation": null, "confirm_delete": "type_name",
+        "pool_id": ROOT_ID, "pool": "local", "region": "here",
+        "created_at": "2026-11-21T09:31:00Z", "version": 3, "actions": [],
+    })
 }
 
 /// The snapshot `first` of `db`.
