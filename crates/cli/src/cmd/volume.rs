@@ -141,9 +141,7 @@ enum VolumeRoleArg {
 /// What a disk that is sent is.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum ImageFormatArg {
-    /// The bytes of the disk, one after the other
     Raw,
-    /// QEMU's format
     Qcow2,
 }
 

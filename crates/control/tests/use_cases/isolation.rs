@@ -49,6 +49,7 @@ macro_rules! cases {
 }
 
 /// Each use case that names a thing, asked by the tenant about the other's.
+#[expect(clippy::too_many_lines, reason = "a table, one line each")]
 fn asked<'a>(
     lab: &'a Lab,
     their: &'a Theirs,
