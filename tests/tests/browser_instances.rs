@@ -1,4 +1,4 @@
-//! Instances in the portal, by hand: a real guest is made, cut off, started again and captured.
+//! Instances in the portal, by hand: a real guest is made, cut off, started again, read and captured.
 
 #![allow(
     clippy::expect_used,
@@ -58,6 +58,10 @@ fn a_guest_is_made_cut_off_started_and_captured_by_hand() {
     press(&mut browser, "Start", None);
     browser.wait_for_text("Active");
     assert_eq!(server.machines().len(), 1);
+
+    // What its guest writes comes by itself.
+    browser.click("link", "Console");
+    browser.wait_for_text("web is up");
 
     browser.goto(&format!("{}/volumes/{root}/snapshots", server.url()));
     browser.click("button", "Take Snapshot");

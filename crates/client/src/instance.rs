@@ -2,7 +2,9 @@
 
 use reqwest::Method;
 use stillpoint_wire::Page;
-use stillpoint_wire::instance::{Flavor, Instance, InstanceCreate, InstancePatch, InstanceStop};
+use stillpoint_wire::instance::{
+    Flavor, Instance, InstanceConsole, InstanceCreate, InstancePatch, InstanceStop,
+};
 
 use crate::error::Result;
 use crate::request::{Answer, Change, Client, ListQuery};
@@ -28,6 +30,11 @@ impl Client {
     /// One instance, by id or name.
     pub async fn instance_show(&self, instance: &str) -> Result<Instance> {
         self.get(&["instances", instance]).await
+    }
+
+    /// The end of what its guest wrote to its serial console.
+    pub async fn instance_console(&self, instance: &str) -> Result<InstanceConsole> {
+        self.get(&["instances", instance, "console"]).await
     }
 
     /// A new instance.

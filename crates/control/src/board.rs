@@ -25,6 +25,7 @@ use stillpoint_model::Timestamp;
 use stillpoint_model::id::{NodeId, TaskId};
 use stillpoint_model::instance::Sight;
 use stillpoint_model::operation::{OperationState, Phase, Progress};
+use stillpoint_model::question::{Asked, Said};
 use stillpoint_model::saga::{Task, TaskState};
 use stillpoint_model::task::{Assignment, Directive, Report, TaskFailure, TaskOutcome};
 use stillpoint_store::{Conn, Tx, care, operation, place, task};
@@ -292,6 +293,17 @@ impl Board {
             self.cx.board_bell().notify_waiters();
         }
         Ok(())
+    }
+
+    /// Something that a node is asked. Waits up to `wait`; none when nobody asked.
+    pub async fn next_question(&self, node_id: NodeId, wait: Duration) -> Option<Asked> {
+        let next = self.cx.questions().next(node_id);
+        tokio::time::timeout(wait, next).await.ok()
+    }
+
+    /// Hears what a node says to a question.
+    pub fn answer(&self, node_id: NodeId, number: u64, said: Said) {
+        self.cx.questions().answer(node_id, number, said);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Memory> {

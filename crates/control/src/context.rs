@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use crate::audit::{self, Entry};
 use crate::auth::Gate;
 use crate::error::{Error, Result};
+use crate::question::Questions;
 
 /// What the composition root decides.
 #[derive(Clone, Debug)]
@@ -69,6 +70,7 @@ struct Inner {
     places: RwLock<Arc<Places>>,
     engine: Notify,
     board: Notify,
+    questions: Questions,
 }
 
 impl Context {
@@ -97,6 +99,7 @@ impl Context {
             places: RwLock::new(Arc::new(places)),
             engine: Notify::new(),
             board: Notify::new(),
+            questions: Questions::default(),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -136,6 +139,11 @@ impl Context {
     /// Rung when the board has a task to offer.
     pub(crate) fn board_bell(&self) -> &Notify {
         &self.inner.board
+    }
+
+    /// What nodes are asked.
+    pub(crate) fn questions(&self) -> &Questions {
+        &self.inner.questions
     }
 
     /// The plan of new volumes.

@@ -26,6 +26,7 @@ pub mod operation;
 pub mod place;
 pub mod plan;
 pub mod progress;
+pub mod question;
 pub mod refusal;
 pub mod saga;
 pub mod snapshot;

@@ -4,6 +4,7 @@ use std::future::Future;
 
 use stillpoint_model::id::{NodeId, TaskId};
 use stillpoint_model::instance::Sight;
+use stillpoint_model::question::{Asked, Said};
 use stillpoint_model::task::{Assignment, Directive, Report, TaskFailure, TaskOutcome};
 
 /// Why the control plane gave no answer, or no good one.
@@ -29,6 +30,20 @@ pub trait ControlPlane: Send + Sync + 'static {
         &self,
         node_id: NodeId,
         sights: Vec<Sight>,
+    ) -> impl Future<Output = Result<(), ControlError>> + Send;
+
+    /// Something that is asked about this node's machines. Waits a while; none when nobody asked.
+    fn next_question(
+        &self,
+        node_id: NodeId,
+    ) -> impl Future<Output = Result<Option<Asked>, ControlError>> + Send;
+
+    /// Answers a question. Nobody may be waiting for it any more.
+    fn answer(
+        &self,
+        node_id: NodeId,
+        number: u64,
+        said: Said,
     ) -> impl Future<Output = Result<(), ControlError>> + Send;
 
     /// Work for this node. Waits a while for some; none when there was none.

@@ -8,7 +8,7 @@
 //!      ^                         |                   |         | LiveHost: open volumes
 //!      |                         |                   |-> Machines: a hypervisor's driver
 //!      |                         |                   \-> stillpoint_vault::Vault
-//!      +-- report, confirm, finish, sighted
+//!      +-- report, confirm, finish, sighted, answer
 //! ```
 //!
 //! **Invariant:** it knows no SQL, no plans, no prices and no customers: ids come with the task.

@@ -7,10 +7,10 @@
 
 use std::time::Duration;
 
-use stillpoint_model::ErrorKind;
 use stillpoint_model::id::{InstanceId, VolumeId};
 use stillpoint_model::instance::{MachineDisk, MachineOrder, Power, Sight};
 use stillpoint_model::progress::Monitor;
+use stillpoint_model::{ByteCount, ErrorKind};
 
 mod hypervisor;
 mod live;
@@ -130,6 +130,10 @@ pub trait Machines: Send + Sync {
 
     /// What a machine does, and what it has open.
     fn inspect(&self, id: InstanceId) -> MachineResult;
+
+    /// The end of what the guest wrote to its serial console, at most `max` bytes, also of a machine
+    /// that is off. May be asked at any time, whatever else is being done to the machine.
+    fn console(&self, id: InstanceId, max: ByteCount) -> Result<Vec<u8>, MachineError>;
 
     /// What all of them do. One that is missing here counts as off, so this fails when one cannot be
     /// looked at.

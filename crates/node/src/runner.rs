@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use stillpoint_model::Env;
 use stillpoint_model::id::{NodeId, PoolId, TaskId};
+use stillpoint_model::question::{Asked, Question, Said};
 use stillpoint_model::task::{Assignment, Directive, Report, TaskFailure, TaskOutcome, TaskSpec};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
@@ -30,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::control_plane::{ControlError, ControlPlane};
 use crate::failure;
+use crate::machines::Machines;
 use crate::owners::Owners;
 use crate::progress::{Watch, phase_of};
 use crate::storage::Storage;
@@ -126,6 +128,7 @@ impl<C: ControlPlane> Node<C> {
         tokio::select! {
             () = work => {}
             () = inner.watch_machines() => {}
+            () = inner.answer_questions() => {}
             () = inner.shutdown.cancelled() => {}
         }
         while tasks.join_next().await.is_some() {}
@@ -159,6 +162,30 @@ impl<C: ControlPlane> Inner<C> {
                 Err(error) => tracing::error!(%error, "machines cannot be looked at"),
             }
             tokio::time::sleep(self.settings.look_every).await;
+        }
+    }
+
+    /// Answers what is asked about its machines, one question at a time.
+    async fn answer_questions(&self) {
+        let Some(machines) = self.storage.watched_machines() else {
+            return std::future::pending().await;
+        };
+        loop {
+            let Asked { number, question } = match self.control.next_question(self.id).await {
+                Ok(Some(asked)) => asked,
+                Ok(None) => continue,
+                Err(error) => {
+                    tracing::warn!(%error, node = %self.id, "questions are not heard");
+                    self.pause().await;
+                    continue;
+                }
+            };
+            let asked = Arc::clone(&machines);
+            let said = tokio::task::spawn_blocking(move || say(&*asked, question)).await;
+            let said = said.unwrap_or(Said::Nothing);
+            if let Err(error) = self.control.answer(self.id, number, said).await {
+                tracing::warn!(%error, node = %self.id, "an answer was not heard");
+            }
         }
     }
 
@@ -363,5 +390,17 @@ impl<C: ControlPlane> Hooks for NodeHooks<C> {
     fn confirm(&self) -> Result<Directive, ControlError> {
         self.handle
             .block_on(self.inner.control.confirm(self.task_id, self.fence))
+    }
+}
+
+/// What there is to say to a question.
+fn say(machines: &dyn Machines, question: Question) -> Said {
+    let Question::Console { instance_id, max } = question;
+    match machines.console(instance_id, max) {
+        Ok(bytes) => Said::Console { bytes },
+        Err(error) => {
+            tracing::warn!(%error, instance = %instance_id, "its console cannot be read");
+            Said::Nothing
+        }
     }
 }

@@ -290,6 +290,14 @@ pub enum StopHow {
     Forced,
 }
 
+/// The end of what an instance's guest wrote to its serial console.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct InstanceConsole {
+    /// At most 64 KiB, the newest last: text, line ends and tabs, without escape sequences. Empty
+    /// when the guest never ran.
+    pub text: String,
+}
+
 /// A request to stop an instance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -10,8 +10,10 @@ use stillpoint_wire::instance::{
 
 use super::change::{ChangeArgs, parse_time};
 use super::disk::DiskArgs;
-use crate::failure::{Failure, Result};
+use crate::failure::{Failure, Result, print};
+use crate::output::Format;
 use crate::remote::{Remote, RemoteArgs};
+use crate::style::printable;
 use crate::{output, prompt};
 
 const NONE: &str =
@@ -32,6 +34,11 @@ enum Verb {
     List,
     /// Show one instance
     Show {
+        /// The instance, by name or id
+        instance: String,
+    },
+    /// Show the end of what an instance's guest wrote to its serial console
+    Console {
         /// The instance, by name or id
         instance: String,
     },
@@ -139,6 +146,7 @@ impl Command {
         match self.verb {
             Verb::List => list(remote).await,
             Verb::Show { instance } => output::one(remote.format, &show(remote, &instance).await?),
+            Verb::Console { instance } => console(remote, &instance).await,
             Verb::Create {
                 name,
                 flavor,
@@ -210,6 +218,15 @@ impl StopArgs {
             bound_s: self.within.map(whole_seconds).transpose()?,
             then_force: self.never_force.then_some(false),
         })
+    }
+}
+
+/// As text where a person reads it; whole for programs.
+async fn console(remote: &Remote, instance: &str) -> Result<()> {
+    let console = remote.check(remote.client.instance_console(instance).await)?;
+    match remote.format {
+        Format::Json | Format::Yaml => output::value(remote.format, &console),
+        _ => print(printable(&console.text.trim_end().replace('\t', "    "))),
     }
 }
 

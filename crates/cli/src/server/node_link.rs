@@ -8,6 +8,7 @@ use stillpoint_control::board::{Board, Rejection};
 use stillpoint_model::error::with_causes;
 use stillpoint_model::id::{NodeId, TaskId};
 use stillpoint_model::instance::Sight;
+use stillpoint_model::question::{Asked, Said};
 use stillpoint_model::task::{Assignment, Directive, Report, TaskFailure, TaskOutcome};
 use stillpoint_node::{ControlError, ControlPlane};
 
@@ -40,6 +41,15 @@ impl ControlPlane for InProcess {
 
     async fn sighted(&self, node_id: NodeId, sights: Vec<Sight>) -> Result<(), ControlError> {
         self.board.sighted(node_id, sights).await.map_err(heard)
+    }
+
+    async fn next_question(&self, node_id: NodeId) -> Result<Option<Asked>, ControlError> {
+        Ok(self.board.next_question(node_id, PATIENCE).await)
+    }
+
+    async fn answer(&self, node_id: NodeId, number: u64, said: Said) -> Result<(), ControlError> {
+        self.board.answer(node_id, number, said);
+        Ok(())
     }
 
     async fn next_task(&self, node_id: NodeId) -> Result<Option<Assignment>, ControlError> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use stillpoint_model::ByteCount;
 use stillpoint_model::id::{InstanceId, VolumeId};
 use stillpoint_model::instance::{MachineOrder, Power, Sight};
 use stillpoint_model::progress::Monitor;
@@ -98,6 +99,10 @@ impl Machines for SimMachines {
 
     fn inspect(&self, id: InstanceId) -> MachineResult {
         Ok(self.seen(id))
+    }
+
+    fn console(&self, _: InstanceId, _: ByteCount) -> Result<Vec<u8>, MachineError> {
+        Ok(Vec::new())
     }
 
     fn sights(&self) -> Result<Vec<Sight>, MachineError> {

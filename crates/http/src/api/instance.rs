@@ -3,13 +3,14 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
+use stillpoint_control::console;
 use stillpoint_control::instance::{self, DiskRequest, InstanceQuery, InstanceView};
 use stillpoint_control::restore::RestorePointRef;
 use stillpoint_model::instance::{SHUTDOWN_BOUND_S, StopMode};
 use stillpoint_wire::Page;
 use stillpoint_wire::instance::{
-    Flavor, Instance, InstanceContext, InstanceCreate, InstanceDisk, InstancePatch, InstanceStop,
-    StopHow,
+    Flavor, Instance, InstanceConsole, InstanceContext, InstanceCreate, InstanceDisk,
+    InstancePatch, InstanceStop, StopHow,
 };
 use stillpoint_wire::operation::Operation;
 use stillpoint_wire::permission::Preview;
@@ -29,6 +30,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::default()
         .routes(routes!(instance_list, instance_create))
         .routes(routes!(instance_show, instance_update, instance_delete))
+        .routes(routes!(instance_console))
         .routes(routes!(instance_start))
         .routes(routes!(instance_stop))
         .routes(routes!(instance_pause))
@@ -82,6 +84,21 @@ async fn instance_show(
 ) -> Result<impl IntoResponse> {
     let reference = reference(&id, "instance")?;
     Ok(tagged(instance::show(app.cx(), &actor, &reference).await?))
+}
+
+/// The end of what an instance's guest wrote to its serial console.
+#[utoipa::path(get, path = "/v1/instances/{instance}/console", tag = "instances",
+    params(("instance" = String, Path, description = "Id or name")),
+    responses((status = 200, description = "What it wrote", body = InstanceConsole)))]
+async fn instance_console(
+    State(app): State<App>,
+    Caller(actor): Caller,
+    Path(id): Path<String>,
+    _: QueryOf<NoQuery>,
+) -> Result<Json<InstanceConsole>> {
+    let reference = reference(&id, "instance")?;
+    let text = console::read(app.cx(), &actor, &reference).await?;
+    Ok(Json(InstanceConsole { text }))
 }
 
 /// Make an instance, with new volumes or with some that exist, and start it.

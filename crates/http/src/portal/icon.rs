@@ -39,6 +39,7 @@ pub(super) enum Icon {
     Shield,
     Spinner,
     Target,
+    Terminal,
     Theme,
     Trash,
     Unplug,
@@ -114,6 +115,9 @@ impl Icon {
             Self::Spinner => r#"<path d="M12 3.5a8.5 8.5 0 1 1-8.5 8.5"/>"#,
             Self::Target => {
                 r#"<circle cx="12" cy="12" r="8.5"/><circle cx="12" cy="12" r="4.5"/><path d="M12 12v.01"/>"#
+            }
+            Self::Terminal => {
+                r#"<rect x="3" y="4.5" width="18" height="15" rx="2"/><path d="m7 9.5 3 2.5-3 2.5m5.5 0H17"/>"#
             }
             Self::Theme => {
                 r#"<circle cx="12" cy="12" r="8.5"/><path d="M12 3.5v17a8.5 8.5 0 0 0 0-17Z" fill="currentColor"/>"#

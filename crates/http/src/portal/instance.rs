@@ -1,9 +1,10 @@
 //! Instances: the list, the page of one, and the dialogs about it.
 //!
 //! Attaching and detaching a volume is offered on both sides, here and on the volume's pages
-//! ([`attach`]). Left out: the console, and snapshots of a whole instance.
+//! ([`attach`]). Left out: snapshots of a whole instance.
 
 mod attach;
+mod console;
 mod create;
 mod detail;
 mod dialog;
@@ -37,6 +38,7 @@ pub(super) fn routes() -> Router<App> {
         .route("/instances", get(list))
         .merge(create::routes())
         .merge(detail::routes())
+        .merge(console::routes())
         .merge(dialog::routes())
         .merge(attach::routes())
 }

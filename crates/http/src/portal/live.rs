@@ -40,6 +40,21 @@ pub(super) fn region(viewer: &Viewer, id: &str, kinds: &[EventKind], content: &M
     }
 }
 
+/// A part of a page that is fetched again and again, for what no event tells of.
+pub(super) fn watched_region(
+    viewer: &Viewer,
+    id: &str,
+    every: Duration,
+    content: &Markup,
+) -> Markup {
+    let trigger = format!("every {}s, portal:refresh", every.as_secs());
+    html! {
+        div #(id) data-live hx-get=(viewer.here) hx-select={ "#" (id) " > *" } hx-target="this"
+            hx-swap="innerHTML" hx-trigger=(trigger)
+        { (content) }
+    }
+}
+
 /// `GET /live`: which kinds of things changed.
 pub(super) async fn stream(
     State(app): State<App>,

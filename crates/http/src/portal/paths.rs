@@ -7,6 +7,11 @@ pub(super) fn instance(id: InstanceId) -> String {
     format!("/instances/{id}")
 }
 
+/// The tab of an instance that has its console.
+pub(super) fn instance_console(id: InstanceId) -> String {
+    format!("/instances/{id}/console")
+}
+
 /// A dialog about an instance.
 pub(super) fn instance_dialog(id: InstanceId, dialog: &str) -> String {
     format!("/instances/{id}/{dialog}")

@@ -10,11 +10,15 @@ use stillpoint_model::ByteCount;
 use stillpoint_model::id::{LayerId, NodeId};
 use stillpoint_model::instance::Power;
 use stillpoint_model::item::Consistency;
+use stillpoint_model::question::Said;
 use stillpoint_model::task::{TaskOutcome, TaskSpec};
 use tokio::sync::watch;
 
 /// What every volume of this node is said to hold.
 const USED: ByteCount = ByteCount::from_mib(3);
+
+/// What every guest of this node wrote to its console.
+const CONSOLE: &str = "\u{1b}[1mboot\u{1b}[0m\r\n<b>web login:</b> ";
 
 /// Works until it is dropped, or the server is gone.
 pub async fn run(
@@ -26,6 +30,9 @@ pub async fn run(
     if board.hello(node_id).await.is_err() {
         return;
     }
+    let questions = board.clone();
+    let mut answering = tokio::task::JoinSet::new();
+    answering.spawn(async move { answer(&questions, node_id).await });
     while holding.wait_for(|holding| !holding).await.is_ok() {
         let task = tokio::select! {
             task = board.next_task(node_id, Duration::from_secs(3600)) => task,
@@ -39,6 +46,17 @@ pub async fn run(
             }
             Ok(None) => {}
             Err(_) => return,
+        }
+    }
+}
+
+/// Every guest wrote the same.
+async fn answer(board: &Board, node_id: NodeId) {
+    loop {
+        let wait = Duration::from_secs(3600);
+        if let Some(asked) = board.next_question(node_id, wait).await {
+            let bytes = CONSOLE.into();
+            board.answer(node_id, asked.number, Said::Console { bytes });
         }
     }
 }

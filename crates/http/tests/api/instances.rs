@@ -428,3 +428,15 @@ async fn the_typed_client_reads_and_asks_all_of_it() {
     let left: Vec<_> = left.items.iter().map(|v| v.name.as_str()).collect();
     assert_eq!(left, ["disk"]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_guest_wrote_is_text_for_its_owner() {
+    let server = Server::start().await;
+    server.instance(&server.tenant, "web", true).await;
+    let path = "/v1/instances/web/console";
+    let console = server.get(&server.tenant, path).await;
+    assert_eq!(console.status, 200, "{console:?}");
+    assert_eq!(console.body, json!({"text": "boot\n<b>web login:</b> "}));
+    let neighbour = server.get(&server.neighbour, path).await;
+    assert_eq!(neighbour.status, 404);
+}

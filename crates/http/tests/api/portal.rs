@@ -476,3 +476,17 @@ async fn what_is_wrong_stands_beside_its_field_and_nothing_typed_is_lost() {
     let answer = tenant.send(filled(forged, &fields)).await;
     assert_eq!(answer.status, 403);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_console_is_a_tab_and_no_markup() {
+    let server = Server::start().await;
+    let id = server.instance(&server.tenant, "vm", true).await;
+    let path = format!("/instances/{id}/console");
+    let tenant = Visitor::sign_in(&server, "tenant").await;
+    let overview = tenant.open(&format!("/instances/{id}")).await;
+    overview.shows(&format!("href=\"{path}\""));
+    let page = tenant.open(&path).await;
+    page.shows("boot\n&lt;b&gt;web login:&lt;/b&gt;");
+    let neighbour = Visitor::sign_in(&server, "neighbour").await;
+    assert_eq!(neighbour.open(&path).await.status, 404);
+}

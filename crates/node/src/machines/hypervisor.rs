@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use stillpoint_machines::{DiskSpec, Error, Hypervisor, MachineSpec, MachineState, MachineView};
+use stillpoint_model::ByteCount;
 use stillpoint_model::error::with_causes;
 use stillpoint_model::id::{InstanceId, VolumeId};
 use stillpoint_model::instance::{Load, MachineOrder, Power, Sight};
@@ -170,6 +171,10 @@ impl<H: Hypervisor> Machines for Hypervised<H> {
         self.seen(id)
     }
 
+    fn console(&self, id: InstanceId, max: ByteCount) -> Result<Vec<u8>, MachineError> {
+        self.driver.console(id, max).map_err(said)
+    }
+
     fn sights(&self) -> Result<Vec<Sight>, MachineError> {
         let look = |id| self.driver.inspect(id).map(|view| sight(&view));
         let all = self.driver.machines().into_iter().map(look);
@@ -181,7 +186,6 @@ impl<H: Hypervisor> Machines for Hypervised<H> {
 mod tests {
     use stillpoint_env::SimEnv;
     use stillpoint_machines::simulated::Simulated;
-    use stillpoint_model::ByteCount;
     use stillpoint_model::id::PoolId;
     use stillpoint_model::instance::MachineDisk;
     use stillpoint_model::progress::NullMonitor;

@@ -45,6 +45,14 @@ impl ControlPlane for Arc<Script> {
         Ok(())
     }
 
+    async fn next_question(&self, _: NodeId) -> Result<Option<Asked>, ControlError> {
+        std::future::pending().await
+    }
+
+    async fn answer(&self, _: NodeId, _: u64, _: Said) -> Result<(), ControlError> {
+        Ok(())
+    }
+
     async fn next_task(&self, _: NodeId) -> Result<Option<Assignment>, ControlError> {
         match next(&self.tasks) {
             Some(task) => Ok(Some(task)),

@@ -1,4 +1,5 @@
-//! The page of one instance: what it does, what it has, and what was done with it.
+//! The page of one instance: what it does, what it has, and what was done with it. Its other tab is
+//! the console.
 
 use axum::Router;
 use axum::extract::{Path, State};
@@ -51,16 +52,19 @@ async fn show(
     };
     let recent = operation::list(app.cx(), &viewer.actor, &query).await;
     let recent = recent.map_err(|e| viewer.sorry(&e))?;
-    let body = html! {
-        (crumbs(&[("/instances", "Instances")]))
-        (live::region(&viewer, "instance", &KINDS, &content(&view, &volumes, &recent.items)))
-    };
-    let page = Page::new(&viewer, Nav::Instances, view.instance.name.as_str());
-    let page = page.moving(look_again(std::slice::from_ref(&view)));
-    Ok(page.render(&body).into_response())
+    let content = overview(&view, &volumes, &recent.items);
+    Ok(page(&viewer, &view, Tab::Overview, &content).into_response())
 }
 
-fn content(view: &InstanceView, volumes: &[VolumeView], recent: &[Operation]) -> Markup {
+/// A tab of an instance's page.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tab {
+    Overview,
+    Console,
+}
+
+/// The page of an instance with `content` in its tab.
+pub(super) fn page(viewer: &Viewer, view: &InstanceView, tab: Tab, content: &Markup) -> Markup {
     let instance = &view.instance;
     let title = html! { (instance.name) (ui::instance_state(instance)) };
     let lead = format!(
@@ -69,29 +73,55 @@ fn content(view: &InstanceView, volumes: &[VolumeView], recent: &[Operation]) ->
         super::machine(&instance.flavor),
         view.node_name
     );
-    html! {
+    let content = html! {
         (page_head(&title, &lead, &buttons(view)))
+        (tabs(view, tab))
         div.stack {
             @if let Some(failure) = &instance.failure {
                 (ui::failure_note(failure_title(instance), None, failure))
             }
             @if let Some(operation) = &view.active_operation { (ui::banner(operation, view.now)) }
-            section.card {
-                header { h2 { "Volumes" } (attach_button(view)) }
-                @if volumes.is_empty() { (no_volumes()) } @else { (volume_table(view, volumes)) }
+            (content)
+        }
+    };
+    let body = html! {
+        (crumbs(&[("/instances", "Instances")]))
+        (live::region(viewer, "instance", &KINDS, &content))
+    };
+    Page::new(viewer, Nav::Instances, instance.name.as_str())
+        .moving(look_again(std::slice::from_ref(view)))
+        .render(&body)
+}
+
+fn tabs(view: &InstanceView, tab: Tab) -> Markup {
+    let current = |this| (tab == this).then_some("page");
+    let id = view.instance.id;
+    html! {
+        nav.tabs aria-label="Instance" {
+            a href=(paths::instance(id)) aria-current=[current(Tab::Overview)] { "Overview" }
+            a href=(paths::instance_console(id)) aria-current=[current(Tab::Console)] { "Console" }
+        }
+    }
+}
+
+fn overview(view: &InstanceView, volumes: &[VolumeView], recent: &[Operation]) -> Markup {
+    let instance = &view.instance;
+    html! {
+        section.card {
+            header { h2 { "Volumes" } (attach_button(view)) }
+            @if volumes.is_empty() { (no_volumes()) } @else { (volume_table(view, volumes)) }
+        }
+        section.card {
+            header { h2 { "About" } }
+            div.body { dl.facts { (facts(view, volumes)) } }
+        }
+        section.card {
+            header {
+                h2 { "Recent operations" }
+                a.small href={ "/operations?instance=" (instance.id) } { "See all" }
             }
-            section.card {
-                header { h2 { "About" } }
-                div.body { dl.facts { (facts(view, volumes)) } }
-            }
-            section.card {
-                header {
-                    h2 { "Recent operations" }
-                    a.small href={ "/operations?instance=" (instance.id) } { "See all" }
-                }
-                @if recent.is_empty() { div.body { p.muted { "Nothing was done with this instance yet." } } }
-                @else { (crate::portal::operation::table(recent, view.now, false)) }
-            }
+            @if recent.is_empty() { div.body { p.muted { "Nothing was done with this instance yet." } } }
+            @else { (crate::portal::operation::table(recent, view.now, false)) }
         }
     }
 }
