@@ -393,7 +393,8 @@ mod images {
             for make in [Action::VolumeCreate, Action::InstanceCreate] {
                 assert_eq!(can(make, &facts).is_ok(), available, "{make} {state}");
             }
-            let ends = available || matches!(state, ItemState::Failed | ItemState::Lost);
+            let ended = [ItemState::Degraded, ItemState::Failed, ItemState::Lost];
+            let ends = available || ended.contains(state);
             assert_eq!(can(Action::ImageDelete, &facts).is_ok(), ends, "{state}");
         }
     }
