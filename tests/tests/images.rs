@@ -31,12 +31,12 @@ use stillpoint_wire::snapshot::SnapshotCreate;
 use stillpoint_wire::upload::ImageFormat;
 use stillpoint_wire::volume::VolumeCreate;
 
-fn image_of(tenant: &Person, kind: ItemKind, item: impl ToString, name: &str) -> Image {
+fn image_of(tenant: &Person, kind: ItemKind, item: &str, name: &str) -> Image {
     let request = ImageCreate {
         name: Some(name.into()),
         source: Some(RestoreSource {
             kind,
-            item: item.to_string(),
+            item: item.into(),
         }),
         ..ImageCreate::default()
     };
@@ -120,7 +120,12 @@ fn an_image_outlives_its_source_and_is_outlived_by_what_was_made_of_it() {
     let images = [
         show(&tenant, taken.image_id.expect("the image")),
         image_of(&tenant, ItemKind::Snapshot, &snapshot, "later"),
-        image_of(&tenant, ItemKind::Backup, backup.id, "of the backup"),
+        image_of(
+            &tenant,
+            ItemKind::Backup,
+            &backup.id.to_string(),
+            "of the backup",
+        ),
     ];
     for image in &images {
         assert_eq!(image.state, ItemState::Available, "{image:?}");

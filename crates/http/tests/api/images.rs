@@ -15,6 +15,7 @@ use stillpoint_model::ByteCount;
 use crate::server::{MIB, Server, things};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::too_many_lines, reason = "a table, one entry each")]
 async fn what_is_wrong_with_a_request_is_pointed_at() {
     let server = Server::start().await;
     let things = things(&server, &server.tenant).await;
@@ -144,6 +145,7 @@ async fn an_account_at_its_cap_is_told_where_its_images_are() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::too_many_lines, reason = "each request once, in one story")]
 async fn the_typed_client_reads_and_asks_all_of_it() {
     let server = Server::start().await;
     server.volume(&server.tenant, "disk").await;
