@@ -191,12 +191,8 @@ impl Command {
                 place,
                 change,
             } => {
-                let upload = upload(remote, &file, format.into(), &change).await?;
-                let request = VolumeCreate {
-                    upload: Some(upload),
-                    ..place.request(name)
-                };
-                create(remote, &request, &change).await
+                let request = place.request(name);
+                import(remote, request, (&file, format), &change).await
             }
             Verb::Clone {
                 volume,
@@ -270,6 +266,19 @@ pub async fn show(remote: &Remote, volume: &str) -> Result<Volume> {
 async fn create(remote: &Remote, request: &VolumeCreate, change: &ChangeArgs) -> Result<()> {
     let asked = remote.client.volume_create(request, &change.change()).await;
     settle(remote, remote.check(asked)?, change).await
+}
+
+async fn import(
+    remote: &Remote,
+    request: VolumeCreate,
+    (file, format): (&Path, ImageFormatArg),
+    change: &ChangeArgs,
+) -> Result<()> {
+    let request = VolumeCreate {
+        upload: Some(upload(remote, file, format.into(), change).await?),
+        ..request
+    };
+    create(remote, &request, change).await
 }
 
 /// Waits, and shows the volume that was made or changed.

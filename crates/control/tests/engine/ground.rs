@@ -262,6 +262,7 @@ async fn admit(
     now: Timestamp,
 ) -> stillpoint_store::Result<()> {
     let kind = wanted.request.kind();
+    admit_image(tx, ids, &wanted, id, now).await?;
     match kind {
         OperationKind::VolumeCreate
         | OperationKind::VolumeImport
@@ -277,21 +278,10 @@ async fn admit(
             volume::volume_insert(tx, &row).await?;
         }
         OperationKind::SnapshotCreate => {
-            if wanted.image.is_some() {
-                image::image_insert(tx, &image_row(ids, &wanted, id, now)).await?;
-            }
             let row = snapshot_row(ids, &wanted, id, now);
             snapshot::snapshot_insert(tx, &row).await?;
         }
-        OperationKind::ImageCreate => {
-            image::image_insert(tx, &image_row(ids, &wanted, id, now)).await?;
-        }
-        OperationKind::ImageDelete => {
-            let id = wanted.image.expect("an image");
-            let mut row = image::image_by_id(tx, id).await?.expect("its row");
-            row.state = ItemState::Deleting;
-            image::image_update(tx, &row).await?;
-        }
+        OperationKind::ImageCreate | OperationKind::ImageDelete => {}
         OperationKind::BackupCreate => {
             let row = backup_row(ids, &wanted, id, now);
             backup::backup_insert(tx, &row).await?;
@@ -339,6 +329,30 @@ async fn admit(
         request: wanted.request,
     };
     operation::operation_insert(tx, &Run::accepted(op, order)).await
+}
+
+/// The row of the image that the operation makes or deletes, if it does.
+async fn admit_image(
+    tx: &mut Tx,
+    ids: Ids,
+    wanted: &Wanted,
+    by: OperationId,
+    now: Timestamp,
+) -> stillpoint_store::Result<()> {
+    let Some(id) = wanted.image else {
+        return Ok(());
+    };
+    match wanted.request {
+        Request::ImageCreate { .. } | Request::SnapshotCreate => {
+            image::image_insert(tx, &image_row(ids, wanted, by, now)).await
+        }
+        Request::ImageDelete => {
+            let mut row = image::image_by_id(tx, id).await?.expect("its row");
+            row.state = ItemState::Deleting;
+            image::image_update(tx, &row).await
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The operation holds the instance that it is about, if it is about one.
