@@ -210,6 +210,7 @@ fn snapshot_of(env: &dyn Env, place: Place, volume: VolumeId, number: usize) -> 
         pool_id: place.pool,
         volume_id: volume,
         volume_name: name(format!("volume-{}", number % VOLUMES)),
+        instance_snapshot_id: None,
         name: name(format!("snapshot-{number}")),
         description: String::new(),
         labels: std::collections::BTreeMap::new(),

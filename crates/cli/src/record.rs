@@ -4,6 +4,7 @@ mod account;
 mod backup;
 mod image;
 mod instance;
+mod instance_snapshot;
 mod operation;
 pub mod rescue;
 mod snapshot;

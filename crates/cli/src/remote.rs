@@ -234,6 +234,9 @@ fn command(resolution: &Resolution) -> Option<String> {
         (["operations", id, "cancel"], true) => Some(format!("stillpoint operation cancel {id}")),
         (["operations", id], false) => Some(format!("stillpoint operation watch {id}")),
         (["instances", id, "stop"], true) => Some(format!("stillpoint instance stop {id}")),
+        (["instance-snapshots", id], false) => {
+            Some(format!("stillpoint instance snapshot show {id}"))
+        }
         (["volumes", id, "detach"], true) => Some(format!("stillpoint volume detach {id}")),
         _ => None,
     }
@@ -244,7 +247,7 @@ mod tests {
     use std::time::Duration;
 
     use stillpoint_env::SimEnv;
-    use stillpoint_model::id::{InstanceId, OperationId, VolumeId};
+    use stillpoint_model::id::{InstanceId, InstanceSnapshotId, OperationId, VolumeId};
     use stillpoint_model::refusal::{ProblemCode, Refusal, WayOut};
 
     use super::*;
@@ -260,6 +263,7 @@ mod tests {
         let env = SimEnv::new(1);
         let (operation, volume) = (OperationId::generate(&env), VolumeId::generate(&env));
         let instance = InstanceId::generate(&env);
+        let whole = InstanceSnapshotId::generate(&env);
         let ways = [
             WayOut::WatchOperation(operation),
             WayOut::CancelOperation(operation),
@@ -273,6 +277,8 @@ mod tests {
             WayOut::Unprotect,
             WayOut::ChooseAnotherName,
             WayOut::AskOperator,
+            WayOut::ShowInstanceSnapshot(whole),
+            WayOut::RestoreToNewInstance,
         ];
         let mut refusal = Refusal::new(ProblemCode::VolumeBusy, "Volume is busy");
         refusal.ways_out = ways.into();
@@ -290,6 +296,8 @@ mod tests {
         hint: Remove the protection
         hint: Choose another name
         hint: Ask your operator
+        hint: See the instance snapshot: stillpoint instance snapshot show 019b76da-a800-7cb1-9b0a-3a8d0ff4b6f5
+        hint: Make a new instance of it
         ");
     }
 

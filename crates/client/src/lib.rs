@@ -13,6 +13,7 @@ mod error;
 mod event;
 mod image;
 mod instance;
+mod instance_snapshot;
 mod operation;
 mod request;
 mod restore;

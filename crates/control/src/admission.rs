@@ -16,11 +16,12 @@ use serde::Serialize;
 use stillpoint_model::Timestamp;
 use stillpoint_model::account::Actor;
 use stillpoint_model::guard::{
-    Action, ActiveOperation, Allowed, Facts, InstanceFacts, ItemFacts, OtherVolume, VolumeFacts,
-    can,
+    Action, ActiveOperation, Allowed, Facts, InstanceFacts, ItemFacts, Member, OtherVolume,
+    VolumeFacts, can, can_together,
 };
 use stillpoint_model::id::{
-    BackupId, ImageId, InstanceId, OperationId, PoolId, ProjectId, SnapshotId, VolumeId,
+    BackupId, ImageId, InstanceId, InstanceSnapshotId, OperationId, PoolId, ProjectId, SnapshotId,
+    VolumeId,
 };
 use stillpoint_model::instance::Instance;
 use stillpoint_model::name::Name;
@@ -194,6 +195,7 @@ pub(crate) struct Draft {
     pub(crate) backup_id: Option<BackupId>,
     pub(crate) instance: Option<(InstanceId, Name)>,
     pub(crate) image: Option<(ImageId, Name)>,
+    pub(crate) instance_snapshot_id: Option<InstanceSnapshotId>,
 }
 
 impl Desk<'_> {
@@ -264,6 +266,7 @@ impl Desk<'_> {
             protected: item.protected,
             active_operation: active.as_ref().map(active_facts),
             is_shared: false,
+            part_of: item.part_of,
         })
     }
 
@@ -289,6 +292,39 @@ impl Desk<'_> {
         (volume, item): (Option<VolumeFacts>, Option<ItemFacts>),
         instance: Option<InstanceFacts>,
     ) -> Result<Allowed> {
+        let facts = Facts {
+            volume,
+            item,
+            instance,
+            ..self.facts(action, plan, pool).await?
+        };
+        Ok(can(action, &facts)?)
+    }
+
+    /// Asks the guard about something that is done to an instance and these volumes of it.
+    pub(crate) async fn can_together(
+        &mut self,
+        action: Action,
+        (plan, pool): (&Plan, &Pool),
+        instance: InstanceFacts,
+        item: Option<ItemFacts>,
+        members: &[Member<'_>],
+    ) -> Result<Allowed> {
+        let facts = Facts {
+            item,
+            instance: Some(instance),
+            ..self.facts(action, plan, pool).await?
+        };
+        Ok(can_together(action, &facts, members)?)
+    }
+
+    /// What is known of work in a pool, whatever it is about.
+    async fn facts<'p>(
+        &mut self,
+        action: Action,
+        plan: &'p Plan,
+        pool: &Pool,
+    ) -> Result<Facts<'p>> {
         let account_id = self.actor.account_id;
         let found = node_with_in_flight(self.tx, pool.node_id, account_id).await?;
         let (node, in_flight) = found.unzip();
@@ -296,19 +332,18 @@ impl Desk<'_> {
             Action::ImageCreate => image_count(self.tx, account_id).await?,
             _ => 0,
         };
-        let facts = Facts {
+        Ok(Facts {
             now: self.now,
             plan,
-            volume,
-            item,
-            instance,
+            volume: None,
+            item: None,
+            instance: None,
             runs_instances: node.as_ref().is_some_and(|node| node.runs_instances),
             images,
             in_flight: in_flight.unwrap_or(0),
             node_online: node.is_some_and(|node| self.cx.is_online(&node, self.now)),
             override_cooldown: self.change.override_cooldown,
-        };
-        Ok(can(action, &facts)?)
+        })
     }
 
     /// Gives the volume's lock to the operation.
@@ -370,6 +405,7 @@ impl Desk<'_> {
             instance_name: draft.instance.as_ref().map(|(_, name)| name.clone()),
             image_id: draft.image.as_ref().map(|(id, _)| *id),
             image_name: draft.image.as_ref().map(|(_, name)| name.clone()),
+            instance_snapshot_id: draft.instance_snapshot_id,
             progress: Progress::start(Phase::Waiting),
             fence: 1,
             failure: None,
@@ -444,6 +480,7 @@ pub(crate) fn instance_facts(
         Ok(OtherVolume {
             id: volume.id,
             place: volume.own_instance().map_or(0, |own| own.place),
+            pool_id: volume.pool_id,
             active_operation: operation(volume.active_operation),
             live_capture: places.pool(volume.pool_id)?.live_capture,
         })

@@ -111,6 +111,7 @@ impl Item for Backup {
             backup_id: Some(self.id),
             instance: None,
             image: None,
+            instance_snapshot_id: None,
         }
     }
 

@@ -98,6 +98,7 @@ fn facts_of(image: &Image, active: Option<&Operation>) -> ItemFacts {
         protected: image.protected,
         active_operation: active.map(crate::admission::active_facts),
         is_shared: true,
+        part_of: None,
     }
 }
 
@@ -231,6 +232,7 @@ pub(crate) async fn admit_delete(
         backup_id: None,
         instance: None,
         image: Some((image.id, image.name.clone())),
+        instance_snapshot_id: None,
     };
     image.state = ItemState::Deleting;
     image.operation_id = Some(desk.operation_id);

@@ -36,7 +36,10 @@ use stillpoint_store::instance::{
     instance_by_id, instance_by_name, instance_list, instance_update,
 };
 use stillpoint_store::operation::operation_by_id;
-use stillpoint_store::volume::{volume_list_of_instance, volume_list_of_instances, volume_update};
+use stillpoint_store::volume::{
+    CountedVolume, volume_counted_of_instance, volume_list_of_instance, volume_list_of_instances,
+    volume_update,
+};
 use stillpoint_store::{Conn, Tx};
 
 use crate::admission::{Accepted, Ask, Desk, Draft, active_facts, check_version, instance_facts};
@@ -48,9 +51,15 @@ use crate::view::Surroundings;
 use crate::{Answer, Change, Context, Cursor, ListQuery, Page, Permission, Reference};
 
 mod create;
+mod of_snapshot;
+mod view;
+
+use view::view;
+pub(crate) use view::{members_of, plans_of};
 
 pub(crate) use create::check_same_node;
 pub use create::{DiskRequest, InstanceCreate, create};
+pub use of_snapshot::{InstanceOfSnapshot, create_of_snapshot};
 
 /// What may be done with an instance.
 const ACTIONS: [Action; 7] = [
@@ -119,28 +128,6 @@ pub enum DeleteVolumes {
     These(Vec<Reference>),
 }
 
-fn view(
-    cx: &Context,
-    around: &Surroundings,
-    instance: Instance,
-    volumes: Vec<Volume>,
-) -> Result<InstanceView> {
-    let (plan, places) = (cx.default_plan(), cx.places());
-    let pool = places.pool(instance.pool_id)?;
-    let facts = around.instance_facts(cx, &instance, &volumes)?;
-    Ok(InstanceView {
-        permissions: around.instance_permissions(cx, &ACTIONS, &plan.plan, pool.id, facts),
-        active_operation: around.operation(instance.active_operation).cloned(),
-        confirm: plan.plan.confirm,
-        pool_name: pool.name.clone(),
-        node_name: places.node(pool.node_id)?.name.clone(),
-        region_name: places.region_of(pool)?.name.clone(),
-        now: around.now,
-        volumes,
-        instance,
-    })
-}
-
 /// A page of the account's instances, newest first.
 pub async fn list(
     cx: &Context,
@@ -157,15 +144,16 @@ pub async fn list(
         Cursor::after(row.created_at, row.id.as_uuid())
     });
     let of = |id: InstanceId| {
-        let own = |v: &&Volume| v.own_instance().is_some_and(|own| own.id == id);
+        let own = |(v, _): &&CountedVolume| v.own_instance().is_some_and(|own| own.id == id);
         volumes.iter().filter(own).cloned().collect()
     };
-    let items = page.items.into_iter().map(|row| {
+    let mut items = Vec::with_capacity(page.items.len());
+    for row in page.items {
         let volumes = of(row.id);
-        view(cx, &around, row, volumes)
-    });
+        items.push(view(cx, &mut conn, &around, row, volumes).await?);
+    }
     Ok(Page {
-        items: items.collect::<Result<_>>()?,
+        items,
         next: page.next,
     })
 }
@@ -178,9 +166,9 @@ pub async fn show(cx: &Context, actor: &Actor, instance: &Reference) -> Result<I
 }
 
 async fn show_row(cx: &Context, conn: &mut Conn, instance: Instance) -> Result<InstanceView> {
-    let volumes = volume_list_of_instance(conn, instance.id).await?;
+    let volumes = volume_counted_of_instance(conn, instance.id).await?;
     let around = Surroundings::of_instance(cx, conn, &instance, &volumes).await?;
-    view(cx, &around, instance, volumes)
+    view(cx, conn, &around, instance, volumes).await
 }
 
 /// What may be chosen for a new instance.
@@ -387,6 +375,7 @@ pub(crate) async fn accept(
         backup_id: None,
         instance: Some((instance.id, instance.name.clone())),
         image: None,
+        instance_snapshot_id: None,
     };
     let plan = desk.plan(None).await?;
     instance.active_operation = Some(desk.operation_id);

@@ -28,6 +28,7 @@ mod error;
 pub mod event;
 pub mod image;
 pub mod instance;
+pub mod instance_snapshot;
 pub mod item;
 mod once;
 pub mod operation;

@@ -61,7 +61,8 @@ from_ids!(
     PoolId,
     OperationId,
     InstanceId,
-    ImageId
+    ImageId,
+    InstanceSnapshotId
 );
 
 /// The actor's own volume.

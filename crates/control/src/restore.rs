@@ -254,6 +254,7 @@ async fn in_place(
         backup_id,
         instance: None,
         image: None,
+        instance_snapshot_id: None,
     };
     desk.lock(volume).await?;
     desk.accept(draft, &plan.plan, allowed).await

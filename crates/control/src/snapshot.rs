@@ -5,7 +5,7 @@ use stillpoint_model::Timestamp;
 use stillpoint_model::account::Actor;
 use stillpoint_model::event::EventKind;
 use stillpoint_model::guard::Action;
-use stillpoint_model::id::{ImageId, PoolId, SnapshotId, VolumeId};
+use stillpoint_model::id::{ImageId, InstanceSnapshotId, PoolId, SnapshotId, VolumeId};
 use stillpoint_model::image::{Image, ImageOrigin};
 use stillpoint_model::item::{ItemKind, ItemSizes, ItemState, RestorePointId, Trigger};
 use stillpoint_model::name::Name;
@@ -68,6 +68,10 @@ impl Item for Snapshot {
 
     item_fields!();
 
+    fn part_of(&self) -> Option<InstanceSnapshotId> {
+        self.instance_snapshot_id
+    }
+
     /// Its own: a snapshot is nowhere else.
     fn work_pool(&self, _: &Context, _: Option<&Volume>) -> Option<PoolId> {
         Some(self.pool_id)
@@ -95,6 +99,7 @@ impl Item for Snapshot {
             backup_id: None,
             instance: None,
             image: None,
+            instance_snapshot_id: None,
         }
     }
 
@@ -266,6 +271,7 @@ fn pending(desk: &Desk<'_>, volume: &Volume, name: Name, request: ItemCreate) ->
         pool_id: volume.pool_id,
         volume_id: volume.id,
         volume_name: volume.name.clone(),
+        instance_snapshot_id: None,
         name,
         description: request.description,
         labels: request.labels,

@@ -6,7 +6,9 @@
 use std::collections::HashMap;
 
 use stillpoint_model::Timestamp;
-use stillpoint_model::guard::{Action, Allowed, Facts, InstanceFacts, ItemFacts, VolumeFacts, can};
+use stillpoint_model::guard::{
+    Action, Allowed, Facts, InstanceFacts, ItemFacts, Member, VolumeFacts, can, can_together,
+};
 use stillpoint_model::id::{AccountId, NodeId, OperationId, PoolId};
 use stillpoint_model::instance::Instance;
 use stillpoint_model::operation::{Operation, OperationKind};
@@ -19,6 +21,7 @@ use stillpoint_store::operation::{
     operation_by_id, operation_in_flight, operation_live, operation_on_item,
 };
 use stillpoint_store::place::node_list;
+use stillpoint_store::volume::CountedVolume;
 use uuid::Uuid;
 
 use crate::Context;
@@ -87,6 +90,7 @@ impl Surroundings {
                 operation.image_id.map(|id| id.as_uuid()),
                 reads_snapshot.map(|id| id.as_uuid()),
                 reads_backup.map(|id| id.as_uuid()),
+                operation.instance_snapshot_id.map(|id| id.as_uuid()),
             ];
             for item in items.into_iter().flatten() {
                 around.by_item.insert(item, operation.id);
@@ -127,12 +131,12 @@ impl Surroundings {
         cx: &Context,
         conn: &mut Conn,
         instance: &Instance,
-        volumes: &[Volume],
+        volumes: &[CountedVolume],
     ) -> Result<Self> {
         let mut around = Self::empty(cx, conn).await?;
         around.in_flight = operation_in_flight(conn, instance.account_id).await?;
         around.learn(conn, instance.active_operation).await?;
-        for volume in volumes {
+        for (volume, _) in volumes {
             around.learn(conn, volume.active_operation).await?;
         }
         Ok(around)
@@ -174,6 +178,7 @@ impl Surroundings {
             protected: item.protected,
             active_operation: self.on_item(item.id).map(active_facts),
             is_shared: false,
+            part_of: item.part_of,
         }
     }
 
@@ -233,6 +238,27 @@ impl Surroundings {
             ..self.facts(cx, plan, Some(pool))
         };
         answers(actions, &facts)
+    }
+
+    /// What the guard says of an action on an instance and these volumes of it.
+    pub(crate) fn permission_together(
+        &self,
+        cx: &Context,
+        action: Action,
+        (plan, pool): (&Plan, PoolId),
+        instance: Option<InstanceFacts>,
+        item: Option<ItemFacts>,
+        members: &[Member<'_>],
+    ) -> Permission {
+        let facts = Facts {
+            instance,
+            item,
+            ..self.facts(cx, plan, Some(pool))
+        };
+        Permission {
+            action,
+            answer: can_together(action, &facts, members),
+        }
     }
 
     /// What is known of work in a pool, whatever it is about.

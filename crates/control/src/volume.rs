@@ -31,12 +31,15 @@ use crate::view::Surroundings;
 use crate::{Answer, Change, Context, Cursor, ListQuery, Page, Permission, Reference};
 
 mod attach;
+mod clone;
 mod edit;
 mod from_image;
 mod options;
 
 pub(crate) use attach::{admit_attach, admit_detach};
 pub use attach::{attach, detach};
+pub(crate) use clone::admit_clone;
+pub use clone::clone;
 pub use edit::{rename, set_attachment};
 pub(crate) use from_image::admit_from_image;
 pub use from_image::{VolumeFromImage, create_from_image};
@@ -237,6 +240,7 @@ impl Desk<'_> {
             backup_id,
             instance: None,
             image,
+            instance_snapshot_id: None,
         };
         self.accept(accepted, &plan.plan, draft.1).await
     }
@@ -357,47 +361,6 @@ pub(crate) async fn check_upload(desk: &mut Desk<'_>, id: Uuid) -> Result<()> {
         .into())
 }
 
-/// Makes a volume that starts as a copy of another as it is now. Its name is generated when
-/// absent.
-pub async fn clone(
-    cx: &Context,
-    actor: &Actor,
-    source: &Reference,
-    name: Option<Name>,
-    change: &Change,
-) -> Result<Answer> {
-    let ask = Ask::new(cx, actor, change, "volume_clone", &(source, &name))?;
-    let source = source.clone();
-    ask.admit(move |desk| Box::pin(admit_clone(desk, source, name)))
-        .await
-}
-
-/// Decides on a copy of a volume.
-pub(crate) async fn admit_clone(
-    mut desk: Desk<'_>,
-    source: Reference,
-    name: Option<Name>,
-) -> Result<Accepted> {
-    let (source, counts) = own_volume_counted(desk.tx, &desk.actor, &source).await?;
-    desk.check_version(source.version)?;
-    let (plan, places) = (desk.plan(Some(&source)).await?, desk.cx.places());
-    let pool = places.pool(source.pool_id)?;
-    let facts = desk.counted_facts(&source, counts).await?;
-    let allowed = desk
-        .can(Action::VolumeClone, &plan.plan, pool, Some(facts), None)
-        .await?;
-    let new = NewVolume {
-        id: VolumeId::generate(desk.cx.env()),
-        name: desk.volume_name(name, "clone").await?,
-        size: source.size,
-        role: source.role,
-        origin: Some(VolumeOrigin::Volume(source.id)),
-    };
-    let work = Request::VolumeClone { source: source.id };
-    desk.accept_new_volume(Action::VolumeClone, new, pool, &plan, (work, allowed))
-        .await
-}
-
 /// Makes a volume larger.
 pub async fn resize(
     cx: &Context,
@@ -494,6 +457,7 @@ async fn accept_change(
         backup_id: None,
         instance: None,
         image: None,
+        instance_snapshot_id: None,
     };
     desk.lock(volume).await?;
     desk.accept(draft, &plan.plan, allowed).await

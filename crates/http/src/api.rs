@@ -14,6 +14,7 @@ mod event;
 mod health;
 mod image;
 mod instance;
+mod instance_snapshot;
 mod operation;
 mod restore;
 mod session;
@@ -38,6 +39,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .merge(upload::routes())
         .merge(instance::routes())
         .merge(image::routes())
+        .merge(instance_snapshot::routes())
         .merge(snapshot::routes())
         .merge(backup::routes())
         .merge(restore::routes())

@@ -222,6 +222,29 @@ impl ItemListQuery {
     }
 }
 
+/// Which instance snapshots.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct InstanceItemListQuery {
+    /// `next_page` of the page before.
+    page: Option<String>,
+    /// How many items, 1 to 500; 50 when absent.
+    #[param(minimum = 1, maximum = 500)]
+    limit: Option<u32>,
+    /// Only those of this instance, by id or name. One that is gone goes by its id.
+    instance: Option<String>,
+}
+
+impl InstanceItemListQuery {
+    /// The page and the instance it asks for.
+    pub(crate) fn parts(&self) -> Result<(ListQuery, Option<Reference>)> {
+        let page = list_query(self.page.as_deref(), self.limit)?;
+        let instance = optional_reference(self.instance.as_deref(), "instance", "?instance")?;
+        Ok((page, instance))
+    }
+}
+
 /// What a request says of a new snapshot or backup.
 pub(crate) fn item_create(
     name: Option<&str>,

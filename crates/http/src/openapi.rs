@@ -75,6 +75,10 @@ fn tags() -> Vec<openapi::Tag> {
             "images",
             "Templates that new volumes and instances start from",
         ),
+        (
+            "instance snapshots",
+            "All volumes of an instance at one instant",
+        ),
         ("snapshots", "Points in time on the volume's own storage"),
         ("backups", "Independent copies in a backup target"),
         ("restores", "Bringing snapshots and backups back"),

@@ -68,6 +68,14 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// The guest that has the volume open was required to be frozen, and could not be.
+    #[error("the guest that has volume {volume} open cannot be frozen: {reason}")]
+    NotFrozen {
+        /// The volume.
+        volume: VolumeId,
+        /// Why not.
+        reason: String,
+    },
     /// Nobody can say now who has the volume open.
     #[error("who has volume {0} open cannot be found out now")]
     HostUnreachable(VolumeId),
@@ -162,7 +170,8 @@ impl Error {
             Self::LayerInUse(_)
             | Self::PoolInUse(_)
             | Self::VolumeOpen(_)
-            | Self::HostRefused { .. } => ErrorKind::Conflict,
+            | Self::HostRefused { .. }
+            | Self::NotFrozen { .. } => ErrorKind::Conflict,
             Self::InTheMaking(_) | Self::HostUnreachable(_) => ErrorKind::Retry,
             Self::LayerMissing(_)
             | Self::LayerDamaged { .. }
@@ -180,6 +189,7 @@ impl Error {
         match error {
             HostError::Unreachable => Self::HostUnreachable(volume),
             HostError::Refused(reason) => Self::HostRefused { volume, reason },
+            HostError::NotFrozen(reason) => Self::NotFrozen { volume, reason },
             HostError::Failed(reason) => Self::Host { volume, reason },
         }
     }

@@ -28,7 +28,7 @@ mod shared;
 use std::sync::{Arc, PoisonError};
 
 use stillpoint_model::id::{BackupId, LayerId, PoolId, SnapshotId, VolumeId};
-use stillpoint_model::item::Consistency;
+use stillpoint_model::item::{Consistency, FreezePolicy};
 use stillpoint_model::layer_tree::{
     LayerTree, MergeCandidate, Purpose, Refusal, Request, VolumeOrigin,
 };
@@ -302,16 +302,21 @@ impl<D: Driver> Pool for LayerPool<D> {
 
     fn snapshot(&self, volume: VolumeId, snapshot: SnapshotId) -> Result<Sealed, Error> {
         let purpose = Purpose::Snapshot(snapshot);
-        self.shared.seal_together(&[(volume, purpose)])?;
+        self.shared
+            .seal_together(&[(volume, purpose)], FreezePolicy::Skip)?;
         self.sealed_snapshot(volume, snapshot)
     }
 
-    fn snapshot_together(&self, set: &[(VolumeId, SnapshotId)]) -> Result<Vec<Sealed>, Error> {
+    fn snapshot_together(
+        &self,
+        set: &[(VolumeId, SnapshotId)],
+        freeze: FreezePolicy,
+    ) -> Result<Vec<Sealed>, Error> {
         let points = set.iter();
         let points: Vec<_> = points
             .map(|(volume, snapshot)| (*volume, Purpose::Snapshot(*snapshot)))
             .collect();
-        self.shared.seal_together(&points)?;
+        self.shared.seal_together(&points, freeze)?;
         let sealed = set.iter();
         sealed
             .map(|(volume, snapshot)| self.sealed_snapshot(*volume, *snapshot))
@@ -368,6 +373,7 @@ impl<D: Driver> Pool for LayerPool<D> {
         volume: VolumeId,
         backup: BackupId,
         snapshot: Option<SnapshotId>,
+        freeze: FreezePolicy,
     ) -> Result<Sealed, Error> {
         let mut state = self.shared.lock()?;
         let record = state.tree.record(volume);
@@ -382,7 +388,7 @@ impl<D: Driver> Pool for LayerPool<D> {
         } else {
             drop(state);
             let purpose = Purpose::Capture(backup);
-            self.shared.seal_together(&[(volume, purpose)])?;
+            self.shared.seal_together(&[(volume, purpose)], freeze)?;
             state = self.shared.lock()?;
         }
         let record = state.tree.record(volume).ok_or(Refusal::NoVolume(volume))?;

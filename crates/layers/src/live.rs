@@ -27,7 +27,7 @@
 use serde_json::Value;
 use stillpoint_model::ByteCount;
 use stillpoint_model::id::VolumeId;
-use stillpoint_model::item::Consistency;
+use stillpoint_model::item::{Consistency, FreezePolicy};
 use stillpoint_model::layer_tree::Direction;
 
 /// A volume that goes on in an overlay.
@@ -82,6 +82,9 @@ pub enum HostError {
     /// It will not, for this reason; nothing was changed.
     #[error("it refuses: {0}")]
     Refused(String),
+    /// The guest could not be frozen, which was required; nothing was changed.
+    #[error("its guest cannot be frozen: {0}")]
+    NotFrozen(String),
     /// It failed, and may have done some of it.
     #[error("it failed: {0}")]
     Failed(String),
@@ -97,7 +100,13 @@ pub trait LiveHost: Send + Sync {
 
     /// Puts the overlays on the tips, all at one instant or none; what the content of that instant
     /// promises. Everything written before is flushed. On failure the overlays are closed again.
-    fn switch(&self, switches: &[LiveSwitch]) -> Result<Consistency, HostError>;
+    /// A guest that was required to be frozen and did not stay so until the switch is no failure: the
+    /// overlays are on the tips, and what was reached is `crash`.
+    fn switch(
+        &self,
+        switches: &[LiveSwitch],
+        freeze: FreezePolicy,
+    ) -> Result<Consistency, HostError>;
 
     /// Merges two layers while the guest goes on. A job of that name that runs already is
     /// waited for. `watch` is asked several times a second, so that the join can give way.

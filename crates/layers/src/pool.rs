@@ -17,7 +17,7 @@
 use std::path::PathBuf;
 
 use stillpoint_model::id::{BackupId, LayerId, PoolId, SnapshotId, VolumeId};
-use stillpoint_model::item::Consistency;
+use stillpoint_model::item::{Consistency, FreezePolicy};
 use stillpoint_model::layer_tree::{LayerTree, MergeCandidate};
 use stillpoint_model::progress::Monitor;
 use stillpoint_model::task::{CloneSource, ImageFormat};
@@ -184,12 +184,18 @@ pub trait Pool: Send + Sync {
     /// Deletes a volume, not its snapshots. One that does not exist is deleted already.
     fn delete_volume(&self, volume: VolumeId) -> Result<(), Error>;
 
-    /// Seals the volume's content under the snapshot's name.
+    /// Seals the volume's content under the snapshot's name. A guest that has it open is not frozen.
     fn snapshot(&self, volume: VolumeId, snapshot: SnapshotId) -> Result<Sealed, Error>;
 
     /// Seals the content of several volumes at one instant, in this order. All are snapshots
-    /// afterwards or none is.
-    fn snapshot_together(&self, set: &[(VolumeId, SnapshotId)]) -> Result<Vec<Sealed>, Error>;
+    /// afterwards or none is. A guest that has them open is frozen meanwhile as `freeze` says. What
+    /// is sealed says what was reached: where a freeze that was required broke only after the switch,
+    /// that is `crash`, and the caller has the names to take off again.
+    fn snapshot_together(
+        &self,
+        set: &[(VolumeId, SnapshotId)],
+        freeze: FreezePolicy,
+    ) -> Result<Vec<Sealed>, Error>;
 
     /// Reads all bookkeeping of a snapshot's layers and checks that each piece of data they
     /// name is there.
@@ -215,12 +221,14 @@ pub trait Pool: Send + Sync {
         safety: SnapshotId,
     ) -> Result<VolumeInfo, Error>;
 
-    /// Fixes what a backup will contain: the volume as it is now, or one of its snapshots.
+    /// Fixes what a backup will contain: the volume as it is now, or one of its snapshots. `freeze`
+    /// as for [`snapshot_together`](Pool::snapshot_together).
     fn capture(
         &self,
         volume: VolumeId,
         backup: BackupId,
         snapshot: Option<SnapshotId>,
+        freeze: FreezePolicy,
     ) -> Result<Sealed, Error>;
 
     /// Keeps this capture as the base of the next increment and releases the volume's others.

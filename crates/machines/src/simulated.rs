@@ -27,6 +27,8 @@ pub struct GuestManners {
     pub lets_go: bool,
     /// Its agent answers.
     pub has_agent: bool,
+    /// It stays frozen until it is thawed.
+    pub stays_frozen: bool,
 }
 
 impl Default for GuestManners {
@@ -35,6 +37,7 @@ impl Default for GuestManners {
             shuts_down: true,
             lets_go: true,
             has_agent: true,
+            stays_frozen: true,
         }
     }
 }
@@ -310,9 +313,9 @@ impl Hypervisor for Simulated {
         switches: &[Switch],
         freeze: Freeze,
     ) -> Result<SwitchReport, Error> {
-        let has_agent = self.manners(id).has_agent;
+        let manners = self.manners(id);
         self.with(id, |machine| {
-            let can_freeze = has_agent && machine.state == MachineState::Running;
+            let can_freeze = manners.has_agent && machine.state == MachineState::Running;
             let no_agent = "its agent does not answer".to_owned();
             if matches!(freeze, Freeze::Require { .. }) && !can_freeze {
                 return Err(Error::NotFrozen {
@@ -330,11 +333,17 @@ impl Hypervisor for Simulated {
                 machine.chain(switch.volume)?.splice(0..0, overlay);
             }
             let tried = freeze != Freeze::Skip;
-            Ok(SwitchReport {
-                frozen: (tried && can_freeze).then_some(Duration::ZERO),
-                not_frozen_because: (tried && !can_freeze).then_some(no_agent),
+            let (held, thawed) = (can_freeze && manners.stays_frozen, "it thawed".to_owned());
+            let reason = if can_freeze { thawed } else { no_agent };
+            let report = SwitchReport {
+                frozen: (tried && held).then_some(Duration::ZERO),
+                not_frozen_because: (tried && !held).then_some(reason),
                 stall: Duration::ZERO,
-            })
+            };
+            match freeze {
+                Freeze::Require { .. } if !held => Err(Error::FreezeBroke { id, report }),
+                _ => Ok(report),
+            }
         })
     }
 

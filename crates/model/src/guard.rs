@@ -9,7 +9,7 @@
 
 use crate::Timestamp;
 use crate::id::{OperationId, VolumeId};
-use crate::item::{Consistency, ItemState};
+use crate::item::Consistency;
 use crate::operation::OperationKind;
 use crate::plan::{AttachCondition, Circumstances, Plan, RuleAnswer};
 use crate::refusal::{ProblemCode, Refusal, WayOut};
@@ -17,9 +17,13 @@ use crate::volume::{AttachedState, Attachment, OwnInstance, VolumeRole, VolumeSt
 use crate::words::words;
 
 mod instance;
+mod item;
 mod pace;
+mod together;
 pub use instance::{InstanceFacts, OtherVolume};
+pub use item::ItemFacts;
 pub use pace::cooldown_left;
+pub use together::{Member, can_together};
 
 #[cfg(test)]
 mod tests;
@@ -75,6 +79,12 @@ words! {
         ImageCreate = "image_create",
         /// Delete an image.
         ImageDelete = "image_delete",
+        /// Take a snapshot of a whole instance.
+        InstanceSnapshotCreate = "instance_snapshot_create",
+        /// Delete an instance snapshot.
+        InstanceSnapshotDelete = "instance_snapshot_delete",
+        /// Put an instance back to a snapshot of it.
+        InstanceRebuild = "instance_rebuild",
     }
 }
 
@@ -106,6 +116,9 @@ impl Action {
             Self::VolumeDetach => OperationKind::VolumeDetach,
             Self::ImageCreate => OperationKind::ImageCreate,
             Self::ImageDelete => OperationKind::ImageDelete,
+            Self::InstanceSnapshotCreate => OperationKind::InstanceSnapshotCreate,
+            Self::InstanceSnapshotDelete => OperationKind::InstanceSnapshotDelete,
+            Self::InstanceRebuild => OperationKind::InstanceRebuild,
         })
     }
 
@@ -184,19 +197,6 @@ pub struct VolumeFacts {
     pub has_backup_target: bool,
 }
 
-/// What the guard needs to know of the snapshot, backup or image that an action is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ItemFacts {
-    /// How far it is.
-    pub state: ItemState,
-    /// Whether it is protected.
-    pub protected: bool,
-    /// An operation that reads it or is about it.
-    pub active_operation: Option<ActiveOperation>,
-    /// Whether any number of operations may read it at once, as they may an image.
-    pub is_shared: bool,
-}
-
 /// Everything that a decision rests on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts<'a> {
@@ -235,7 +235,7 @@ pub struct Allowed {
 pub fn can(action: Action, facts: &Facts<'_>) -> Result<Allowed, Refusal> {
     let mut allowed = Allowed::default();
     if let Some(item) = &facts.item {
-        check_item(action, item)?;
+        item::check(action, item)?;
     }
     instance::check_state(action, facts)?;
     if action == Action::RestoreInPlace && facts.volume.is_none() {
@@ -262,38 +262,6 @@ pub fn can(action: Action, facts: &Facts<'_>) -> Result<Allowed, Refusal> {
         pace::check_cooldown(action, facts, volume)?;
     }
     Ok(allowed)
-}
-
-fn check_item(action: Action, item: &ItemFacts) -> Result<(), Refusal> {
-    let deletes = matches!(
-        action,
-        Action::SnapshotDelete | Action::BackupDelete | Action::ImageDelete
-    );
-    if deletes && item.protected {
-        let text = "This item is protected. Remove the protection first.";
-        return Err(Refusal::new(ProblemCode::Protected, text).or(WayOut::Unprotect));
-    }
-    let in_the_way = item.active_operation.filter(|_| deletes || !item.is_shared);
-    if let Some(active) = in_the_way {
-        let text = format!("This item is in use by operation: {}", active.kind.word());
-        return Err(Refusal::new(ProblemCode::VolumeBusy, text)
-            .or(WayOut::WatchOperation(active.id))
-            .or(WayOut::CancelOperation(active.id)));
-    }
-    let usable = if deletes {
-        matches!(
-            item.state,
-            ItemState::Available | ItemState::Degraded | ItemState::Failed | ItemState::Lost
-        )
-    } else {
-        let proves = action == Action::BackupVerify && item.state == ItemState::Degraded;
-        proves || item.state == ItemState::Available
-    };
-    if usable {
-        return Ok(());
-    }
-    let text = format!("This item is {}. It must be available first.", item.state);
-    Err(Refusal::new(ProblemCode::NotEligible, text))
 }
 
 fn check_volume_state(action: Action, volume: &VolumeFacts) -> Result<(), Refusal> {

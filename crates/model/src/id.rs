@@ -98,6 +98,8 @@ ids! {
     BackupId;
     /// A bootable template that new volumes start as.
     ImageId;
+    /// A point in time of a whole instance.
+    InstanceSnapshotId;
     /// A versioned set of rules and prices.
     PlanId;
     /// One accepted request that takes time.

@@ -53,6 +53,26 @@ words! {
 }
 
 words! {
+    /// Whether a guest's file systems are frozen while its volumes are captured, the least that is
+    /// asked for first.
+    FreezePolicy {
+        /// They are not.
+        Skip = "skip",
+        /// They are if the guest can; otherwise the capture is consistent as after a crash.
+        Try = "try",
+        /// They are, or there is no capture.
+        Require = "require",
+    }
+}
+
+impl Default for FreezePolicy {
+    /// What was done before plans had a word in it.
+    fn default() -> Self {
+        Self::Skip
+    }
+}
+
+words! {
     /// Who or what asked for an item.
     Trigger {
         /// A person or a program, through the API.

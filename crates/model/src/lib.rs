@@ -18,6 +18,7 @@ pub mod guard;
 pub mod id;
 pub mod image;
 pub mod instance;
+pub mod instance_snapshot;
 pub mod item;
 pub mod layer_tree;
 pub mod name;

@@ -15,7 +15,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{
-    AccountId, BackupId, ImageId, InstanceId, OperationId, ProjectId, SnapshotId, UserId, VolumeId,
+    AccountId, BackupId, ImageId, InstanceId, InstanceSnapshotId, OperationId, ProjectId,
+    SnapshotId, UserId, VolumeId,
 };
 use crate::name::Name;
 use crate::refusal::ProblemCode;
@@ -69,6 +70,12 @@ words! {
         ImageCreate = "image_create",
         /// Delete an image.
         ImageDelete = "image_delete",
+        /// Take a snapshot of a whole instance.
+        InstanceSnapshotCreate = "instance_snapshot_create",
+        /// Delete an instance snapshot.
+        InstanceSnapshotDelete = "instance_snapshot_delete",
+        /// Put an instance back to a snapshot of it.
+        InstanceRebuild = "instance_rebuild",
     }
 }
 
@@ -95,6 +102,9 @@ impl OperationKind {
             Self::VolumeDetach => "detach",
             Self::ImageCreate => "image",
             Self::ImageDelete => "image delete",
+            Self::InstanceSnapshotCreate => "instance snapshot",
+            Self::InstanceSnapshotDelete => "instance snapshot delete",
+            Self::InstanceRebuild => "rebuild",
         }
     }
 
@@ -108,6 +118,7 @@ impl OperationKind {
                 | Self::BackupVerify
                 | Self::ImageCreate
                 | Self::ImageDelete
+                | Self::InstanceSnapshotDelete
         )
     }
 
@@ -132,11 +143,15 @@ impl OperationKind {
         matches!(self, Self::ImageCreate | Self::ImageDelete)
     }
 
-    /// Whether the volume rests after it succeeded.
+    /// Whether the volumes that it held rest after it succeeded.
     pub const fn starts_cooldown(self) -> bool {
         matches!(
             self,
-            Self::SnapshotCreate | Self::BackupCreate | Self::RestoreInPlace
+            Self::SnapshotCreate
+                | Self::BackupCreate
+                | Self::RestoreInPlace
+                | Self::InstanceSnapshotCreate
+                | Self::InstanceRebuild
         )
     }
 
@@ -152,6 +167,7 @@ impl OperationKind {
                 | Self::ImageDelete
                 | Self::InstanceDelete
                 | Self::InstanceStop
+                | Self::InstanceSnapshotDelete
         )
     }
 }
@@ -321,6 +337,8 @@ pub struct Operation {
     pub image_id: Option<ImageId>,
     /// That image's name when it was accepted.
     pub image_name: Option<Name>,
+    /// The instance snapshot that it makes, deletes or restores from.
+    pub instance_snapshot_id: Option<InstanceSnapshotId>,
     /// How far its current phase is.
     pub progress: Progress,
     /// The number that its workers must show; raised before its lock is ever released.

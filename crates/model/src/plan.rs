@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::guard::Action;
 use crate::id::PlanId;
 use crate::instance::{InstanceState, Load};
+use crate::item::FreezePolicy;
 use crate::volume::VolumeRole;
 use crate::words::words;
 
@@ -220,6 +221,9 @@ pub struct Plan {
     pub confirm: Confirmations,
     /// How long the safety snapshot of a roll back is kept, in seconds.
     pub safety_snapshot_s: u32,
+    /// What is asked of a guest that has a volume open while it is captured; nothing when absent.
+    #[serde(default)]
+    pub freeze: FreezePolicy,
 }
 
 /// A plan as it is attached to volumes: a version of it never changes.

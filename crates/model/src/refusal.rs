@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::id::{InstanceId, OperationId, VolumeId};
+use crate::id::{InstanceId, InstanceSnapshotId, OperationId, VolumeId};
 use crate::words::words;
 
 words! {
@@ -190,6 +190,10 @@ pub enum WayOut {
     ChooseAnotherName,
     /// Ask an operator.
     AskOperator,
+    /// See the instance snapshot that it is part of.
+    ShowInstanceSnapshot(InstanceSnapshotId),
+    /// Make a new instance of it instead.
+    RestoreToNewInstance,
 }
 
 impl WayOut {
@@ -209,6 +213,8 @@ impl WayOut {
             Self::Unprotect => "Remove the protection".into(),
             Self::ChooseAnotherName => "Choose another name".into(),
             Self::AskOperator => "Ask your operator".into(),
+            Self::ShowInstanceSnapshot(_) => "See the instance snapshot".into(),
+            Self::RestoreToNewInstance => "Make a new instance of it".into(),
         }
     }
 }

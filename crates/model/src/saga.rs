@@ -22,13 +22,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{BackupId, ImageId, PoolId, SnapshotId, TaskId, VolumeId};
 use crate::instance::{InstanceState, MachineDisk, MachineOrder, StopMode};
+use crate::item::FreezePolicy;
 use crate::operation::{Failure, Operation, OperationKind};
 use crate::plan::Plan;
-use crate::task::{ImageFormat, TaskOutcome, VaultRef};
+use crate::task::{ImageFormat, SealPoint, TaskOutcome, VaultRef};
 use crate::words::words;
 use crate::{ByteCount, Timestamp};
 
+mod source;
 mod task;
+pub use source::{DiskSource, ImageContent, NewDisk, PutBack, RestoreSource};
 pub use task::{Task, TaskRole, TaskState};
 
 /// The terms of the plan that an operation was accepted under.
@@ -42,6 +45,9 @@ pub struct Terms {
     pub max_runtime_s: Option<u32>,
     /// How long the safety snapshot of a roll back is kept, in seconds.
     pub safety_snapshot_s: u32,
+    /// What is asked of a guest that has the volume open while it is captured.
+    #[serde(default)]
+    pub freeze: FreezePolicy,
 }
 
 impl Terms {
@@ -52,6 +58,7 @@ impl Terms {
             no_progress_s: plan.timeouts.no_progress_s,
             max_runtime_s: plan.timeouts.max_runtime_s,
             safety_snapshot_s: plan.safety_snapshot_s,
+            freeze: plan.freeze,
         }
     }
 
@@ -74,78 +81,6 @@ impl Terms {
     pub fn safety_snapshot(&self) -> Duration {
         Duration::from_secs(self.safety_snapshot_s.into())
     }
-}
-
-/// What a restore starts from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "from", rename_all = "snake_case")]
-pub enum RestoreSource {
-    /// A snapshot.
-    Snapshot {
-        /// The snapshot.
-        snapshot_id: SnapshotId,
-    },
-    /// A backup.
-    Backup {
-        /// The backup.
-        backup_id: BackupId,
-        /// The volume it is of.
-        source_volume_id: VolumeId,
-        /// Where it is.
-        vault: VaultRef,
-    },
-}
-
-/// What a new volume of an instance begins with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "disk", rename_all = "snake_case")]
-pub enum DiskSource {
-    /// Nothing but zeros.
-    Empty {
-        /// Its size.
-        size: ByteCount,
-    },
-    /// A snapshot or a backup.
-    RestorePoint {
-        /// Which.
-        source: RestoreSource,
-    },
-    /// An image.
-    Image {
-        /// Which.
-        image_id: ImageId,
-        /// Its size: that of the image, or more.
-        size: ByteCount,
-    },
-}
-
-/// What an image is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "of", rename_all = "snake_case")]
-pub enum ImageContent {
-    /// A snapshot or a backup.
-    RestorePoint {
-        /// Which.
-        source: RestoreSource,
-    },
-    /// A disk that was uploaded.
-    Upload {
-        /// The upload's name in the node's upload folder.
-        upload: uuid::Uuid,
-        /// What it was declared to be.
-        format: ImageFormat,
-        /// The largest size that the disk in it may have.
-        max_size: ByteCount,
-    },
-}
-
-/// A volume that an operation makes for an instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NewDisk {
-    /// The new volume.
-    pub volume_id: VolumeId,
-    /// What it begins with.
-    pub from: DiskSource,
 }
 
 /// What was asked for, beyond the ids that the operation itself names (`volume_id`,
@@ -274,6 +209,23 @@ pub enum Request {
     },
     /// Delete an image.
     ImageDelete,
+    /// Take a snapshot of a whole instance.
+    InstanceSnapshotCreate {
+        /// All its volumes, each with the snapshot of it.
+        points: Vec<SealPoint>,
+        /// What is asked of its guest.
+        freeze: FreezePolicy,
+    },
+    /// Delete an instance snapshot.
+    InstanceSnapshotDelete {
+        /// The snapshots that it is made of.
+        snapshots: Vec<SnapshotId>,
+    },
+    /// Put an instance back to a snapshot of it.
+    InstanceRebuild {
+        /// The volumes that the snapshot holds.
+        put_back: Vec<PutBack>,
+    },
 }
 
 impl Request {
@@ -302,6 +254,9 @@ impl Request {
             Self::VolumeDetach { .. } => OperationKind::VolumeDetach,
             Self::ImageCreate { .. } => OperationKind::ImageCreate,
             Self::ImageDelete => OperationKind::ImageDelete,
+            Self::InstanceSnapshotCreate { .. } => OperationKind::InstanceSnapshotCreate,
+            Self::InstanceSnapshotDelete { .. } => OperationKind::InstanceSnapshotDelete,
+            Self::InstanceRebuild { .. } => OperationKind::InstanceRebuild,
         }
     }
 
@@ -313,6 +268,26 @@ impl Request {
             }
             Self::InstanceDelete { keep, delete, .. } => {
                 keep.iter().chain(delete).copied().collect()
+            }
+            Self::InstanceSnapshotCreate { points, .. } => {
+                points.iter().map(|point| point.volume_id).collect()
+            }
+            Self::InstanceRebuild { put_back } => {
+                put_back.iter().map(|one| one.volume_id).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The snapshots that it makes or deletes beside the one that the operation names.
+    pub fn other_snapshots(&self) -> Vec<SnapshotId> {
+        match self {
+            Self::InstanceSnapshotCreate { points, .. } => {
+                points.iter().map(|point| point.snapshot_id).collect()
+            }
+            Self::InstanceSnapshotDelete { snapshots } => snapshots.clone(),
+            Self::InstanceRebuild { put_back } => {
+                put_back.iter().map(|one| one.safety_id).collect()
             }
             _ => Vec::new(),
         }
@@ -331,7 +306,8 @@ impl Request {
             | Self::ImageCreate {
                 content: ImageContent::RestorePoint { source },
             } => items(source),
-            // Admission takes one restore point at most.
+            // Admission takes one restore point at most, or those of one instance snapshot, which the
+            // operation names.
             Self::InstanceCreate { make, .. } => make
                 .iter()
                 .find_map(|disk| match &disk.from {
@@ -464,6 +440,7 @@ mod tests {
                 no_progress_s: 7200,
                 max_runtime_s: None,
                 safety_snapshot_s: 86400,
+                freeze: FreezePolicy::Try,
             },
             request: Request::RestoreInPlace {
                 source: RestoreSource::Snapshot {

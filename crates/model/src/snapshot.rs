@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::Timestamp;
-use crate::id::{AccountId, LayerId, OperationId, PoolId, ProjectId, SnapshotId, VolumeId};
+use crate::id::{
+    AccountId, InstanceSnapshotId, LayerId, OperationId, PoolId, ProjectId, SnapshotId, VolumeId,
+};
 use crate::item::{Consistency, ItemSizes, ItemState, Trigger};
 use crate::name::Name;
 
@@ -22,6 +24,8 @@ pub struct Snapshot {
     pub volume_id: VolumeId,
     /// That volume's name at capture.
     pub volume_name: Name,
+    /// The instance snapshot that it is part of, and goes with.
+    pub instance_snapshot_id: Option<InstanceSnapshotId>,
     /// Given, or generated.
     pub name: Name,
     /// Free text.

@@ -9,17 +9,21 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::care::{BackupKey, CollectTerms, Collection, Verification, VerifyLevel};
+use crate::care::{BackupKey, CollectTerms, VerifyLevel};
 use crate::id::{
-    AccountId, BackupId, ImageId, InstanceId, LayerId, OperationId, PoolId, SnapshotId, TargetId,
-    TaskId, VaultId, VolumeId,
+    AccountId, BackupId, ImageId, InstanceId, OperationId, PoolId, SnapshotId, TargetId, TaskId,
+    VaultId, VolumeId,
 };
-use crate::instance::{MachineDisk, MachineOrder, Power, StopMode};
-use crate::item::Consistency;
+use crate::instance::{MachineDisk, MachineOrder, StopMode};
+use crate::item::FreezePolicy;
 use crate::operation::Progress;
 use crate::refusal::ProblemCode;
 use crate::words::words;
 use crate::{ByteCount, ErrorKind, Timestamp};
+
+mod outcome;
+
+pub use outcome::TaskOutcome;
 
 words! {
     /// What an uploaded image is declared to be. It is never guessed.
@@ -50,6 +54,15 @@ pub enum CloneSource {
     Snapshot(SnapshotId),
     /// A volume as it is now.
     Volume(VolumeId),
+}
+
+/// A volume that is sealed, and the snapshot that names what it holds at that instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealPoint {
+    /// The volume.
+    pub volume_id: VolumeId,
+    /// The snapshot.
+    pub snapshot_id: SnapshotId,
 }
 
 /// One piece of work. Ids are made by the control plane, so that doing it twice is doing it once.
@@ -108,6 +121,16 @@ pub enum TaskSpec {
         volume_id: VolumeId,
         /// The snapshot.
         snapshot_id: SnapshotId,
+        /// What is asked of a guest that has it open.
+        #[serde(default)]
+        freeze: FreezePolicy,
+    },
+    /// Seal the tips of several volumes of one pool at one instant, each under its snapshot's name.
+    SnapshotSealTogether {
+        /// The volumes with their snapshots.
+        points: Vec<SealPoint>,
+        /// What is asked of a guest that has them open.
+        freeze: FreezePolicy,
     },
     /// Prove that a snapshot's layers are whole.
     SnapshotVerify {
@@ -136,6 +159,9 @@ pub enum TaskSpec {
         backup_id: BackupId,
         /// Back up this snapshot instead of the volume as it is now.
         snapshot_id: Option<SnapshotId>,
+        /// What is asked of a guest that has it open.
+        #[serde(default)]
+        freeze: FreezePolicy,
     },
     /// Read the captured layer, store it in the vault, and write the manifest after the fence
     /// was confirmed.
@@ -340,9 +366,14 @@ impl TaskSpec {
             Self::SnapshotSeal {
                 volume_id,
                 snapshot_id,
+                ..
             } => {
                 vec![volume_id.as_uuid(), snapshot_id.as_uuid()]
             }
+            Self::SnapshotSealTogether { ref points, .. } => points
+                .iter()
+                .flat_map(|point| [point.volume_id.as_uuid(), point.snapshot_id.as_uuid()])
+                .collect(),
             Self::SnapshotVerify { snapshot_id } | Self::SnapshotDrop { snapshot_id } => {
                 vec![snapshot_id.as_uuid()]
             }
@@ -374,95 +405,6 @@ impl TaskSpec {
             Self::PoolTidy => Vec::new(),
         }
     }
-}
-
-/// What a finished task found out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "outcome", rename_all = "snake_case")]
-pub enum TaskOutcome {
-    /// Nothing but that it is done.
-    Done,
-    /// A volume has this tip and size now.
-    Volume {
-        /// The layer that takes its writes.
-        tip: LayerId,
-        /// Its size.
-        size: ByteCount,
-        /// Bytes allocated that it can reach.
-        used: ByteCount,
-    },
-    /// What a volume is like now.
-    Inspected {
-        /// The layer that takes its writes.
-        tip: LayerId,
-        /// Its size.
-        size: ByteCount,
-        /// Bytes allocated that it can reach.
-        used: ByteCount,
-        /// Whether the snapshot that was asked about exists.
-        witness: bool,
-    },
-    /// A layer was sealed.
-    Sealed {
-        /// The sealed layer.
-        layer: LayerId,
-        /// The volume's new tip.
-        tip: LayerId,
-        /// What its content promises.
-        consistency: Consistency,
-        /// The volume's size.
-        provisioned: ByteCount,
-        /// Bytes allocated that it can reach.
-        used: ByteCount,
-        /// Bytes allocated since the snapshot before.
-        changed: ByteCount,
-    },
-    /// A backup is in the vault.
-    Stored {
-        /// The volume's size.
-        provisioned: ByteCount,
-        /// Bytes that are not zero.
-        used: ByteCount,
-        /// Bytes that differ from the parent.
-        changed: ByteCount,
-        /// Bytes that it added to the vault.
-        stored: ByteCount,
-        /// Bytes read from the pool.
-        bytes_read: ByteCount,
-        /// Hex of the hash over the whole volume.
-        content_hash: String,
-    },
-    /// What a machine does now, and what it has open.
-    Machine {
-        /// What it does.
-        power: Power,
-        /// The volumes that it has open.
-        open: Vec<VolumeId>,
-    },
-    /// What several tasks found out, in their order.
-    All {
-        /// One for each.
-        outcomes: Vec<TaskOutcome>,
-    },
-    /// Layers were joined or files removed.
-    Tidied {
-        /// How many pairs of layers were joined.
-        merged: u32,
-        /// How many files of runs that are over were removed.
-        removed: u32,
-        /// Whether something is left to do, because other work came first.
-        unfinished: bool,
-    },
-    /// A collection went as far as it could.
-    Collected {
-        /// What it came to.
-        collection: Collection,
-    },
-    /// Backups were looked at.
-    Verified {
-        /// What was found.
-        verification: Verification,
-    },
 }
 
 /// A task that failed, as the control plane hears of it.

@@ -76,6 +76,7 @@ pub fn of_pool(error: &layers::Error) -> TaskFailure {
                 "The instance that has the volume open does not answer. Try again later."
                     .to_owned();
         }
+        layers::Error::NotFrozen { .. } => return not_frozen(failure.detail),
         layers::Error::HostRefused { .. } => {
             failure.text = "The instance that has the volume open cannot do that now. Try again, \
                             or stop the instance first."
@@ -83,6 +84,16 @@ pub fn of_pool(error: &layers::Error) -> TaskFailure {
         }
         _ => {}
     }
+    failure
+}
+
+/// A guest that had to be frozen was not, or did not stay so: there is no capture.
+pub fn not_frozen(detail: String) -> TaskFailure {
+    let mut failure = of_kind(ErrorKind::Conflict, detail);
+    failure.code = ProblemCode::NotEligible;
+    failure.text = "The file systems of the guest could not be frozen, and the plan takes nothing \
+                    less. Check the guest agent, or stop the instance first."
+        .to_owned();
     failure
 }
 

@@ -79,6 +79,7 @@ pub fn phase_of(spec: &TaskSpec) -> Phase {
         | TaskSpec::VolumeImport { .. }
         | TaskSpec::VolumeResize { .. }
         | TaskSpec::SnapshotSeal { .. }
+        | TaskSpec::SnapshotSealTogether { .. }
         | TaskSpec::BackupCapture { .. }
         | TaskSpec::BackupUpload { .. } => Phase::DataCapture,
         TaskSpec::InstanceStart { .. }

@@ -59,6 +59,7 @@ pub fn perform(
         | TaskSpec::VolumeSwitch { .. }
         | TaskSpec::VolumeInspect { .. }
         | TaskSpec::SnapshotSeal { .. }
+        | TaskSpec::SnapshotSealTogether { .. }
         | TaskSpec::SnapshotVerify { .. }
         | TaskSpec::SnapshotDrop { .. }
         | TaskSpec::BackupCapture { .. }

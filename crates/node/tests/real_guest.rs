@@ -32,7 +32,7 @@ use stillpoint_model::id::{
     AccountId, BackupId, InstanceId, LayerId, PoolId, SnapshotId, TargetId, VaultId, VolumeId,
 };
 use stillpoint_model::instance::{MachineDisk, MachineOrder, Power, StopMode};
-use stillpoint_model::item::Consistency;
+use stillpoint_model::item::{Consistency, FreezePolicy};
 use stillpoint_model::operation::Phase;
 use stillpoint_model::progress::Monitor;
 use stillpoint_model::task::{Directive, ImageFormat, TaskOutcome, TaskSpec, VaultRef};
@@ -351,7 +351,10 @@ impl Scene {
     /// Both data disks at one instant, while the guest writes.
     fn snapshot(&self) -> [SnapshotId; 2] {
         let (ids, set) = self.new_set();
-        let sealed = self.pool().snapshot_together(&set).unwrap();
+        let sealed = self
+            .pool()
+            .snapshot_together(&set, FreezePolicy::Skip)
+            .unwrap();
         let promised = match self.host.freeze {
             Freeze::Skip => Consistency::Crash,
             Freeze::Try { .. } | Freeze::Require { .. } => Consistency::Filesystem,
@@ -376,6 +379,7 @@ impl Scene {
             volume_id,
             backup_id,
             snapshot_id: None,
+            freeze: FreezePolicy::Skip,
         });
         assert_eq!(consistency, Consistency::Crash);
         let captured = self.written(layer);
@@ -557,6 +561,7 @@ fn disks_are_captured_backed_up_merged_and_grown_while_their_guest_writes() {
         let (layer, consistency) = scene.sealed(&TaskSpec::SnapshotSeal {
             volume_id,
             snapshot_id,
+            freeze: FreezePolicy::Skip,
         });
         assert_eq!(consistency, Consistency::Stopped);
         scene.perform(&TaskSpec::SnapshotVerify { snapshot_id });
@@ -596,7 +601,10 @@ fn what_a_guest_flushed_outlives_its_machine_and_the_merge_in_it() {
     assert!(scene.tidy() > 0);
     assert_eq!(scene.written_together(scene.layers_of(kept)), in_kept);
     let (_, set) = scene.new_set();
-    let sealed = scene.pool().snapshot_together(&set).unwrap();
+    let sealed = scene
+        .pool()
+        .snapshot_together(&set, FreezePolicy::Skip)
+        .unwrap();
     let at_the_end = scene.written_together([sealed[0].layer, sealed[1].layer]);
     assert!(at_the_end >= flushed, "{at_the_end} of {flushed}");
 

@@ -22,6 +22,7 @@ pub mod event;
 pub mod idempotency;
 pub mod image;
 pub mod instance;
+pub mod instance_snapshot;
 mod item;
 mod migrate;
 pub mod operation;

@@ -13,6 +13,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0005_operations.sql"),
     include_str!("../migrations/0006_idempotency.sql"),
     include_str!("../migrations/0007_instances.sql"),
+    include_str!("../migrations/0008_instance_snapshots.sql"),
     include_str!("../migrations/0009_images.sql"),
     include_str!("../migrations/0010_care.sql"),
 ];

@@ -31,8 +31,9 @@ pub struct OperationFilter {
 macro_rules! columns {
     () => {
         "id, account_id, project_id, user_id, kind, state, volume_id, volume_name, snapshot_id, \
-         backup_id, instance_id, instance_name, image_id, image_name, phase, bytes_done, \
-         bytes_total, rate, fence, failure, created_at, started_at, progressed_at, finished_at, version"
+         backup_id, instance_id, instance_name, image_id, image_name, instance_snapshot_id, phase, \
+         bytes_done, bytes_total, rate, fence, failure, created_at, started_at, progressed_at, \
+         finished_at, version"
     };
 }
 
@@ -52,6 +53,7 @@ fn operation(c: &mut Columns<'_>) -> Result<Operation> {
         instance_name: c.optional()?,
         image_id: c.optional()?,
         image_name: c.optional()?,
+        instance_snapshot_id: c.optional()?,
         progress: Progress {
             phase: c.parse()?,
             bytes_done: c.bytes()?,
@@ -80,9 +82,9 @@ pub async fn operation_insert(tx: &mut Tx, run: &Run) -> Result<()> {
         "INSERT INTO operations (id, account_id, project_id, user_id, kind, state, volume_id, \
          volume_name, snapshot_id, backup_id, reads_snapshot, reads_backup, phase, bytes_done, \
          fence, created_at, progressed_at, version, order_json, direction, next_step, abandoned, \
-         due_at, instance_id, instance_name, image_id, image_name) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, \
-         $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, \
-         $26, $27)",
+         due_at, instance_id, instance_name, image_id, image_name, instance_snapshot_id) VALUES (\
+         $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, \
+         $20, $21, $22, $23, $24, $25, $26, $27, $28)",
         op.id,
         op.account_id,
         op.project_id,
@@ -110,6 +112,7 @@ pub async fn operation_insert(tx: &mut Tx, run: &Run) -> Result<()> {
         op.instance_name.as_ref(),
         op.image_id,
         op.image_name.as_ref(),
+        op.instance_snapshot_id,
     )
     .execute(&mut **tx)
     .await?;
@@ -134,7 +137,8 @@ macro_rules! in_flight {
             "SELECT COUNT(*) FROM operations WHERE account_id = ",
             $account,
             " AND finished_at IS NULL AND kind NOT IN ('volume_delete', 'snapshot_delete', \
-             'backup_delete', 'image_delete', 'instance_delete', 'instance_stop')"
+             'backup_delete', 'image_delete', 'instance_delete', 'instance_stop', \
+             'instance_snapshot_delete')"
         )
     };
 }
@@ -170,7 +174,8 @@ pub async fn operation_live(
         .collect()
 }
 
-/// An operation under way that makes, deletes, or reads a snapshot, a backup or an image.
+/// An operation under way that makes, deletes, or reads a snapshot, a backup, an image or an
+/// instance snapshot.
 pub async fn operation_on_item(conn: &mut Conn, item: Uuid) -> Result<Option<Operation>> {
     let row = sql!(
         concat!(
@@ -181,9 +186,11 @@ pub async fn operation_on_item(conn: &mut Conn, item: Uuid) -> Result<Option<Ope
              SELECT id FROM operations WHERE backup_id = $2 AND finished_at IS NULL UNION ALL \
              SELECT id FROM operations WHERE image_id = $5 AND finished_at IS NULL UNION ALL \
              SELECT id FROM operations WHERE reads_snapshot = $3 AND finished_at IS NULL UNION ALL \
-             SELECT id FROM operations WHERE reads_backup = $4 AND finished_at IS NULL) \
+             SELECT id FROM operations WHERE reads_backup = $4 AND finished_at IS NULL UNION ALL \
+             SELECT id FROM operations WHERE instance_snapshot_id = $6 AND finished_at IS NULL) \
              ORDER BY created_at LIMIT 1"
         ),
+        item,
         item,
         item,
         item,

@@ -7,9 +7,9 @@ use serde::de::DeserializeOwned;
 use sqlx::Row;
 use sqlx::any::AnyRow;
 use stillpoint_model::id::{
-    AccountId, BackupId, ImageId, InstanceId, LayerId, NodeId, OperationId, PlanId, PoolId,
-    ProjectId, RegionId, RequestId, SessionId, SnapshotId, TargetId, TokenId, UserId, VaultId,
-    VolumeId,
+    AccountId, BackupId, ImageId, InstanceId, InstanceSnapshotId, LayerId, NodeId, OperationId,
+    PlanId, PoolId, ProjectId, RegionId, RequestId, SessionId, SnapshotId, TargetId, TokenId,
+    UserId, VaultId, VolumeId,
 };
 use stillpoint_model::item::ItemSizes;
 use stillpoint_model::name::Name;
@@ -89,6 +89,7 @@ values! { String:
     BackupId => |id| id.to_string(),
     ImageId => |id| id.to_string(),
     InstanceId => |id| id.to_string(),
+    InstanceSnapshotId => |id| id.to_string(),
     LayerId => |id| id.to_string(),
     NodeId => |id| id.to_string(),
     OperationId => |id| id.to_string(),

@@ -17,7 +17,7 @@ use crate::{Conn, Tx};
 
 macro_rules! columns {
     () => {
-        "id, account_id, project_id, pool_id, volume_id, volume_name, name, description, \
+        "id, account_id, project_id, pool_id, volume_id, volume_name, instance_snapshot_id, name, description, \
          labels, state, consistency, trigger_word, provisioned_bytes, used_bytes, \
          changed_bytes, stored_bytes, freed_bytes, layer_id, duration_ms, protected, failure, \
          operation_id, created_at, expires_at, version"
@@ -39,6 +39,7 @@ fn snapshot(row: &AnyRow) -> Result<Snapshot> {
         pool_id: columns.parse()?,
         volume_id: columns.parse()?,
         volume_name: columns.parse()?,
+        instance_snapshot_id: columns.optional()?,
         name: columns.parse()?,
         description: columns.text()?,
         labels: columns.json()?,
@@ -64,7 +65,7 @@ pub async fn snapshot_insert(tx: &mut Tx, snapshot: &Snapshot) -> Result<()> {
             "INSERT INTO snapshots (",
             columns!(),
             ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, \
-             $19, $20, $21, $22, $23, $24, $25)"
+             $19, $20, $21, $22, $23, $24, $25, $26)"
         ),
         snapshot.id,
         snapshot.account_id,
@@ -72,6 +73,7 @@ pub async fn snapshot_insert(tx: &mut Tx, snapshot: &Snapshot) -> Result<()> {
         snapshot.pool_id,
         snapshot.volume_id,
         &snapshot.volume_name,
+        snapshot.instance_snapshot_id,
         &snapshot.name,
         &snapshot.description,
         json(&snapshot.labels)?,

@@ -448,28 +448,30 @@ pub async fn volume_list_of_instance(conn: &mut Conn, id: InstanceId) -> Result<
         .collect()
 }
 
+/// The same, counted.
+pub async fn volume_counted_of_instance(
+    conn: &mut Conn,
+    id: InstanceId,
+) -> Result<Vec<CountedVolume>> {
+    sql!(select_counted!("WHERE instance_id = $1 ORDER BY place"), id)
+        .fetch_all(conn)
+        .await?
+        .iter()
+        .map(counted)
+        .collect()
+}
+
 /// The volumes of the instances of a page of a project, the root of each first.
 pub async fn volume_list_of_instances(
     conn: &mut Conn,
     account_id: AccountId,
     project_id: ProjectId,
     page: &PageKey,
-) -> Result<Vec<Volume>> {
-    sql!(
-        select!(
-            "WHERE instance_id IN (SELECT id FROM instances \
-             WHERE project_id = $1 AND (created_at, id) < ($2, $3) AND account_id = $4 \
-             ORDER BY created_at DESC, id DESC LIMIT $5) ORDER BY instance_id, place"
-        ),
-        project_id,
-        page.created_at(),
-        page.id(),
-        account_id,
-        page.limit,
-    )
-    .fetch_all(conn)
-    .await?
-    .iter()
-    .map(volume)
-    .collect()
+) -> Result<Vec<CountedVolume>> {
+    let statement = select_counted!(
+        "WHERE instance_id IN (SELECT id FROM instances \
+         WHERE project_id = $1 AND (created_at, id) < ($2, $3) AND account_id = $4 \
+         ORDER BY created_at DESC, id DESC LIMIT $5) ORDER BY instance_id, place"
+    );
+    counted_of_page(conn, statement, account_id, project_id, page).await
 }

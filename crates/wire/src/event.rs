@@ -22,6 +22,8 @@ words! {
         Instance = "instance",
         /// An operation moved on.
         Operation = "operation",
+        /// An instance snapshot appeared, changed or went.
+        InstanceSnapshot = "instance_snapshot",
     }
 }
 

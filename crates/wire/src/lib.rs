@@ -15,6 +15,7 @@ pub mod event;
 pub mod header;
 pub mod image;
 pub mod instance;
+pub mod instance_snapshot;
 pub mod item;
 pub mod operation;
 pub mod page;

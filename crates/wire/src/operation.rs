@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use stillpoint_model::id::{
-    BackupId, ImageId, InstanceId, OperationId, SnapshotId, UserId, VolumeId,
+    BackupId, ImageId, InstanceId, InstanceSnapshotId, OperationId, SnapshotId, UserId, VolumeId,
 };
 use stillpoint_model::name::Name;
 use stillpoint_model::{ByteCount, Timestamp, operation};
@@ -58,6 +58,12 @@ words! {
         ImageCreate = "image_create",
         /// Delete an image.
         ImageDelete = "image_delete",
+        /// Take a snapshot of a whole instance.
+        InstanceSnapshotCreate = "instance_snapshot_create",
+        /// Delete an instance snapshot.
+        InstanceSnapshotDelete = "instance_snapshot_delete",
+        /// Put an instance back to a snapshot of it.
+        InstanceRebuild = "instance_rebuild",
     }
 }
 
@@ -194,6 +200,9 @@ pub struct Operation {
     /// That image's name when it was accepted.
     #[schema(value_type = Option<String>)]
     pub image_name: Option<Name>,
+    /// The instance snapshot that it makes, deletes or restores from.
+    #[schema(value_type = Option<String>, format = "uuid")]
+    pub instance_snapshot_id: Option<InstanceSnapshotId>,
     /// Who asked.
     #[schema(value_type = String, format = "uuid")]
     pub user_id: UserId,
@@ -238,6 +247,7 @@ impl From<operation::Operation> for Operation {
             instance_name,
             image_id,
             image_name,
+            instance_snapshot_id,
             progress,
             fence: _,
             failure,
@@ -259,6 +269,7 @@ impl From<operation::Operation> for Operation {
             instance_name,
             image_id,
             image_name,
+            instance_snapshot_id,
             user_id,
             progress: progress.into(),
             cancellable,

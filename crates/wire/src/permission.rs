@@ -60,6 +60,12 @@ words! {
         ImageCreate = "image_create",
         /// Delete an image.
         ImageDelete = "image_delete",
+        /// Take a snapshot of a whole instance.
+        InstanceSnapshotCreate = "instance_snapshot_create",
+        /// Delete an instance snapshot.
+        InstanceSnapshotDelete = "instance_snapshot_delete",
+        /// Put an instance back to a snapshot of it.
+        InstanceRebuild = "instance_rebuild",
     }
 }
 

@@ -150,13 +150,17 @@ impl From<&WayOut> for Resolution {
             }
             WayOut::DeleteImage => Some(("GET", "/v1/images".to_owned())),
             WayOut::DeleteBackup(volume) => Some(("GET", format!("/v1/backups?volume={volume}"))),
+            WayOut::ShowInstanceSnapshot(id) => {
+                Some(("GET", format!("/v1/instance-snapshots/{id}")))
+            }
             // Done in the provider's own panel, or by waiting or asking.
             WayOut::Wait(_)
             | WayOut::StopInstance(None)
             | WayOut::DetachVolume(None)
             | WayOut::Unprotect
             | WayOut::ChooseAnotherName
-            | WayOut::AskOperator => None,
+            | WayOut::AskOperator
+            | WayOut::RestoreToNewInstance => None,
         };
         let (method, href) = request.map(|(m, h)| (m.to_owned(), h)).unzip();
         Self {

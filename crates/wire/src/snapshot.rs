@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use stillpoint_model::id::{OperationId, SnapshotId, VolumeId};
+use stillpoint_model::id::{InstanceSnapshotId, OperationId, SnapshotId, VolumeId};
 use stillpoint_model::name::Name;
 use stillpoint_model::{Timestamp, snapshot};
 use utoipa::ToSchema;
@@ -32,6 +32,9 @@ pub struct Snapshot {
     /// That volume's name at capture.
     #[schema(value_type = String)]
     pub volume_name: Name,
+    /// The instance snapshot that it is part of, and is deleted with.
+    #[schema(value_type = Option<String>, format = "uuid")]
+    pub instance_snapshot_id: Option<InstanceSnapshotId>,
     /// Whether that volume still exists.
     pub source_exists: bool,
     /// How far it is.
@@ -77,6 +80,7 @@ impl Snapshot {
             pool_id: _,
             volume_id,
             volume_name,
+            instance_snapshot_id,
             name,
             description,
             labels,
@@ -100,6 +104,7 @@ impl Snapshot {
             labels,
             volume_id,
             volume_name,
+            instance_snapshot_id,
             source_exists: context.source_exists,
             state: state.into(),
             consistency: consistency.map(Into::into),

@@ -16,6 +16,8 @@ use crate::remote::{Remote, RemoteArgs};
 use crate::style::printable;
 use crate::{output, prompt};
 
+mod snapshot;
+
 const NONE: &str =
     "No instances yet. Make one: stillpoint instance create NAME --root-volume VOLUME";
 
@@ -91,6 +93,15 @@ enum Verb {
         /// Its new name
         new_name: String,
     },
+    /// Points in time of whole instances: all volumes at one instant
+    Snapshot {
+        #[command(subcommand)]
+        verb: snapshot::Verb,
+    },
+    /// Make a new instance of an instance snapshot
+    Restore(snapshot::RestoreArgs),
+    /// Put a stopped instance back; what its volumes hold now is kept for a day
+    Rebuild(snapshot::RebuildArgs),
     /// Delete an instance; its volumes are detached and stay, unless they are named
     Delete {
         /// The instance, by name or id
@@ -191,6 +202,9 @@ impl Command {
                 let asked = client.instance_resume(&which.instance, &change).await;
                 settle(remote, remote.check(asked)?, &which.change).await
             }
+            Verb::Snapshot { verb } => snapshot::run(remote, verb).await,
+            Verb::Restore(asked) => snapshot::restore(remote, asked).await,
+            Verb::Rebuild(asked) => snapshot::rebuild(remote, asked).await,
             Verb::Rename { instance, new_name } => rename(remote, &instance, new_name).await,
             Verb::Delete {
                 instance,

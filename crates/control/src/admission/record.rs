@@ -1,8 +1,10 @@
 //! What an admission leaves in the stream of events, and under which id in the audit.
 
 use stillpoint_model::event::EventKind;
-use stillpoint_model::id::{BackupId, ImageId, InstanceId, SnapshotId, VolumeId};
-use stillpoint_model::operation::Operation;
+use stillpoint_model::id::{
+    BackupId, ImageId, InstanceId, InstanceSnapshotId, SnapshotId, VolumeId,
+};
+use stillpoint_model::operation::{Operation, OperationKind};
 use stillpoint_store::Tx;
 use stillpoint_store::event::{NewEvent, event_insert};
 use uuid::Uuid;
@@ -13,6 +15,13 @@ use crate::error::Result;
 pub(super) fn subject(operation: &Operation) -> Uuid {
     if let (true, Some(image)) = (operation.kind.is_about_image(), operation.image_id) {
         return image.as_uuid();
+    }
+    if let (
+        OperationKind::InstanceSnapshotCreate | OperationKind::InstanceSnapshotDelete,
+        Some(id),
+    ) = (operation.kind, operation.instance_snapshot_id)
+    {
+        return id.as_uuid();
     }
     let volume_first = operation.kind.is_about_volume();
     let item = operation
@@ -49,6 +58,12 @@ pub(super) async fn record_events(tx: &mut Tx, operation: &Operation) -> Result<
             operation.instance_id.map(InstanceId::as_uuid),
         ),
         (EventKind::Image, operation.image_id.map(ImageId::as_uuid)),
+        (
+            EventKind::InstanceSnapshot,
+            operation
+                .instance_snapshot_id
+                .map(InstanceSnapshotId::as_uuid),
+        ),
         (EventKind::Operation, Some(operation.id.as_uuid())),
     ];
     let events: Vec<_> = changed

@@ -226,6 +226,8 @@ impl Mover<'_> {
         operation.progressed_at = now;
         operation.progress = Progress::start(Phase::Done);
         run.task_id = None;
+        let rests = state == OperationState::Succeeded && operation.kind.starts_cooldown();
+        let rest = rests.then(|| now.saturating_add(run.order.terms.cooldown()));
         if let Some(instance) = &mut self.scene.instance
             && instance.active_operation == Some(operation.id)
         {
@@ -234,15 +236,14 @@ impl Mover<'_> {
         for volume in &mut self.scene.volumes {
             if volume.active_operation == Some(operation.id) {
                 volume.active_operation = None;
+                volume.cooldown_until = rest.or(volume.cooldown_until);
             }
         }
         if let Some(volume) = &mut self.scene.volume
             && volume.active_operation == Some(operation.id)
         {
             volume.active_operation = None;
-            if state == OperationState::Succeeded && operation.kind.starts_cooldown() {
-                volume.cooldown_until = Some(now.saturating_add(run.order.terms.cooldown()));
-            }
+            volume.cooldown_until = rest.or(volume.cooldown_until);
         }
         Flow::Wait
     }

@@ -7,6 +7,7 @@ use stillpoint_model::event::EventKind;
 use stillpoint_model::id::{OperationId, SnapshotId};
 use stillpoint_model::image::Image;
 use stillpoint_model::instance::Instance;
+use stillpoint_model::instance_snapshot::InstanceSnapshot;
 use stillpoint_model::name::Name;
 use stillpoint_model::naming::first_free;
 use stillpoint_model::operation::Operation;
@@ -15,7 +16,7 @@ use stillpoint_model::snapshot::Snapshot;
 use stillpoint_model::volume::Volume;
 use stillpoint_store::event::NewEvent;
 use stillpoint_store::{
-    Conn, Tx, backup, event, image, instance, operation, snapshot, task, volume,
+    Conn, Tx, backup, event, image, instance, instance_snapshot, operation, snapshot, task, volume,
 };
 
 use super::advance::Moves;
@@ -46,6 +47,8 @@ pub async fn load_scene(conn: &mut Conn, id: OperationId, now: Timestamp) -> Res
         instance: None,
         image: None,
         volumes: Vec::new(),
+        instance_snapshot: None,
+        snapshots: Vec::new(),
     };
     if let Some(id) = scene.run.operation.volume_id {
         scene.volume = volume::volume_by_id(conn, id).await?;
@@ -64,6 +67,14 @@ pub async fn load_scene(conn: &mut Conn, id: OperationId, now: Timestamp) -> Res
     }
     for id in scene.run.order.request.other_volumes() {
         scene.volumes.extend(volume::volume_by_id(conn, id).await?);
+    }
+    if let Some(id) = scene.run.operation.instance_snapshot_id {
+        scene.instance_snapshot = instance_snapshot::instance_snapshot_by_id(conn, id).await?;
+    }
+    for id in scene.run.order.request.other_snapshots() {
+        scene
+            .snapshots
+            .extend(snapshot::snapshot_by_id(conn, id).await?);
     }
     if let Some(id) = safety_of(&scene.run) {
         scene.safety = snapshot::snapshot_by_id(conn, id).await?;
@@ -103,6 +114,17 @@ pub(crate) async fn save_scene(tx: &mut Tx, before: &Scene, after: &Scene) -> Re
     save_image(tx, after, before.image.as_ref()).await?;
     save_snapshot(tx, after, before.snapshot.as_ref(), after.snapshot.as_ref()).await?;
     save_snapshot(tx, after, before.safety.as_ref(), after.safety.as_ref()).await?;
+    for row in &before.snapshots {
+        let kept = after.snapshots.iter().find(|kept| kept.id == row.id);
+        save_snapshot(tx, after, Some(row), kept).await?;
+    }
+    for row in &after.snapshots {
+        if before.snapshots.iter().all(|old| old.id != row.id) {
+            save_snapshot(tx, after, None, Some(row)).await?;
+        }
+    }
+    // Its parts go before it does.
+    save_instance_snapshot(tx, after, before.instance_snapshot.as_ref()).await?;
     if before.backup != after.backup {
         match (&before.backup, &after.backup) {
             (_, Some(row)) => {
@@ -188,6 +210,30 @@ async fn save_image(tx: &mut Tx, scene: &Scene, before: Option<&Image>) -> Resul
     }
     let id = after.or(before).map(|row| row.id.as_uuid());
     changed(tx, scene, EventKind::Image, id).await
+}
+
+async fn save_instance_snapshot(
+    tx: &mut Tx,
+    scene: &Scene,
+    before: Option<&InstanceSnapshot>,
+) -> Result<()> {
+    let after = scene.instance_snapshot.as_ref();
+    if before == after {
+        return Ok(());
+    }
+    match (before, after) {
+        (_, Some(row)) => {
+            let row = InstanceSnapshot {
+                version: row.version + 1,
+                ..row.clone()
+            };
+            instance_snapshot::instance_snapshot_update(tx, &row).await?;
+        }
+        (Some(row), None) => instance_snapshot::instance_snapshot_delete(tx, row.id).await?,
+        (None, None) => {}
+    }
+    let id = after.or(before).map(|row| row.id.as_uuid());
+    changed(tx, scene, EventKind::InstanceSnapshot, id).await
 }
 
 async fn save_snapshot(

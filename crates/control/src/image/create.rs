@@ -139,6 +139,7 @@ fn draft(image: &Image, content: ImageContent) -> Draft {
         backup_id: None,
         instance: None,
         image: Some((image.id, image.name.clone())),
+        instance_snapshot_id: None,
     }
 }
 

@@ -128,7 +128,7 @@ fn check(cx: &Context, request: &InstanceCreate) -> Result<()> {
 }
 
 /// A disk that was looked up.
-enum Disk {
+pub(super) enum Disk {
     New {
         name: Option<Name>,
         size: ByteCount,
@@ -199,7 +199,8 @@ async fn admit_create(mut desk: Desk<'_>, request: InstanceCreate) -> Result<Acc
         version: 1,
     };
     instance_insert(desk.tx, &instance).await?;
-    let (volumes, make) = write_volumes(&mut desk, &instance, pool, looked.disks).await?;
+    let disks = (0..).zip(looked.disks).collect();
+    let (volumes, make) = write_volumes(&mut desk, &instance, pool, disks).await?;
     let work = Request::InstanceCreate {
         machine: machine(&instance, &volumes),
         make,
@@ -217,6 +218,7 @@ async fn admit_create(mut desk: Desk<'_>, request: InstanceCreate) -> Result<Acc
         backup_id,
         instance: Some((instance.id, instance.name)),
         image,
+        instance_snapshot_id: None,
     };
     desk.accept(draft, &plan.plan, allowed).await
 }
@@ -294,14 +296,14 @@ fn of_image(
 
 /// Writes the rows of an instance's volumes, attached and held; answers them, and those that are to
 /// be made.
-async fn write_volumes(
+pub(super) async fn write_volumes(
     desk: &mut Desk<'_>,
     instance: &Instance,
     pool: &Pool,
-    disks: Vec<Disk>,
+    disks: Vec<(u32, Disk)>,
 ) -> Result<(Vec<Volume>, Vec<NewDisk>)> {
     let (mut volumes, mut make) = (Vec::new(), Vec::new());
-    for (place, (n, disk)) in (0..).zip(disks.into_iter().enumerate()) {
+    for (n, (place, disk)) in disks.into_iter().enumerate() {
         let below = |error: Error| error.under(&pointer(n));
         let attachment = Some(Attachment::to(instance, place));
         let volume = match disk {
@@ -378,7 +380,7 @@ pub(crate) fn check_same_node(volume: &Pool, instance: &Pool) -> Result<(), Refu
 
 impl Desk<'_> {
     /// The given name, if it is free among the project's instances, or a generated one that is.
-    async fn instance_name(&mut self, given: Option<Name>) -> Result<Name> {
+    pub(super) async fn instance_name(&mut self, given: Option<Name>) -> Result<Name> {
         let project_id = self.actor.project_id;
         if let Some(name) = given {
             let other = instance_by_name(self.tx, project_id, &name).await?;

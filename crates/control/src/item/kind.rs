@@ -7,7 +7,7 @@ use stillpoint_model::Timestamp;
 use stillpoint_model::account::Actor;
 use stillpoint_model::event::EventKind;
 use stillpoint_model::guard::Action;
-use stillpoint_model::id::{AccountId, OperationId, PoolId, VolumeId};
+use stillpoint_model::id::{AccountId, InstanceSnapshotId, OperationId, PoolId, VolumeId};
 use stillpoint_model::item::{ItemKind, ItemState};
 use stillpoint_model::name::Name;
 use stillpoint_model::saga::Request;
@@ -39,6 +39,10 @@ pub(crate) trait Item: Send + Sync + Sized + 'static {
 
     /// What every item has, to be read.
     fn head(&self) -> Head;
+    /// The whole that it is part of.
+    fn part_of(&self) -> Option<InstanceSnapshotId> {
+        None
+    }
     /// What of every item changes.
     fn fields(&mut self) -> Fields<'_>;
     /// The pool whose node does the work on it; its volume may be gone.
@@ -89,6 +93,7 @@ pub(crate) struct Head {
     pub(crate) volume_id: VolumeId,
     pub(crate) state: ItemState,
     pub(crate) protected: bool,
+    pub(crate) part_of: Option<InstanceSnapshotId>,
     pub(crate) created_at: Timestamp,
     pub(crate) version: i64,
 }
@@ -114,6 +119,7 @@ macro_rules! item_fields {
                 volume_id: self.volume_id,
                 state: self.state,
                 protected: self.protected,
+                part_of: self.part_of(),
                 created_at: self.created_at,
                 version: self.version,
             }

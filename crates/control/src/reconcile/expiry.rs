@@ -78,6 +78,7 @@ fn operation_of(id: OperationId, made_by: &Operation, row: &Snapshot, now: Times
         instance_name: None,
         image_id: None,
         image_name: None,
+        instance_snapshot_id: None,
         progress: Progress::start(Phase::Validation),
         fence: 1,
         failure: None,

@@ -69,6 +69,7 @@ fn capture(scene: &Scene) -> Option<TaskSpec> {
         volume_id: operation.volume_id?,
         backup_id: operation.backup_id?,
         snapshot_id,
+        freeze: scene.run.order.terms.freeze,
     })
 }
 

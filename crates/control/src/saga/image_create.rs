@@ -18,7 +18,7 @@
 //! `snapshot_create` has the same three tasks in it, for a snapshot that becomes an image at once.
 
 use stillpoint_model::image::{sealed, staged_volume};
-use stillpoint_model::item::{Consistency, ItemState};
+use stillpoint_model::item::{Consistency, FreezePolicy, ItemState};
 use stillpoint_model::operation::{OperationKind, Phase};
 use stillpoint_model::saga::{ImageContent, Request, RestoreSource, Setback};
 use stillpoint_model::task::{CloneSource, TaskOutcome, TaskSpec};
@@ -90,6 +90,8 @@ pub(super) fn seal(scene: &Scene) -> Option<TaskSpec> {
     Some(TaskSpec::SnapshotSeal {
         volume_id: staged_volume(image_id),
         snapshot_id: sealed(image_id),
+        // No guest ever has it open.
+        freeze: FreezePolicy::Skip,
     })
 }
 

@@ -16,10 +16,12 @@
 use stillpoint_model::instance::{InstanceState, Power};
 use stillpoint_model::operation::{OperationKind, Phase};
 use stillpoint_model::saga::{DiskSource, NewDisk, Request, RestoreSource, Setback};
-use stillpoint_model::task::{CloneSource, TaskOutcome, TaskSpec};
+use stillpoint_model::task::{CloneSource, TaskSpec};
 use stillpoint_model::volume::VolumeState;
 
-use super::{Saga, Scene, Step, Undo, nothing_open, reason, record_volume, settle_instance};
+use super::{
+    Saga, Scene, Step, Undo, all, nothing_open, outcomes, reason, record_volume, settle_instance,
+};
 
 /// Making an instance.
 pub const SAGA: Saga = Saga {
@@ -69,27 +71,17 @@ const fn made_of(disk: &NewDisk) -> TaskSpec {
     }
 }
 
-/// These tasks as one; none when there are none.
-fn all(tasks: Vec<TaskSpec>) -> Option<TaskSpec> {
-    (!tasks.is_empty()).then_some(TaskSpec::All { tasks })
-}
-
 fn make(scene: &Scene) -> Option<TaskSpec> {
-    all(new_disks(scene).iter().map(made_of).collect())
+    all(new_disks(scene).iter().map(made_of))
 }
 
 fn unmake(scene: &Scene) -> Option<TaskSpec> {
     let volume_ids = new_disks(scene).iter().map(|disk| disk.volume_id);
-    all(volume_ids
-        .map(|volume_id| TaskSpec::VolumeDelete { volume_id })
-        .collect())
+    all(volume_ids.map(|volume_id| TaskSpec::VolumeDelete { volume_id }))
 }
 
 fn made(scene: &mut Scene) {
-    let outcomes = match scene.outcome("make").cloned() {
-        Some(TaskOutcome::All { outcomes }) => outcomes,
-        _ => Vec::new(),
-    };
+    let outcomes = outcomes(scene.outcome("make")).to_vec();
     let disks = new_disks(scene).to_vec();
     for (disk, outcome) in disks.iter().zip(&outcomes) {
         let made = scene.volumes.iter_mut().find(|v| v.id == disk.volume_id);

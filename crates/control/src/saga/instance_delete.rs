@@ -17,7 +17,7 @@ use stillpoint_model::saga::{Request, Setback};
 use stillpoint_model::task::TaskSpec;
 use stillpoint_model::volume::VolumeState;
 
-use super::{Saga, Scene, Step, Undo, nothing_open, reason};
+use super::{Saga, Scene, Step, Undo, all, nothing_open, reason};
 
 /// Deleting an instance.
 pub const SAGA: Saga = Saga {
@@ -41,10 +41,7 @@ fn wipe(scene: &Scene) -> Option<TaskSpec> {
         return None;
     };
     let delete = delete.iter();
-    let tasks: Vec<_> = delete
-        .map(|id| TaskSpec::VolumeDelete { volume_id: *id })
-        .collect();
-    (!tasks.is_empty()).then_some(TaskSpec::All { tasks })
+    all(delete.map(|id| TaskSpec::VolumeDelete { volume_id: *id }))
 }
 
 fn finish(scene: &mut Scene) {

@@ -19,6 +19,7 @@
 use stillpoint_model::backup::Backup;
 use stillpoint_model::image::Image;
 use stillpoint_model::instance::Instance;
+use stillpoint_model::instance_snapshot::InstanceSnapshot;
 use stillpoint_model::operation::{OperationKind, Phase};
 use stillpoint_model::saga::{RestoreSource, Run, Setback, StepState};
 use stillpoint_model::snapshot::Snapshot;
@@ -34,6 +35,9 @@ mod image_delete;
 mod instance_create;
 mod instance_delete;
 mod instance_power;
+mod instance_rebuild;
+mod instance_snapshot_create;
+mod instance_snapshot_delete;
 mod restore_in_place;
 mod restore_new;
 mod snapshot_create;
@@ -66,6 +70,11 @@ pub struct Scene {
     pub image: Option<Image>,
     /// The volumes that it holds beside its own. One that is taken out is deleted.
     pub volumes: Vec<Volume>,
+    /// The instance snapshot that it makes, deletes or restores from.
+    pub instance_snapshot: Option<InstanceSnapshot>,
+    /// The snapshots that it makes or deletes beside its own. One that is taken out is deleted,
+    /// one that is put in is made.
+    pub snapshots: Vec<Snapshot>,
 }
 
 /// A change of rows.
@@ -190,6 +199,9 @@ pub const fn saga(kind: OperationKind) -> &'static Saga {
         OperationKind::VolumeDetach => &volume_attach::DETACH,
         OperationKind::ImageCreate => &image_create::SAGA,
         OperationKind::ImageDelete => &image_delete::SAGA,
+        OperationKind::InstanceSnapshotCreate => &instance_snapshot_create::SAGA,
+        OperationKind::InstanceSnapshotDelete => &instance_snapshot_delete::SAGA,
+        OperationKind::InstanceRebuild => &instance_rebuild::SAGA,
     }
 }
 
@@ -286,6 +298,20 @@ fn record_volume(volume: &mut Volume, outcome: &TaskOutcome) {
     volume.tip = Some(tip);
     volume.size = size;
     volume.used = used;
+}
+
+/// These tasks as one; none when there are none.
+fn all(tasks: impl IntoIterator<Item = TaskSpec>) -> Option<TaskSpec> {
+    let tasks: Vec<_> = tasks.into_iter().collect();
+    (!tasks.is_empty()).then_some(TaskSpec::All { tasks })
+}
+
+/// What several tasks found out, in their order.
+fn outcomes(outcome: Option<&TaskOutcome>) -> &[TaskOutcome] {
+    match outcome {
+        Some(TaskOutcome::All { outcomes }) => outcomes,
+        _ => &[],
+    }
 }
 
 /// Asks what a machine does.

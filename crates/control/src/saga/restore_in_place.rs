@@ -16,12 +16,15 @@
 //! volume), the operation ends as failed, says that the outcome is not known, and the safety
 //! snapshot stays listed until the upkeep has asked.
 
+use stillpoint_model::Timestamp;
+use stillpoint_model::id::{OperationId, SnapshotId};
 use stillpoint_model::item::{Consistency, ItemSizes, ItemState, Trigger};
 use stillpoint_model::naming::safety_name;
 use stillpoint_model::operation::{OperationKind, Phase};
 use stillpoint_model::saga::{Request, RestoreSource, Setback};
 use stillpoint_model::snapshot::Snapshot;
 use stillpoint_model::task::{TaskOutcome, TaskSpec};
+use stillpoint_model::volume::Volume;
 
 use super::{Answer, Saga, Scene, Step, Undo, reason, record_volume};
 
@@ -51,21 +54,36 @@ fn begin(scene: &mut Scene) {
         return;
     };
     let Some(volume) = &scene.volume else { return };
-    let operation = &scene.run.operation;
+    scene.safety = Some(safety_of(
+        volume,
+        safety_id,
+        scene.run.operation.id,
+        scene.now,
+    ));
+}
+
+/// The snapshot that keeps what a volume holds before it is put back.
+pub(super) fn safety_of(
+    volume: &Volume,
+    id: SnapshotId,
+    operation_id: OperationId,
+    now: Timestamp,
+) -> Snapshot {
     // The volume is held: what its row says now is what putting back will keep.
     let sizes = ItemSizes {
         provisioned: volume.size,
         used: volume.used,
         ..ItemSizes::default()
     };
-    scene.safety = Some(Snapshot {
-        id: safety_id,
-        account_id: operation.account_id,
+    Snapshot {
+        id,
+        account_id: volume.account_id,
         project_id: volume.project_id,
         pool_id: volume.pool_id,
         volume_id: volume.id,
         volume_name: volume.name.clone(),
-        name: safety_name(scene.now).unwrap_or_else(|| volume.name.clone()),
+        instance_snapshot_id: None,
+        name: safety_name(now).unwrap_or_else(|| volume.name.clone()),
         description: "What the volume held before it was restored.".to_owned(),
         labels: std::collections::BTreeMap::new(),
         state: ItemState::Creating,
@@ -77,11 +95,11 @@ fn begin(scene: &mut Scene) {
         duration_ms: None,
         protected: false,
         failure: None,
-        operation_id: Some(operation.id),
-        created_at: scene.now,
+        operation_id: Some(operation_id),
+        created_at: now,
         expires_at: None,
         version: 1,
-    });
+    }
 }
 
 fn stage(scene: &Scene) -> Option<TaskSpec> {
@@ -173,25 +191,39 @@ fn finish(scene: &mut Scene) {
 
 /// Lists the safety snapshot as available, for as long as the plan keeps it.
 fn keep_safety(scene: &mut Scene) {
-    let expires_at = scene
-        .now
-        .saturating_add(scene.run.order.terms.safety_snapshot());
+    let expires_at = expiry(scene);
     if let Some(safety) = &mut scene.safety {
-        safety.state = ItemState::Available;
-        safety.failure = None;
-        safety.expires_at = Some(expires_at);
+        list(safety, expires_at);
     }
+}
+
+/// When the safety snapshots of an operation that ends now go.
+pub(super) fn expiry(scene: &Scene) -> Timestamp {
+    let kept = scene.run.order.terms.safety_snapshot();
+    scene.now.saturating_add(kept)
+}
+
+/// Lists a safety snapshot as available until then.
+pub(super) fn list(safety: &mut Snapshot, expires_at: Timestamp) {
+    safety.state = ItemState::Available;
+    safety.failure = None;
+    safety.expires_at = Some(expires_at);
+}
+
+/// What is said of a safety snapshot while nobody knows whether it exists.
+pub(super) fn not_known(setback: &Setback) -> String {
+    format!(
+        "{} It is not known yet whether the volume was put back; if it was, this snapshot keeps \
+         what was there.",
+        reason(setback)
+    )
 }
 
 fn unwound(scene: &mut Scene, setback: &Setback) {
     if !scene.is_open("put back") {
         scene.safety = None;
     } else if let Some(safety) = &mut scene.safety {
-        safety.failure = Some(format!(
-            "{} It is not known yet whether the volume was put back; if it was, this snapshot \
-             keeps what was there.",
-            reason(setback)
-        ));
+        safety.failure = Some(not_known(setback));
     }
 }
 

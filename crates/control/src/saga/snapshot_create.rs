@@ -67,6 +67,7 @@ fn seal(scene: &Scene) -> Option<TaskSpec> {
     Some(TaskSpec::SnapshotSeal {
         volume_id: operation.volume_id?,
         snapshot_id: operation.snapshot_id?,
+        freeze: scene.run.order.terms.freeze,
     })
 }
 

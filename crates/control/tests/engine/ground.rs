@@ -7,11 +7,12 @@ use stillpoint_env::SimEnv;
 use stillpoint_model::account::{Account, Role, User};
 use stillpoint_model::backup::Backup;
 use stillpoint_model::id::{
-    AccountId, BackupId, ImageId, InstanceId, NodeId, OperationId, PlanId, PoolId, ProjectId,
-    RegionId, SnapshotId, TargetId, UserId, VaultId, VolumeId,
+    AccountId, BackupId, ImageId, InstanceId, InstanceSnapshotId, NodeId, OperationId, PlanId,
+    PoolId, ProjectId, RegionId, SnapshotId, TargetId, UserId, VaultId, VolumeId,
 };
 use stillpoint_model::image::{Image, ImageOrigin};
 use stillpoint_model::instance::{Flavor, Instance, InstanceState, Power};
+use stillpoint_model::instance_snapshot::{CapturedVolume, InstanceConfig, InstanceSnapshot};
 use stillpoint_model::item::{ItemSizes, ItemState, Trigger};
 use stillpoint_model::name::Name;
 use stillpoint_model::operation::{Operation, OperationKind, OperationState, Phase, Progress};
@@ -19,12 +20,12 @@ use stillpoint_model::place::{Node, Pool, Region, Target};
 use stillpoint_model::plan::Plan;
 use stillpoint_model::saga::{DiskSource, Order, Request, Run, Terms};
 use stillpoint_model::snapshot::Snapshot;
-use stillpoint_model::task::VaultRef;
+use stillpoint_model::task::{SealPoint, VaultRef};
 use stillpoint_model::volume::{Attachment, Volume, VolumeRole, VolumeState};
 use stillpoint_model::{ByteCount, Env, Timestamp};
 use stillpoint_store::{
-    Db, Durability, Options, Tx, account, backup, image, instance, operation, place, plan,
-    snapshot, volume,
+    Db, Durability, Options, Tx, account, backup, image, instance, instance_snapshot, operation,
+    place, plan, snapshot, volume,
 };
 
 /// The ids of what is there.
@@ -59,6 +60,7 @@ pub struct Wanted {
     pub backup: Option<BackupId>,
     pub instance: Option<InstanceId>,
     pub image: Option<ImageId>,
+    pub whole: Option<InstanceSnapshotId>,
 }
 
 pub fn name(text: &str) -> Name {
@@ -146,6 +148,7 @@ impl Ground {
             no_progress_s: self.no_progress_s,
             max_runtime_s: None,
             safety_snapshot_s: 86_400,
+            freeze: Default::default(),
         };
         self.db
             .write(move |tx| Box::pin(async move { admit(tx, ids, id, terms, wanted, now).await }))
@@ -180,6 +183,13 @@ impl Ground {
     pub async fn instance(&self, id: InstanceId) -> Option<Instance> {
         let mut conn = self.db.read().await.expect("a reader");
         instance::instance_by_id(&mut conn, id)
+            .await
+            .expect("a query")
+    }
+
+    pub async fn whole(&self, id: InstanceSnapshotId) -> Option<InstanceSnapshot> {
+        let mut conn = self.db.read().await.expect("a reader");
+        instance_snapshot::instance_snapshot_by_id(&mut conn, id)
             .await
             .expect("a query")
     }
@@ -310,6 +320,12 @@ async fn admit(
         | OperationKind::InstancePause
         | OperationKind::InstanceResume => hold_instance(tx, &wanted, id).await?,
         OperationKind::InstanceDelete => doom_instance(tx, &wanted, id).await?,
+        OperationKind::InstanceSnapshotCreate => new_whole(tx, ids, &wanted, id, now).await?,
+        OperationKind::InstanceSnapshotDelete => doom_whole(tx, &wanted).await?,
+        OperationKind::InstanceRebuild => {
+            hold_instance(tx, &wanted, id).await?;
+            rebuild(tx, &wanted, id).await?;
+        }
     }
     if kind.locks_volume()
         && let Some(volume_id) = wanted.volume
@@ -394,6 +410,108 @@ async fn doom_instance(
     Ok(())
 }
 
+/// The operation holds the volumes beside its own.
+async fn hold_volumes(
+    tx: &mut Tx,
+    wanted: &Wanted,
+    by: OperationId,
+) -> stillpoint_store::Result<()> {
+    for id in wanted.request.other_volumes() {
+        let found = volume::volume_by_id(tx, id).await?;
+        let mut row = found.expect("the volume");
+        row.active_operation = Some(by);
+        row.cooldown_until = None;
+        volume::volume_update(tx, &row).await?;
+    }
+    Ok(())
+}
+
+async fn new_whole(
+    tx: &mut Tx,
+    ids: Ids,
+    wanted: &Wanted,
+    by: OperationId,
+    now: Timestamp,
+) -> stillpoint_store::Result<()> {
+    hold_instance(tx, wanted, by).await?;
+    hold_volumes(tx, wanted, by).await?;
+    let Request::InstanceSnapshotCreate { points, .. } = &wanted.request else {
+        panic!("an instance snapshot")
+    };
+    let captured = |(place, point): (u32, &SealPoint)| CapturedVolume {
+        volume_id: point.volume_id,
+        name: name("volume"),
+        role: VolumeRole::Data,
+        place,
+        size: ByteCount::ZERO,
+        snapshot_id: point.snapshot_id,
+    };
+    let id = wanted.whole.expect("a new instance snapshot");
+    let instance_id = wanted.instance.expect("its instance");
+    let row = InstanceSnapshot {
+        id,
+        account_id: ids.account,
+        project_id: ids.project,
+        pool_id: wanted.pool,
+        instance_id,
+        instance_name: name("web"),
+        name: name(&format!("w-{}", id.as_uuid().simple())),
+        description: String::new(),
+        labels: Default::default(),
+        state: ItemState::Pending,
+        consistency: None,
+        trigger: Trigger::Manual,
+        sizes: ItemSizes::default(),
+        config: InstanceConfig {
+            flavor: instance_row(ids, wanted, by, now).flavor,
+            volumes: (0..).zip(points).map(captured).collect(),
+        },
+        duration_ms: None,
+        protected: false,
+        failure: None,
+        operation_id: Some(by),
+        created_at: now,
+        version: 1,
+    };
+    instance_snapshot::instance_snapshot_insert(tx, &row).await?;
+    for point in points {
+        let part = Wanted {
+            snapshot: Some(point.snapshot_id),
+            volume: Some(point.volume_id),
+            ..wanted.clone()
+        };
+        let part = Snapshot {
+            instance_snapshot_id: Some(id),
+            ..snapshot_row(ids, &part, by, now)
+        };
+        snapshot::snapshot_insert(tx, &part).await?;
+    }
+    Ok(())
+}
+
+async fn doom_whole(tx: &mut Tx, wanted: &Wanted) -> stillpoint_store::Result<()> {
+    let id = wanted.whole.expect("an instance snapshot");
+    let found = instance_snapshot::instance_snapshot_by_id(tx, id).await?;
+    let mut row = found.expect("its row");
+    row.state = ItemState::Deleting;
+    instance_snapshot::instance_snapshot_update(tx, &row).await?;
+    for id in wanted.request.other_snapshots() {
+        if let Some(mut part) = snapshot::snapshot_by_id(tx, id).await? {
+            part.state = ItemState::Deleting;
+            snapshot::snapshot_update(tx, &part).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn rebuild(tx: &mut Tx, wanted: &Wanted, by: OperationId) -> stillpoint_store::Result<()> {
+    hold_volumes(tx, wanted, by).await?;
+    let id = wanted.instance.expect("an instance");
+    let mut row = instance::instance_by_id(tx, id).await?.expect("its row");
+    row.state = InstanceState::Rebuilding;
+    instance::instance_update(tx, &row).await
+}
+
 async fn new_instance(
     tx: &mut Tx,
     ids: Ids,
@@ -475,6 +593,7 @@ fn operation_row(ids: Ids, id: OperationId, wanted: &Wanted, now: Timestamp) -> 
         instance_name: None,
         image_id: wanted.image,
         image_name: None,
+        instance_snapshot_id: wanted.whole,
         progress: Progress::start(Phase::Validation),
         fence: 1,
         failure: None,
@@ -518,6 +637,7 @@ fn snapshot_row(ids: Ids, wanted: &Wanted, by: OperationId, now: Timestamp) -> S
         pool_id: wanted.pool,
         volume_id: wanted.volume.expect("its volume"),
         volume_name: name("volume"),
+        instance_snapshot_id: None,
         name: name(&format!("s-{}", id.as_uuid().simple())),
         description: String::new(),
         labels: Default::default(),

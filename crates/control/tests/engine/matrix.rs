@@ -11,15 +11,19 @@ use std::time::Duration;
 use stillpoint_control::board::Rejection;
 use stillpoint_control::engine;
 use stillpoint_layers::fault::Fault;
-use stillpoint_model::id::{BackupId, ImageId, InstanceId, OperationId, SnapshotId, VolumeId};
+use stillpoint_model::id::{
+    BackupId, ImageId, InstanceId, InstanceSnapshotId, OperationId, SnapshotId, VolumeId,
+};
 use stillpoint_model::image::sealed;
 use stillpoint_model::instance::{InstanceState, MachineDisk, MachineOrder, Power, StopMode};
-use stillpoint_model::item::ItemState;
+use stillpoint_model::item::{FreezePolicy, ItemState};
 use stillpoint_model::layer_tree::LayerName;
 use stillpoint_model::operation::{OperationKind, OperationState, Phase, Progress};
 use stillpoint_model::refusal::ProblemCode;
-use stillpoint_model::saga::{DiskSource, ImageContent, NewDisk, Request, RestoreSource};
-use stillpoint_model::task::{Assignment, ImageFormat, Report, TaskFailure, TaskOutcome};
+use stillpoint_model::saga::{DiskSource, ImageContent, NewDisk, PutBack, Request, RestoreSource};
+use stillpoint_model::task::{
+    Assignment, ImageFormat, Report, SealPoint, TaskFailure, TaskOutcome,
+};
 use stillpoint_model::volume::VolumeState;
 use stillpoint_model::{ByteCount, Env, ErrorKind};
 
@@ -123,6 +127,10 @@ struct Start {
     root: VolumeId,
     /// An image of the snapshot; there is one for operations about images.
     image: ImageId,
+    /// A snapshot of the instance, and its parts: of the root, of the volume. There is one for
+    /// operations about instance snapshots that exist.
+    whole: InstanceSnapshotId,
+    parts: [SnapshotId; 2],
 }
 
 /// What the instance of a scenario does at its start, and whether it has the volume.
@@ -130,7 +138,12 @@ struct Start {
 enum Setup {
     NoInstance,
     Image,
-    Instance { power: Power, has_volume: bool },
+    Instance {
+        power: Power,
+        has_volume: bool,
+    },
+    /// One that is off and has the volume, and was captured.
+    Captured,
 }
 
 /// What a way to ask for a kind starts from.
@@ -146,7 +159,13 @@ const fn setup(kind: OperationKind, variant: usize) -> Setup {
             | OperationKind::VolumeAttach,
             _,
         ) => (Power::Running, false),
-        (OperationKind::VolumeDetach, 1) => (Power::Off, true),
+        (OperationKind::InstanceSnapshotDelete | OperationKind::InstanceRebuild, _) => {
+            return Setup::Captured;
+        }
+        (OperationKind::InstanceSnapshotCreate, 1) => (Power::Running, true),
+        (OperationKind::VolumeDetach, 1) | (OperationKind::InstanceSnapshotCreate, _) => {
+            (Power::Off, true)
+        }
         (OperationKind::InstanceDelete | OperationKind::VolumeDetach, _) => (Power::Running, true),
         (OperationKind::ImageDelete, _)
         | (OperationKind::VolumeCreate, 1 | 2)
@@ -282,7 +301,10 @@ fn asks(kind: OperationKind) -> &'static [Ask] {
         | OperationKind::InstanceResume
         | OperationKind::InstanceDelete
         | OperationKind::VolumeAttach
-        | OperationKind::VolumeDetach => asks_of_instance(kind),
+        | OperationKind::VolumeDetach
+        | OperationKind::InstanceSnapshotCreate
+        | OperationKind::InstanceSnapshotDelete
+        | OperationKind::InstanceRebuild => asks_of_instance(kind),
     }
 }
 
@@ -326,6 +348,9 @@ fn asks_of_instance(kind: OperationKind) -> &'static [Ask] {
         }],
         OperationKind::VolumeAttach => &[attach, attach],
         OperationKind::VolumeDetach => &[detach, detach],
+        OperationKind::InstanceSnapshotCreate => &[capture, capture],
+        OperationKind::InstanceSnapshotDelete => &[|lab, start| forget(lab, start)],
+        OperationKind::InstanceRebuild => &[rebuild],
         other => panic!("{other} is about no instance"),
     }
 }
@@ -375,6 +400,51 @@ fn detach(lab: &Lab, start: &Start) -> Wanted {
     Wanted {
         instance: Some(start.instance),
         ..about(lab, start, Request::VolumeDetach { disk })
+    }
+}
+
+fn capture(lab: &Lab, start: &Start) -> Wanted {
+    let volumes = [start.root, start.volume].into_iter().zip(start.parts);
+    let point = |(volume_id, snapshot_id)| SealPoint {
+        volume_id,
+        snapshot_id,
+    };
+    let request = Request::InstanceSnapshotCreate {
+        points: volumes.map(point).collect(),
+        freeze: FreezePolicy::Try,
+    };
+    Wanted {
+        whole: Some(start.whole),
+        ..of_instance(lab, start, request)
+    }
+}
+
+/// Deletes the instance snapshot.
+fn forget(lab: &Lab, start: &Start) -> Wanted {
+    let snapshots = start.parts.to_vec();
+    Wanted {
+        whole: Some(start.whole),
+        instance: None,
+        ..of_instance(lab, start, Request::InstanceSnapshotDelete { snapshots })
+    }
+}
+
+/// The root goes back to what it was when the instance was captured, the volume to its snapshot.
+fn rebuild(lab: &Lab, start: &Start) -> Wanted {
+    let put_back = |volume_id, snapshot_id| PutBack {
+        volume_id,
+        snapshot_id,
+        safety_id: SnapshotId::generate(&*lab.ground.env),
+    };
+    let request = Request::InstanceRebuild {
+        put_back: vec![
+            put_back(start.root, start.parts[0]),
+            put_back(start.volume, start.snapshot),
+        ],
+    };
+    Wanted {
+        whole: Some(start.whole),
+        ..of_instance(lab, start, request)
     }
 }
 
@@ -435,8 +505,10 @@ async fn set_up(lab: &Lab, start: &Start, setup: Setup) {
         let wanted = image_of(lab, start, from_snapshot(start));
         done(lab, Wanted { image, ..wanted }).await;
     }
-    let Setup::Instance { power, has_volume } = setup else {
-        return;
+    let (power, has_volume) = match setup {
+        Setup::NoInstance | Setup::Image => return,
+        Setup::Instance { power, has_volume } => (power, has_volume),
+        Setup::Captured => (Power::Off, true),
     };
     let request = Request::InstanceCreate {
         machine: machine(lab, &[start.root]),
@@ -453,6 +525,9 @@ async fn set_up(lab: &Lab, start: &Start, setup: Setup) {
     if power == Power::Paused {
         done(lab, of_instance(lab, start, Request::InstancePause)).await;
     }
+    if setup == Setup::Captured {
+        done(lab, capture(lab, start)).await;
+    }
 }
 
 fn about(lab: &Lab, start: &Start, request: Request) -> Wanted {
@@ -464,6 +539,7 @@ fn about(lab: &Lab, start: &Start, request: Request) -> Wanted {
         backup: None,
         instance: None,
         image: None,
+        whole: None,
     }
 }
 
@@ -476,6 +552,7 @@ fn about_new_volume(lab: &Lab, request: Request) -> Wanted {
         backup: None,
         instance: None,
         image: None,
+        whole: None,
     }
 }
 
@@ -561,6 +638,8 @@ async fn start(lab: &Lab) -> Start {
         instance: InstanceId::generate(env),
         root: VolumeId::generate(env),
         image: ImageId::generate(env),
+        whole: InstanceSnapshotId::generate(env),
+        parts: [SnapshotId::generate(env), SnapshotId::generate(env)],
     };
     let size = ByteCount::new(SIZE as u64);
     done(lab, about(lab, &start, Request::VolumeCreate { size })).await;
@@ -839,7 +918,10 @@ async fn check(lab: &Lab, start: &Start, wanted: &Wanted, op: OperationId, cell:
     check_vault(lab, cell).await;
     check_contents(lab, start, wanted, succeeded, cell).await;
     if op.kind.starts_cooldown() {
-        let about = lab.ground.volume(op.volume_id.expect("a volume")).await;
+        let about = lab
+            .ground
+            .volume(op.volume_id.unwrap_or(start.volume))
+            .await;
         let rests = about.is_some_and(|v| v.cooldown_until.is_some());
         assert_eq!(
             rests, succeeded,
@@ -880,6 +962,11 @@ async fn check_rows(lab: &Lab, start: &Start, wanted: &Wanted, cell: &str) {
             "{cell}: {} because of {:?}",
             row.state, row.failure
         );
+    }
+    if let Some(row) = lab.ground.whole(start.whole).await {
+        assert!(settled(row.state), "{cell}: the whole is {}", row.state);
+        let explained = (row.state == ItemState::Failed) == row.failure.is_some();
+        assert!(explained, "{cell}: because of {:?}", row.failure);
     }
     for id in [Some(start.backup), wanted.backup].into_iter().flatten() {
         let Some(row) = lab.ground.backup(id).await else {
@@ -923,6 +1010,10 @@ async fn check_instances(lab: &Lab, start: &Start, wanted: &Wanted, succeeded: b
             let there = lab.pool.volume(volume.id).is_ok();
             assert!(there, "{cell}: an attached volume is not in the pool");
         }
+    }
+    if matches!(wanted.request, Request::InstanceSnapshotDelete { .. }) {
+        let whole = lab.ground.whole(start.whole).await;
+        assert_eq!(whole.is_none(), succeeded, "{cell}");
     }
     if let Some(id) = wanted.instance {
         check_purpose(lab, start, wanted, id, succeeded, cell).await;
@@ -981,6 +1072,26 @@ async fn check_purpose(
             let there = lab.pool.volume(start.root).is_ok();
             assert_eq!(there, !succeeded, "{cell}: the root that goes with it");
         }
+        Request::InstanceSnapshotCreate { .. } => {
+            let whole = lab.ground.whole(start.whole).await;
+            let usable = whole.is_some_and(|whole| whole.state == ItemState::Available);
+            assert_eq!(usable, succeeded, "{cell}");
+            for part in start.parts {
+                let row = lab.ground.snapshot(part).await;
+                let usable = row.is_some_and(|row| row.state == ItemState::Available);
+                assert_eq!(usable, succeeded, "{cell}: a part");
+            }
+            if succeeded {
+                let read = lab.snapshot_content(start.parts[1]);
+                assert!(read == content(NOW), "{cell}: the part of the volume");
+            }
+        }
+        Request::InstanceRebuild { put_back } => {
+            for one in put_back {
+                let kept = lab.ground.snapshot(one.safety_id).await.is_some();
+                assert!(kept || !succeeded, "{cell}: success keeps what was there");
+            }
+        }
         Request::VolumeAttach { .. } => assert!(has_volume || !succeeded, "{cell}"),
         Request::VolumeDetach { .. } => assert!(!has_volume || !succeeded, "{cell}"),
         _ => {}
@@ -990,6 +1101,8 @@ async fn check_purpose(
 fn safety_of(wanted: &Wanted) -> Option<SnapshotId> {
     match wanted.request {
         Request::RestoreInPlace { safety_id, .. } => Some(safety_id),
+        // That of the volume; that of the root comes before it.
+        Request::InstanceRebuild { ref put_back } => put_back.last().map(|one| one.safety_id),
         _ => None,
     }
 }
@@ -998,6 +1111,8 @@ fn snapshots(start: &Start, wanted: &Wanted) -> BTreeSet<SnapshotId> {
     [Some(start.snapshot), wanted.snapshot, safety_of(wanted)]
         .into_iter()
         .flatten()
+        .chain(start.parts)
+        .chain(wanted.request.other_snapshots())
         .collect()
 }
 
@@ -1120,7 +1235,8 @@ async fn check_volume(lab: &Lab, start: &Start, wanted: &Wanted, succeeded: bool
         assert!(read[..SIZE] == now, "{cell}: the volume changed");
         return;
     };
-    let back = match wanted.snapshot {
+    let of_whole = wanted.whole.map(|_| start.snapshot);
+    let back = match wanted.snapshot.or(of_whole) {
         Some(_) => content(OF_SNAPSHOT),
         None => content(OF_BACKUP),
     };
@@ -1306,6 +1422,9 @@ async fn clear_instances(lab: &Lab, start: &Start, wanted: &Wanted) {
 async fn clear(lab: &Lab, start: &Start, wanted: &Wanted) {
     let vault = lab.ground.ids.vault;
     clear_instances(lab, start, wanted).await;
+    if lab.ground.whole(start.whole).await.is_some() {
+        done(lab, forget(lab, start)).await;
+    }
     for id in snapshots(start, wanted) {
         if lab.ground.snapshot(id).await.is_some() {
             let snapshot = Some(id);

@@ -7,12 +7,12 @@ use std::collections::BTreeSet;
 
 use stillpoint_control::backup::{self, BackupCreate};
 use stillpoint_control::image::{self, ImageCreate, ImageSource};
-use stillpoint_control::instance::{self, DeleteVolumes};
+use stillpoint_control::instance::{self, DeleteVolumes, InstanceOfSnapshot};
 use stillpoint_control::item::{ItemCreate, ItemUpdate};
-use stillpoint_control::operation;
 use stillpoint_control::restore::{self, RestoreCreate, RestoreMode, RestorePointRef};
 use stillpoint_control::volume::{VolumeFromImage, VolumeImport};
 use stillpoint_control::{Change, Context, Reference, snapshot, token, upload, volume};
+use stillpoint_control::{instance_snapshot, operation};
 use stillpoint_model::ByteCount;
 use stillpoint_model::audit::AuditRecord;
 use stillpoint_model::instance::StopMode;
@@ -34,6 +34,8 @@ const READERS: &[&str] = &[
     "instance::show",
     "image::list",
     "image::show",
+    "instance_snapshot::list",
+    "instance_snapshot::show",
     "snapshot::list",
     "snapshot::show",
     "backup::list",
@@ -142,10 +144,47 @@ impl<'a> Walk<'a> {
         let renamed = instance::rename(cx, me, &vm, name("vm-2"), &change);
         self.step("instance::rename", "instance_rename", renamed)
             .await;
+        self.instance_snapshots(&vm).await;
         let (all, typed) = (DeleteVolumes::All, Some("vm-2"));
         let deleted = instance::delete(cx, me, &vm, all, typed, &change);
         self.step("instance::delete", "instance_delete", deleted)
             .await;
+    }
+
+    async fn instance_snapshots(&mut self, vm: &Reference) {
+        let (cx, me, change) = (self.cx(), &self.lab.tenant, Change::default());
+        let item = ItemCreate {
+            name: Some(name("whole")),
+            ..ItemCreate::default()
+        };
+        let taken = instance_snapshot::create(cx, me, vm, item, &change);
+        let (case, action) = ("instance_snapshot::create", "instance_snapshot_create");
+        let taken = accepted(Ok(self.step(case, action, taken).await));
+        let whole: Reference = taken.instance_snapshot_id.expect("one").into();
+        let said = ItemUpdate {
+            description: Some("before the update".into()),
+            ..ItemUpdate::default()
+        };
+        let edited = instance_snapshot::update(cx, me, &whole, said, &change);
+        let (case, action) = ("instance_snapshot::update", "instance_snapshot_update");
+        self.step(case, action, edited).await;
+        let request = InstanceOfSnapshot {
+            source: whole.clone(),
+            name: None,
+            flavor: None,
+            start: true,
+        };
+        let made = instance::create_of_snapshot(cx, me, request, &change);
+        self.step("instance::create_of_snapshot", "instance_create", made)
+            .await;
+        let stopped = instance::stop(cx, me, vm, StopMode::Forced, &change);
+        self.step("instance::stop", "instance_stop", stopped).await;
+        let back = instance_snapshot::rebuild(cx, me, vm, &whole, Some("vm-2"), &change);
+        self.step("instance_snapshot::rebuild", "instance_rebuild", back)
+            .await;
+        let deleted = instance_snapshot::delete(cx, me, &whole, Some("whole"), &change);
+        let (case, action) = ("instance_snapshot::delete", "instance_snapshot_delete");
+        self.step(case, action, deleted).await;
     }
 
     async fn items(&mut self, web: &Reference) {

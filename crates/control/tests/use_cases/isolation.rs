@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 use futures_util::future::BoxFuture;
 use stillpoint_control::backup::{self, BackupCreate};
 use stillpoint_control::image::{self, ImageCreate, ImageSource};
-use stillpoint_control::instance::{self, DeleteVolumes, InstanceCreate};
+use stillpoint_control::instance::{self, DeleteVolumes, InstanceCreate, InstanceOfSnapshot};
+use stillpoint_control::instance_snapshot::{self, InstanceSnapshotQuery};
 use stillpoint_control::item::{ItemCreate, ItemQuery, ItemUpdate};
 use stillpoint_control::operation::{self, OperationQuery};
 use stillpoint_control::restore::{self, RestoreCreate, RestoreMode, RestorePointRef};
@@ -16,7 +17,7 @@ use stillpoint_control::volume::{VolumeFromImage, VolumeImport};
 use stillpoint_control::{Change, Error, Reference, admin, snapshot, token, upload, volume};
 use stillpoint_model::ByteCount;
 use stillpoint_model::id::{
-    BackupId, ImageId, InstanceId, OperationId, SnapshotId, TokenId, VolumeId,
+    BackupId, ImageId, InstanceId, InstanceSnapshotId, OperationId, SnapshotId, TokenId, VolumeId,
 };
 use stillpoint_model::instance::StopMode;
 use stillpoint_model::item::ItemKind;
@@ -25,12 +26,14 @@ use stillpoint_model::task::ImageFormat;
 use stillpoint_model::volume::VolumeRole;
 
 use crate::images::image_of;
+use crate::instance_snapshots::captured;
 use crate::instances::{ask_instance, instance_of};
 use crate::lab::{Lab, by_name, code, name, use_cases};
 
 /// What the other tenant has.
 struct Theirs {
     instance: InstanceId,
+    whole: InstanceSnapshotId,
     volume: VolumeId,
     snapshot: SnapshotId,
     backup: BackupId,
@@ -55,7 +58,7 @@ fn asked<'a>(
     their: &'a Theirs,
     (volume, instance): (&'a Reference, &'a Reference),
     (snapshot_ref, backup_ref): (&'a Reference, &'a Reference),
-    image_ref: &'a Reference,
+    (image_ref, whole): (&'a Reference, &'a Reference),
     change: &'a Change,
 ) -> Vec<Case<'a>> {
     let (cx, me) = (&lab.cx, &lab.tenant);
@@ -108,6 +111,12 @@ fn asked<'a>(
         },
         ..ask_instance("mine")
     };
+    let made_of_whole = InstanceOfSnapshot {
+        source: whole.clone(),
+        name: None,
+        flavor: None,
+        start: true,
+    };
     cases![
         "volume::show" => volume::show(cx, me, volume),
         "volume::import" => volume::import(cx, me, import, change),
@@ -126,6 +135,16 @@ fn asked<'a>(
         "instance::resume" => instance::resume(cx, me, instance, change),
         "instance::delete" =>
             instance::delete(cx, me, instance, DeleteVolumes::All, typed, change),
+        "instance::create_of_snapshot" =>
+            instance::create_of_snapshot(cx, me, made_of_whole, change),
+        "instance_snapshot::show" => instance_snapshot::show(cx, me, whole),
+        "instance_snapshot::create" =>
+            instance_snapshot::create(cx, me, instance, ItemCreate::default(), change),
+        "instance_snapshot::update" =>
+            instance_snapshot::update(cx, me, whole, ItemUpdate::default(), change),
+        "instance_snapshot::delete" => instance_snapshot::delete(cx, me, whole, typed, change),
+        "instance_snapshot::rebuild" =>
+            instance_snapshot::rebuild(cx, me, instance, whole, typed, change),
         "snapshot::show" => snapshot::show(cx, me, snapshot_ref),
         "snapshot::update" =>
             snapshot::update(cx, me, snapshot_ref, ItemUpdate::default(), change),
@@ -164,6 +183,7 @@ const OTHERS: &[&str] = &[
     "instance::list",
     "instance::options",
     "image::list",
+    "instance_snapshot::list",
     "snapshot::list",
     "backup::list",
     "operation::list",
@@ -188,6 +208,7 @@ async fn their_things(lab: &Lab) -> Theirs {
     let backup = lab.backup(&lab.other, volume).await;
     let instance = instance_of(lab, &lab.other, "theirs").await;
     let image = image_of(lab, &lab.other, "theirs", snapshot).await;
+    let whole = captured(lab, &lab.other, instance, "theirs").await;
     let upload = lab.begin_upload(&lab.other).await;
     upload::complete(&lab.cx, &lab.other, upload.id, ByteCount::from_mib(1))
         .await
@@ -201,6 +222,7 @@ async fn their_things(lab: &Lab) -> Theirs {
         .expect("a list");
     Theirs {
         instance,
+        whole,
         volume,
         snapshot,
         backup,
@@ -219,7 +241,7 @@ async fn what_belongs_to_others_is_not_found() {
     let ids = (
         (their.volume.into(), their.instance.into()),
         (their.snapshot.into(), their.backup.into()),
-        Reference::from(their.image),
+        (their.image.into(), their.whole.into()),
     );
     let shown = snapshot::show(&lab.cx, &lab.other, &their.snapshot.into())
         .await
@@ -233,10 +255,10 @@ async fn what_belongs_to_others_is_not_found() {
             Reference::Name(shown.snapshot.name),
             Reference::Name(backed.backup.name),
         ),
-        by_name("theirs"),
+        (by_name("theirs"), by_name("theirs")),
     );
-    for ((v, i), (s, b), m) in [ids, names] {
-        for (case, call) in asked(&lab, &their, (&v, &i), (&s, &b), &m, &change) {
+    for ((v, i), (s, b), (m, w)) in [ids, names] {
+        for (case, call) in asked(&lab, &their, (&v, &i), (&s, &b), (&m, &w), &change) {
             assert_eq!(code(call.await), ProblemCode::NotFound, "{case} of {v:?}");
         }
     }
@@ -260,6 +282,14 @@ async fn lists_hold_the_accounts_own_alone() {
     assert!(instances.items.is_empty());
     let images = image::list(cx, me, &image::ImageQuery::default()).await;
     assert!(images.expect("it").items.is_empty());
+    for instance in [None, Some(Reference::from(their.instance))] {
+        let query = InstanceSnapshotQuery {
+            instance,
+            ..Default::default()
+        };
+        let wholes = instance_snapshot::list(cx, me, &query).await.expect("it");
+        assert!(wholes.items.is_empty());
+    }
     for volume in [None, of] {
         let query = ItemQuery {
             volume: volume.clone(),
@@ -344,7 +374,8 @@ async fn every_use_case_is_in_the_table() {
     let lab = Lab::new().await;
     let their = their_things(&lab).await;
     let (any, change) = (by_name("any"), Change::default());
-    let tabled: BTreeSet<String> = asked(&lab, &their, (&any, &any), (&any, &any), &any, &change)
+    let pair = (&any, &any);
+    let tabled: BTreeSet<String> = asked(&lab, &their, pair, pair, pair, &change)
         .into_iter()
         .map(|(case, _)| case.to_owned())
         .chain(OTHERS.iter().map(|case| (*case).to_owned()))

@@ -25,7 +25,7 @@ use stillpoint_model::name::Name;
 use stillpoint_model::operation::Operation;
 use stillpoint_model::plan::Plan;
 use stillpoint_model::refusal::{ProblemCode, Refusal};
-use stillpoint_model::task::{TaskOutcome, TaskSpec};
+use stillpoint_model::task::{SealPoint, TaskOutcome, TaskSpec};
 use stillpoint_model::upload::Upload;
 use stillpoint_model::volume::VolumeRole;
 use stillpoint_store::{Db, Durability, Options};
@@ -181,6 +181,17 @@ impl Lab {
         let size = ByteCount::from_gib(1);
         let machine = |power, open| TaskOutcome::Machine { power, open };
         match *spec {
+            TaskSpec::SnapshotSealTogether { ref points, freeze } => {
+                let seal = |point: &SealPoint| TaskSpec::SnapshotSeal {
+                    volume_id: point.volume_id,
+                    snapshot_id: point.snapshot_id,
+                    freeze,
+                };
+                let outcomes = points.iter().map(seal).map(|one| self.outcome(&one));
+                TaskOutcome::All {
+                    outcomes: outcomes.collect(),
+                }
+            }
             TaskSpec::All { ref tasks } => TaskOutcome::All {
                 outcomes: tasks.iter().map(|task| self.outcome(task)).collect(),
             },
@@ -314,6 +325,7 @@ pub fn use_cases() -> BTreeSet<String> {
     let modules = [
         "volume",
         "instance",
+        "instance_snapshot",
         "snapshot",
         "backup",
         "image",

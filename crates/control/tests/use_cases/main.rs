@@ -12,6 +12,7 @@ mod audits;
 mod care;
 mod guards;
 mod images;
+mod instance_snapshots;
 mod instances;
 mod isolation;
 mod items;

@@ -88,6 +88,9 @@ pub(super) const fn operation(kind: OperationKind) -> &'static str {
         OperationKind::InstanceDelete => "Instance deletion",
         OperationKind::VolumeAttach => "Attachment",
         OperationKind::VolumeDetach => "Detachment",
+        OperationKind::InstanceSnapshotCreate => "Instance snapshot",
+        OperationKind::InstanceSnapshotDelete => "Instance snapshot deletion",
+        OperationKind::InstanceRebuild => "Rebuild",
         OperationKind::ImageCreate => "Image",
         OperationKind::ImageDelete => "Image deletion",
     }

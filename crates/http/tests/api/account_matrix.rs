@@ -30,6 +30,7 @@ fn asks(document: &Value, things: &Things) -> Vec<Ask> {
             let filled = path
                 .replace("{volume}", &things.volume)
                 .replace("{instance}", &things.instance)
+                .replace("{instance_snapshot}", &things.instance_snapshot)
                 .replace("{snapshot}", &things.snapshot)
                 .replace("{backup}", &things.backup)
                 .replace("{image}", &things.image)
@@ -40,9 +41,14 @@ fn asks(document: &Value, things: &Things) -> Vec<Ask> {
             let body = has_body.then(|| body(&id, things));
             let names_body = body.as_ref().is_some_and(|body| {
                 let text = body.to_string();
-                [&things.volume, &things.instance, &things.snapshot]
-                    .iter()
-                    .any(|id| text.contains(id.as_str()))
+                [
+                    &things.volume,
+                    &things.instance,
+                    &things.snapshot,
+                    &things.instance_snapshot,
+                ]
+                .iter()
+                .any(|id| text.contains(id.as_str()))
             });
             asks.push(Ask {
                 method: method.to_uppercase().parse().unwrap(),
@@ -63,9 +69,18 @@ fn body(id: &str, things: &Things) -> Value {
         "session_create" => json!({"login": "tenant", "password": "wrong"}),
         "token_create" => json!({"name": "new"}),
         "volume_create" => json!({"name": "new", "size_bytes": 64 * MIB}),
-        "volume_update" | "snapshot_update" | "backup_update" | "instance_update"
-        | "image_update" => {
+        "volume_update"
+        | "snapshot_update"
+        | "backup_update"
+        | "image_update"
+        | "instance_update"
+        | "instance_snapshot_update"
+        | "instance_snapshot_restore" => {
             json!({"name": "new"})
+        }
+        "instance_snapshot_create" => json!({"instance": things.instance}),
+        "instance_rebuild" => {
+            json!({"instance_snapshot": things.instance_snapshot, "confirm": "vm"})
         }
         "instance_create" => json!({"root": {"volume": things.volume}}),
         "volume_resize" => json!({"size_bytes": 128 * MIB}),
@@ -92,6 +107,7 @@ async fn send(server: &Server, ask: &Ask, token: Option<&str>) -> Reply {
         "snapshot_delete" => format!("{}?confirm=snap", ask.path),
         "image_delete" => format!("{}?confirm=golden", ask.path),
         "backup_delete" => format!("{}?confirm=bak", ask.path),
+        "instance_snapshot_delete" => format!("{}?confirm=whole", ask.path),
         _ => ask.path.clone(),
     };
     let mut request = server.request(ask.method.clone(), &confirmed);
@@ -180,6 +196,7 @@ async fn another_account_gets_nothing_of_mine() {
     let secrets = [
         &things.volume,
         &things.instance,
+        &things.instance_snapshot,
         &things.snapshot,
         &things.backup,
         &things.image,

@@ -11,7 +11,7 @@ use stillpoint_model::id::{LayerId, NodeId};
 use stillpoint_model::instance::Power;
 use stillpoint_model::item::Consistency;
 use stillpoint_model::question::Said;
-use stillpoint_model::task::{TaskOutcome, TaskSpec};
+use stillpoint_model::task::{SealPoint, TaskOutcome, TaskSpec};
 use tokio::sync::watch;
 
 /// What every volume of this node is said to hold.
@@ -103,6 +103,17 @@ fn outcome(env: &SimEnv, spec: &TaskSpec) -> TaskOutcome {
             bytes_read: USED,
             content_hash: "ab".repeat(32),
         },
+        TaskSpec::SnapshotSealTogether { points, freeze } => {
+            let seal = |point: &SealPoint| TaskSpec::SnapshotSeal {
+                volume_id: point.volume_id,
+                snapshot_id: point.snapshot_id,
+                freeze: *freeze,
+            };
+            let outcomes = points.iter().map(seal).map(|one| outcome(env, &one));
+            TaskOutcome::All {
+                outcomes: outcomes.collect(),
+            }
+        }
         TaskSpec::All { tasks } => TaskOutcome::All {
             outcomes: tasks.iter().map(|task| outcome(env, task)).collect(),
         },

@@ -29,9 +29,10 @@ pub const PASSWORD: &str = "correct horse battery staple";
 pub const MIB: u64 = 1 << 20;
 
 /// What each account has lists of.
-pub const LISTS: [&str; 7] = [
+pub const LISTS: [&str; 8] = [
     "volumes",
     "instances",
+    "instance-snapshots",
     "snapshots",
     "backups",
     "images",
@@ -298,6 +299,18 @@ impl Server {
             .to_owned()
     }
 
+    /// Takes a snapshot of an instance, waits for it, and lets its volumes rest.
+    pub async fn instance_snapshot(&self, who: &Who, instance: &str, name: &str) -> String {
+        let body = json!({"instance": instance, "name": name});
+        let accepted = self.post(who, "/v1/instance-snapshots", &body).await;
+        let operation = self.done(who, &accepted).await;
+        self.rest();
+        operation["instance_snapshot_id"]
+            .as_str()
+            .expect("an instance snapshot")
+            .to_owned()
+    }
+
     /// Makes a backup, waits for it, and lets the volume rest.
     pub async fn backup(&self, who: &Who, volume: &str, name: &str) -> String {
         let body = json!({"volume": volume, "name": name});
@@ -382,16 +395,18 @@ async fn who(cx: &Context, actor: Actor) -> Who {
 pub struct Things {
     pub volume: String,
     pub instance: String,
+    pub instance_snapshot: String,
     pub snapshot: String,
     pub backup: String,
     pub image: String,
     pub operation: String,
 }
 
-/// A volume `disk` with a snapshot `snap` and a backup `bak`; an image `golden` of the snapshot; and an instance `vm` that is stopped,
-/// with its root `vm-root`.
+/// A volume `disk` with a snapshot `snap` and a backup `bak`; an image `golden` of the snapshot; and
+/// an instance `vm` that is stopped, with its root `vm-root` and a snapshot `whole`.
 pub async fn things(server: &Server, who: &Who) -> Things {
     let instance = server.instance(who, "vm", false).await;
+    let instance_snapshot = server.instance_snapshot(who, "vm", "whole").await;
     let volume = server.volume(who, "disk").await;
     let snapshot = server.snapshot(who, "disk", "snap").await;
     let backup = server.backup(who, "disk", "bak").await;
@@ -404,6 +419,7 @@ pub async fn things(server: &Server, who: &Who) -> Things {
     Things {
         volume,
         instance,
+        instance_snapshot,
         snapshot,
         backup,
         image,

@@ -2,6 +2,7 @@
 
 use stillpoint_model::ByteCount;
 use stillpoint_model::id::{BackupId, SnapshotId, VolumeId};
+use stillpoint_model::item::FreezePolicy;
 use stillpoint_model::task::CloneSource;
 
 use super::world::{SIZE, Storage, World, content};
@@ -62,7 +63,9 @@ impl Story {
         }
         match chapter {
             0 => pool.snapshot(self.volume, self.new).map(drop),
-            1 => pool.capture(self.volume, self.backup, None).map(drop),
+            1 => pool
+                .capture(self.volume, self.backup, None, FreezePolicy::Skip)
+                .map(drop),
             2 => pool
                 .clone_volume(CloneSource::Volume(self.volume), self.clone)
                 .map(drop),

@@ -1,6 +1,7 @@
 //! Volumes, snapshots, clones, captures: what the tree promises.
 
 use stillpoint_model::id::{BackupId, LayerId};
+use stillpoint_model::item::FreezePolicy;
 use stillpoint_model::layer_tree::Refusal;
 use stillpoint_model::task::CloneSource;
 use stillpoint_model::{ByteCount, ErrorKind};
@@ -68,7 +69,7 @@ pub(super) fn unknown_ids_are_refused_or_done<S: Storage>(world: &mut World<S>) 
         not_found
     );
     assert_eq!(
-        pool.capture(volume, backup, None)
+        pool.capture(volume, backup, None, FreezePolicy::Skip)
             .map(|_| ())
             .map_err(|e| e.kind()),
         not_found
@@ -277,16 +278,24 @@ pub(super) fn captures_keep_their_layers<S: Storage>(world: &mut World<S>) {
     let volume = world.volume();
     world.write(volume, 0, 10, 1);
     let [first, second, third] = [0; 3].map(|_| BackupId::generate(world.env.as_ref()));
-    let captured = world.pool().capture(volume, first, None).expect("captures");
+    let captured = world
+        .pool()
+        .capture(volume, first, None, FreezePolicy::Skip)
+        .expect("captures");
     world.write(volume, 5, 10, 2);
-    let again = world.pool().capture(volume, first, None).expect("was done");
+    let again = world
+        .pool()
+        .capture(volume, first, None, FreezePolicy::Skip)
+        .expect("was done");
     assert_eq!(again.layer, captured.layer);
     let snapshot = world.snapshot(volume);
     world
         .pool()
-        .capture(volume, second, Some(snapshot))
+        .capture(volume, second, Some(snapshot), FreezePolicy::Skip)
         .expect("captures the snapshot");
-    let other = world.pool().capture(volume, first, Some(snapshot));
+    let other = world
+        .pool()
+        .capture(volume, first, Some(snapshot), FreezePolicy::Skip);
     assert_eq!(
         other.map(|_| ()).map_err(|e| e.kind()),
         Err(ErrorKind::Conflict)
@@ -303,7 +312,10 @@ pub(super) fn captures_keep_their_layers<S: Storage>(world: &mut World<S>) {
         .captured_layer(volume, second)
         .expect("is kept");
     assert_eq!(world.read_layer(kept), content(&[(0, 5, 1), (5, 10, 2)]));
-    world.pool().capture(volume, third, None).expect("captures");
+    world
+        .pool()
+        .capture(volume, third, None, FreezePolicy::Skip)
+        .expect("captures");
     world
         .pool()
         .release_capture(volume, third)

@@ -16,7 +16,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use stillpoint_model::ByteCount;
 use stillpoint_model::id::{LayerId, VolumeId};
-use stillpoint_model::item::Consistency;
+use stillpoint_model::item::{Consistency, FreezePolicy};
 use stillpoint_model::layer_tree::{
     FreshLayers, Pending, Purpose, Refusal, Request, Step, VolumeOrigin,
 };
@@ -105,7 +105,11 @@ impl<D: Driver> Shared<D> {
     }
 
     /// Seals these volumes at one instant.
-    pub(super) fn seal_together(&self, points: &[Point]) -> Result<(), Error> {
+    pub(super) fn seal_together(
+        &self,
+        points: &[Point],
+        freeze: FreezePolicy,
+    ) -> Result<(), Error> {
         let volumes: Vec<VolumeId> = points.iter().map(|(volume, _)| *volume).collect();
         let mut state = self.lock_volumes(&volumes)?;
         let mut todo = Vec::new();
@@ -141,7 +145,7 @@ impl<D: Driver> Shared<D> {
         if switches.is_empty() {
             return Ok(());
         }
-        let answer = host.switch(&switches);
+        let answer = host.switch(&switches, freeze);
         self.after_switch(&switches, answer)
     }
 
@@ -364,7 +368,7 @@ impl<D: Driver> Shared<D> {
         if !is_new || self.check_closed(source).is_ok() {
             return Ok(false);
         }
-        self.seal_together(&[(source, Purpose::Rotation)])?;
+        self.seal_together(&[(source, Purpose::Rotation)], FreezePolicy::Skip)?;
         let mut state = self.lock_volumes(&[source, volume])?;
         let plan = state
             .tree

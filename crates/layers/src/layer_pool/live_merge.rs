@@ -22,6 +22,7 @@ use std::sync::Arc;
 
 use stillpoint_model::ByteCount;
 use stillpoint_model::id::{LayerId, VolumeId};
+use stillpoint_model::item::FreezePolicy;
 use stillpoint_model::layer_tree::{
     Direction, Joining, LayerName, MergeCandidate, Placement, Purpose, Step, VolumeRecord,
 };
@@ -124,7 +125,7 @@ impl<D: Driver> Shared<D> {
         };
         let is_tip = self.lock()?.tree.tip(volume) == Some(way.child);
         if is_tip && way.direction == Direction::Commit {
-            self.seal_together(&[(volume, Purpose::Rotation)])?;
+            self.seal_together(&[(volume, Purpose::Rotation)], FreezePolicy::Skip)?;
         }
         let live = Live {
             host,

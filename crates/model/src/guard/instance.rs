@@ -11,7 +11,7 @@ use crate::refusal::{ProblemCode, Refusal, WayOut};
 use crate::volume::{AttachedState, Attachment, VolumeRole};
 
 use super::{Action, ActiveOperation, Facts, VolumeFacts, attach_condition};
-use crate::id::{InstanceId, VolumeId};
+use crate::id::{InstanceId, PoolId, VolumeId};
 use crate::plan::{AttachCondition, InstanceCondition};
 
 /// What the guard needs to know of the instance that an action is about.
@@ -36,6 +36,8 @@ pub struct OtherVolume {
     pub id: VolumeId,
     /// Its place; 0 is the root.
     pub place: u32,
+    /// The pool that holds it.
+    pub pool_id: PoolId,
     /// What holds it.
     pub active_operation: Option<ActiveOperation>,
     /// Whether its pool can capture it while the instance runs.
@@ -136,8 +138,30 @@ fn check_instance(action: Action, instance: &InstanceFacts) -> Result<(), Refusa
         (Action::InstanceResume, Power::Running) => {
             Err(not_eligible("The instance is not paused."))
         }
+        (Action::InstanceSnapshotCreate, _) => check_one_instant(instance),
+        (Action::InstanceRebuild, Power::Running | Power::Paused) => {
+            let text = "Cannot rebuild a running instance. Stop the instance first.";
+            let refusal = Refusal::new(ProblemCode::AttachedRunning, text);
+            Err(refusal
+                .or(WayOut::StopInstance(Some(instance.id)))
+                .or(WayOut::RestoreToNewInstance))
+        }
         _ => Ok(()),
     }
+}
+
+/// Whether the volumes of an instance have an instant in common: each pool switches its own.
+fn check_one_instant(instance: &InstanceFacts) -> Result<(), Refusal> {
+    let Some(first) = instance.volumes.first() else {
+        return Err(not_eligible("The instance has no volume."));
+    };
+    if instance.volumes.iter().all(|v| v.pool_id == first.pool_id) {
+        return Ok(());
+    }
+    Err(not_eligible(
+        "The volumes of the instance are in several pools, which have no instant in common. Take \
+         a snapshot of each volume.",
+    ))
 }
 
 fn has_root(instance: &InstanceFacts) -> bool {

@@ -1,12 +1,14 @@
 use std::time::Duration;
 
 use crate::env::Env;
+use crate::item::ItemState;
 use crate::name::Name;
 
 use super::*;
 
 mod eligibility;
 mod instances;
+mod together;
 
 struct Fixed;
 
@@ -149,6 +151,7 @@ fn deletes_never_wait_for_cooldown_or_the_in_flight_limit() {
         state: ItemState::Available,
         protected: false,
         active_operation: None,
+        part_of: None,
     };
     let facts = Facts {
         item: Some(item),
@@ -213,6 +216,7 @@ fn a_roll_back_under_a_running_instance_offers_both_ways_out() {
         state: ItemState::Available,
         protected: false,
         active_operation: None,
+        part_of: None,
     };
     let facts = Facts {
         item: Some(item),
@@ -251,6 +255,7 @@ fn a_protected_item_is_not_deleted() {
         state: ItemState::Available,
         protected: true,
         active_operation: None,
+        part_of: None,
     };
     let facts = Facts {
         item: Some(item),
@@ -275,6 +280,7 @@ fn an_item_that_is_not_available_restores_nothing() {
             state: *state,
             protected: false,
             active_operation: None,
+            part_of: None,
         };
         let facts = Facts {
             item: Some(item),
@@ -333,6 +339,7 @@ mod images {
             state,
             protected: false,
             active_operation: None,
+            part_of: None,
         }
     }
 

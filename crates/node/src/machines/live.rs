@@ -17,19 +17,21 @@
 //! **One instant.** Volumes of one machine are switched by one of its transactions. Two machines
 //! have no instant in common, so a set that is spread over them is refused.
 
+use std::time::Duration;
+
 use stillpoint_layers::live::{HostError, JoinEnd, JoinWatch, LiveHost, LiveJoin, LiveSwitch};
 use stillpoint_machines as machines;
 use stillpoint_machines::{Error, Freeze, Hypervisor, Switch};
 use stillpoint_model::ByteCount;
 use stillpoint_model::error::with_causes;
 use stillpoint_model::id::{InstanceId, VolumeId};
-use stillpoint_model::item::Consistency;
+use stillpoint_model::item::{Consistency, FreezePolicy};
 use stillpoint_model::layer_tree::Direction;
 
 use super::Hypervised;
 
-/// No plan says yet that a guest is to be frozen, so none is.
-const FREEZE: Freeze = Freeze::Skip;
+/// How long freezing a guest may take, and how long it may stay frozen.
+const FREEZE_BOUND: Duration = Duration::from_secs(10);
 
 /// How often it is looked up who has a volume open, while those who had it let go of it.
 const LOOKS: usize = 3;
@@ -40,8 +42,8 @@ fn became(error: Error) -> HostError {
         Error::NoAnswer { .. } | Error::WrongState { .. } | Error::NoDisk { .. } => {
             HostError::Unreachable
         }
+        Error::NotFrozen { .. } => HostError::NotFrozen(with_causes(&error)),
         Error::Refused { .. }
-        | Error::NotFrozen { .. }
         | Error::BadSpec { .. }
         | Error::GuestStays { .. }
         | Error::GuestHolds { .. }
@@ -96,6 +98,19 @@ impl<H: Hypervisor> Hypervised<H> {
         self.holder(volume)?.ok_or(HostError::Unreachable)
     }
 
+    /// What a machine is asked for. A guest whose agent never answered is not waited for where it
+    /// need not be frozen.
+    fn freeze(&self, id: InstanceId, policy: FreezePolicy) -> Freeze {
+        let bound = FREEZE_BOUND;
+        match policy {
+            FreezePolicy::Require => Freeze::Require { bound },
+            FreezePolicy::Try if self.driver.inspect(id).is_ok_and(|v| v.agent_answered) => {
+                Freeze::Try { bound }
+            }
+            FreezePolicy::Try | FreezePolicy::Skip => Freeze::Skip,
+        }
+    }
+
     /// The one machine that has all of these open.
     fn one_opener(&self, switches: &[LiveSwitch]) -> Result<Option<InstanceId>, HostError> {
         let mut found = None;
@@ -126,7 +141,11 @@ impl<H: Hypervisor> LiveHost for Hypervised<H> {
         Err(HostError::Unreachable)
     }
 
-    fn switch(&self, switches: &[LiveSwitch]) -> Result<Consistency, HostError> {
+    fn switch(
+        &self,
+        switches: &[LiveSwitch],
+        freeze: FreezePolicy,
+    ) -> Result<Consistency, HostError> {
         let Some(id) = self.one_opener(switches)? else {
             return Ok(Consistency::Crash);
         };
@@ -138,7 +157,11 @@ impl<H: Hypervisor> LiveHost for Hypervised<H> {
                 graph: switch.graph.clone(),
             })
             .collect();
-        let report = self.driver.switch(id, &all, FREEZE).map_err(became)?;
+        let report = match self.driver.switch(id, &all, self.freeze(id, freeze)) {
+            // The disks are switched; whoever required more hears what was reached.
+            Err(Error::FreezeBroke { report, .. }) => report,
+            answer => answer.map_err(became)?,
+        };
         tracing::info!(instance = %id, ?report, "switched to new layers");
         Ok(match report.frozen {
             Some(_) => Consistency::Filesystem,

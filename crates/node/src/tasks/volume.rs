@@ -3,11 +3,12 @@
 use stillpoint_layers::{Error, Pool, Sealed, VolumeInfo};
 use stillpoint_model::id::{ImageId, SnapshotId, VolumeId};
 use stillpoint_model::image::sealed;
-use stillpoint_model::task::{CloneSource, TaskOutcome, TaskSpec};
+use stillpoint_model::item::{Consistency, FreezePolicy};
+use stillpoint_model::task::{CloneSource, TaskFailure, TaskOutcome, TaskSpec};
 use stillpoint_model::{ByteCount, ErrorKind};
 
 use super::TaskResult;
-use crate::failure::{misdirected, of_pool};
+use crate::failure::{misdirected, not_frozen, of_pool};
 use crate::progress::Watch;
 use crate::storage::Storage;
 
@@ -46,14 +47,31 @@ pub fn perform(storage: &Storage, pool: &dyn Pool, spec: &TaskSpec, watch: &Watc
         TaskSpec::SnapshotSeal {
             volume_id,
             snapshot_id,
-        } => captured(pool.snapshot(volume_id, snapshot_id)),
+            freeze,
+        } => one_of(seal(pool, &[(volume_id, snapshot_id)], freeze)),
+        TaskSpec::SnapshotSealTogether { ref points, freeze } => {
+            let set = points
+                .iter()
+                .map(|point| (point.volume_id, point.snapshot_id));
+            seal(pool, &set.collect::<Vec<_>>(), freeze)
+        }
         TaskSpec::SnapshotVerify { snapshot_id } => done(pool.verify_snapshot(snapshot_id, watch)),
         TaskSpec::SnapshotDrop { snapshot_id } => done(pool.delete_snapshot(snapshot_id)),
         TaskSpec::BackupCapture {
             volume_id,
             backup_id,
             snapshot_id,
-        } => captured(pool.capture(volume_id, backup_id, snapshot_id)),
+            freeze,
+        } => {
+            let captured = pool
+                .capture(volume_id, backup_id, snapshot_id, freeze)
+                .map_err(|error| of_pool(&error))?;
+            // What a snapshot promises was settled when it was taken.
+            if snapshot_id.is_none() {
+                check_frozen(freeze, captured.consistency)?;
+            }
+            Ok(outcome_of(captured))
+        }
         TaskSpec::BackupSettle {
             volume_id,
             backup_id,
@@ -81,8 +99,36 @@ fn made(result: Result<VolumeInfo, Error>) -> TaskResult {
     Ok(TaskOutcome::Volume { tip, size, used })
 }
 
+/// Seals volumes at one instant; an outcome for each.
+fn seal(pool: &dyn Pool, set: &[(VolumeId, SnapshotId)], freeze: FreezePolicy) -> TaskResult {
+    let all = pool.snapshot_together(set, freeze);
+    let all = all.map_err(|error| of_pool(&error))?;
+    for one in &all {
+        check_frozen(freeze, one.consistency)?;
+    }
+    let outcomes = all.into_iter().map(outcome_of).collect();
+    Ok(TaskOutcome::All { outcomes })
+}
+
+/// The outcome of the one.
+fn one_of(result: TaskResult) -> TaskResult {
+    match result? {
+        TaskOutcome::All { mut outcomes } if outcomes.len() == 1 => Ok(outcomes.remove(0)),
+        other => Ok(other),
+    }
+}
+
+/// Whether a capture is as consistent as was required. It is decided by what the pool recorded, so
+/// that a task that is done again, or that lost its answer, ends the same.
+fn check_frozen(freeze: FreezePolicy, reached: Consistency) -> Result<(), TaskFailure> {
+    if freeze == FreezePolicy::Require && reached == Consistency::Crash {
+        return Err(not_frozen("the guest did not stay frozen".to_owned()));
+    }
+    Ok(())
+}
+
 /// A captured point in time.
-fn captured(result: Result<Sealed, Error>) -> TaskResult {
+const fn outcome_of(sealed: Sealed) -> TaskOutcome {
     let Sealed {
         layer,
         tip,
@@ -90,15 +136,15 @@ fn captured(result: Result<Sealed, Error>) -> TaskResult {
         used,
         changed,
         consistency,
-    } = result.map_err(|error| of_pool(&error))?;
-    Ok(TaskOutcome::Sealed {
+    } = sealed;
+    TaskOutcome::Sealed {
         layer,
         tip,
         consistency,
         provisioned: size,
         used,
         changed,
-    })
+    }
 }
 
 fn done(result: Result<(), Error>) -> TaskResult {

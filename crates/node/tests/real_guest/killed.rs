@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use stillpoint_layers::Pool;
 use stillpoint_model::id::{LayerId, PoolId, SnapshotId, VolumeId};
 use stillpoint_model::instance::Power;
+use stillpoint_model::item::FreezePolicy;
 
 use super::freezing::{ENDS_AFTER_SWITCH, Hold, REQUIRED, wait_until_thawed};
 use super::{Agent, Host, Scene, Work};
@@ -33,7 +34,9 @@ fn the_agent_itself() {
     let charge: Charge = serde_json::from_str(&charge).unwrap();
     let host = Host::new(&charge.folder, charge.pool_id, REQUIRED);
     let agent = Agent::open(&host);
-    let sealed = agent.pool.snapshot_together(&charge.set);
+    let sealed = agent
+        .pool
+        .snapshot_together(&charge.set, FreezePolicy::Skip);
     panic!("nobody killed it: {sealed:?}");
 }
 
@@ -59,7 +62,10 @@ fn kill(mut agent: Child) {
 
 /// Does what was under way once more, until it is done; what was captured.
 fn capture_again(scene: &Scene, set: &[(VolumeId, SnapshotId)]) -> [LayerId; 2] {
-    let sealed = scene.pool().snapshot_together(set).unwrap();
+    let sealed = scene
+        .pool()
+        .snapshot_together(set, FreezePolicy::Skip)
+        .unwrap();
     [sealed[0].layer, sealed[1].layer]
 }
 
@@ -124,7 +130,7 @@ fn a_machine_that_is_killed_while_it_is_frozen_starts_again_with_what_it_had() {
     let (_, set) = scene.new_set();
     let hold = Hold::new(&scene);
     let captured = std::thread::scope(|scope| {
-        let capture = scope.spawn(|| scene.pool().snapshot_together(&set));
+        let capture = scope.spawn(|| scene.pool().snapshot_together(&set, FreezePolicy::Skip));
         hold.wait_until_frozen(&scene);
         scene.kill();
         drop(hold);

@@ -75,13 +75,15 @@ impl Mover<'_> {
         }
         if let (Some(Undo::Ask { happened, .. }), Some(answer)) =
             (self.current().map(|s| s.undo), outcome)
-            && happened(self.scene, &answer)
         {
-            self.resume_forward(task.step);
+            let happened = happened(self.scene, &answer);
             if let Some(record) = self.step_record(task.step) {
                 record.outcome = Some(answer);
             }
-            return Flow::Again;
+            if happened {
+                self.resume_forward(task.step);
+                return Flow::Again;
+            }
         }
         self.undone(task.step, StepState::Undone);
         Flow::Again

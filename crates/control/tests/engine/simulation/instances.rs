@@ -60,6 +60,7 @@ impl Users {
             backup: None,
             instance: Some(id),
             image: None,
+            whole: None,
         };
         let said = format!("asks for {}", wanted.request.kind());
         self.accept(ground, wanted).await;
@@ -89,6 +90,7 @@ impl Users {
             backup: None,
             instance: Some(id),
             image: None,
+            whole: None,
         };
         let op = self.accept(ground, wanted).await;
         self.instances.push((id, pool));

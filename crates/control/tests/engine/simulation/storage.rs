@@ -10,7 +10,7 @@ use stillpoint_model::id::{BackupId, InstanceId, LayerId, PoolId, SnapshotId, Vo
 use stillpoint_model::instance::{Power, Sight};
 use stillpoint_model::item::Consistency;
 use stillpoint_model::refusal::ProblemCode;
-use stillpoint_model::task::{CloneSource, TaskFailure, TaskOutcome, TaskSpec};
+use stillpoint_model::task::{CloneSource, SealPoint, TaskFailure, TaskOutcome, TaskSpec};
 use stillpoint_model::{ByteCount, ErrorKind};
 use uuid::Uuid;
 
@@ -276,6 +276,7 @@ impl World {
             TaskSpec::SnapshotSeal {
                 volume_id,
                 snapshot_id,
+                ..
             } => {
                 let pool = self.pool(pool_id);
                 let held = match pool.snapshot(snapshot_id) {
@@ -284,6 +285,15 @@ impl World {
                 };
                 pool.snapshots.insert(snapshot_id, held);
                 Ok(sealed(held))
+            }
+            TaskSpec::SnapshotSealTogether { ref points, freeze } => {
+                let seal = |point: &SealPoint| TaskSpec::SnapshotSeal {
+                    volume_id: point.volume_id,
+                    snapshot_id: point.snapshot_id,
+                    freeze,
+                };
+                let tasks = points.iter().map(seal).collect();
+                self.perform(pool_id, &TaskSpec::All { tasks })
             }
             TaskSpec::SnapshotVerify { snapshot_id } => {
                 self.pool(pool_id).snapshot(snapshot_id)?;
@@ -323,6 +333,7 @@ impl World {
                 volume_id,
                 backup_id,
                 snapshot_id,
+                ..
             } => {
                 let pool = self.pool(pool_id);
                 let key = (volume_id, backup_id);

@@ -165,6 +165,7 @@ impl Users {
             backup,
             instance: None,
             image: None,
+            whole: None,
         };
         let op = self.accept(ground, wanted).await;
         self.volumes.push((id, pool));
@@ -195,6 +196,7 @@ impl Users {
             backup: None,
             instance: None,
             image: None,
+            whole: None,
         };
         let wanted = match pick(ground, 10) {
             0..3 => {
@@ -271,6 +273,7 @@ impl Users {
                     backup: None,
                     instance: None,
                     image: None,
+                    whole: None,
                 };
                 self.accept(ground, wanted).await;
                 "deletes a snapshot".into()
@@ -315,6 +318,7 @@ impl Users {
             backup: Some(id),
             instance: None,
             image: None,
+            whole: None,
         };
         match pick(ground, 5) {
             0 => {
@@ -379,6 +383,7 @@ impl Users {
             backup,
             instance: None,
             image: None,
+            whole: None,
         };
         let op = self.accept(ground, wanted).await;
         self.snapshots.push((safety, volume, pool));

@@ -61,9 +61,12 @@ fn way_out(way: &WayOut, item: Option<RestorePointId>) -> Markup {
         WayOut::Unprotect => item.map(|id| paths::item_dialog(id, "protect")),
         WayOut::StopInstance(id) => id.map(|id| paths::instance_dialog(id, "stop")),
         WayOut::DetachVolume(id) => id.map(|id| paths::volume_tab(id, "detach")),
-        WayOut::Wait(_) | WayOut::ChooseAnotherName | WayOut::DeleteImage | WayOut::AskOperator => {
-            None
-        }
+        WayOut::Wait(_)
+        | WayOut::ChooseAnotherName
+        | WayOut::DeleteImage
+        | WayOut::AskOperator
+        | WayOut::ShowInstanceSnapshot(_)
+        | WayOut::RestoreToNewInstance => None,
     };
     html! {
         @if let Some(href) = href { a.way href=(href) { (way.label()) } }

@@ -29,6 +29,7 @@ fn operation(progress: Progress) -> Operation {
         instance_name: None,
         image_id: None,
         image_name: None,
+        instance_snapshot_id: None,
         state: OperationState::Running,
         volume_id: Some(volume_id()),
         volume_name: None,

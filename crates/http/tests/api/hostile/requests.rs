@@ -190,6 +190,7 @@ pub(super) fn of_others(table: &mut Table<'_>) {
     let Things {
         volume,
         instance,
+        instance_snapshot,
         snapshot,
         backup,
         image,
@@ -201,6 +202,7 @@ pub(super) fn of_others(table: &mut Table<'_>) {
     for path in [
         format!("/v1/volumes/{volume}"),
         format!("/v1/instances/{instance}"),
+        format!("/v1/instance-snapshots/{instance_snapshot}"),
         format!("/v1/snapshots/{snapshot}"),
         format!("/v1/backups/{backup}"),
         format!("/v1/images/{image}"),

@@ -13,7 +13,7 @@ use serde_json::Value;
 use stillpoint_env::SimEnv;
 use stillpoint_model::Env;
 use stillpoint_model::id::{PoolId, VolumeId};
-use stillpoint_model::item::Consistency;
+use stillpoint_model::item::{Consistency, FreezePolicy};
 use tempfile::TempDir;
 
 use self::daemon::Daemon;
@@ -97,8 +97,12 @@ impl LiveHost for Machine {
         }
     }
 
-    fn switch(&self, switches: &[LiveSwitch]) -> Result<Consistency, HostError> {
-        self.daemon().switch(switches)
+    fn switch(
+        &self,
+        switches: &[LiveSwitch],
+        freeze: FreezePolicy,
+    ) -> Result<Consistency, HostError> {
+        self.daemon().switch(switches, freeze)
     }
 
     fn join(&self, join: &LiveJoin, watch: JoinWatch<'_>) -> Result<JoinEnd, HostError> {

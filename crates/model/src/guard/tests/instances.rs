@@ -1,6 +1,6 @@
 //! What may be done with an instance, for each of its states.
 
-use crate::id::InstanceId;
+use crate::id::{InstanceId, PoolId};
 use crate::instance::{InstanceState, Power};
 use crate::volume::OwnInstance;
 
@@ -15,6 +15,7 @@ fn instance(state: InstanceState, power: Power) -> InstanceFacts {
         volumes: vec![OtherVolume {
             id: VolumeId::generate(&Fixed),
             place: 0,
+            pool_id: PoolId::generate(&Fixed),
             active_operation: None,
             live_capture: true,
         }],

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use stillpoint_env::SimEnv;
 use stillpoint_layers::qcow2::Qcow2Driver;
 use stillpoint_layers::{LayerPool, Pool};
-use stillpoint_machines::simulated::Simulated;
+use stillpoint_machines::simulated::{GuestManners, Simulated};
 use stillpoint_model::ErrorKind;
 use stillpoint_model::id::{BackupId, PoolId, SnapshotId};
 use stillpoint_model::instance::{MachineDisk, MachineOrder, StopMode};
+use stillpoint_model::item::FreezePolicy;
 use stillpoint_model::operation::Phase;
-use stillpoint_model::task::{Directive, TaskOutcome, TaskSpec};
+use stillpoint_model::refusal::ProblemCode;
+use stillpoint_model::task::{Directive, SealPoint, TaskOutcome, TaskSpec};
 use stillpoint_vault::Tuning;
 use tempfile::TempDir;
 
@@ -109,6 +111,7 @@ impl Scene {
         let spec = TaskSpec::SnapshotSeal {
             volume_id,
             snapshot_id,
+            freeze: FreezePolicy::Skip,
         };
         promised(self.perform(&spec))
     }
@@ -164,6 +167,7 @@ fn what_was_captured_says_whether_a_machine_had_it_open() {
         volume_id: volume,
         backup_id,
         snapshot_id: None,
+        freeze: FreezePolicy::Skip,
     };
     assert_eq!(promised(scene.perform(&capture)), Consistency::Crash);
     assert_eq!(scene.open_layers(volume), 3);
@@ -248,6 +252,7 @@ fn nobody_has_a_volume_open_only_when_everybody_said_so() {
         let spec = TaskSpec::SnapshotSeal {
             volume_id: volume,
             snapshot_id: scene.snapshot_id(),
+            freeze: FreezePolicy::Skip,
         };
         let failure = scene.perform(&spec).unwrap_err();
         assert_eq!(failure.kind, ErrorKind::Retry);
@@ -268,7 +273,7 @@ fn volumes_of_one_machine_are_switched_at_one_instant_and_of_two_not_at_all() {
     scene.run(&[c]);
     let together = |volumes: [VolumeId; 2]| {
         let set = volumes.map(|volume| (volume, scene.snapshot_id()));
-        scene.pool.snapshot_together(&set)
+        scene.pool.snapshot_together(&set, FreezePolicy::Skip)
     };
     let sealed = together([a, b]).unwrap();
     let promises = sealed.iter().map(|sealed| sealed.consistency);
@@ -305,4 +310,92 @@ fn upkeep_ends_where_merging_into_an_open_tip_is_not_worth_it() {
         .unwrap();
     // The machine has it open, whether its files are locked or not.
     assert_eq!(tidied(scene.perform(&TaskSpec::PoolTidy)), (0, false));
+}
+
+/// A guest with these manners and two volumes, captured under this policy: what each volume
+/// promises, or the code of the failure; and how many layers each has open then.
+fn captured(
+    manners: GuestManners,
+    freeze: FreezePolicy,
+) -> (Result<Vec<Consistency>, ProblemCode>, Vec<usize>) {
+    let scene = Scene::new();
+    let volumes = [scene.volume(), scene.volume()];
+    let instance = scene.run(&volumes);
+    scene.driver().set_guest(instance, manners);
+    let points = volumes.map(|volume_id| SealPoint {
+        volume_id,
+        snapshot_id: scene.snapshot_id(),
+    });
+    let spec = TaskSpec::SnapshotSealTogether {
+        points: points.to_vec(),
+        freeze,
+    };
+    let first = together(scene.perform(&spec));
+    assert_eq!(
+        together(scene.perform(&spec)),
+        first,
+        "the same when asked again"
+    );
+    let open = volumes.map(|volume| scene.open_layers(volume));
+    (first, open.to_vec())
+}
+
+fn together(result: TaskResult) -> Result<Vec<Consistency>, ProblemCode> {
+    match result {
+        Ok(TaskOutcome::All { outcomes }) => {
+            Ok(outcomes.into_iter().map(|one| promised(Ok(one))).collect())
+        }
+        Ok(other) => panic!("{other:?}"),
+        Err(failure) => Err(failure.code),
+    }
+}
+
+#[test]
+fn the_plan_says_whether_a_guest_is_frozen_and_the_capture_says_whether_it_was() {
+    use FreezePolicy::{Require, Skip, Try};
+    let good = GuestManners::default();
+    let mute = GuestManners {
+        has_agent: false,
+        ..good
+    };
+    let restless = GuestManners {
+        stays_frozen: false,
+        ..good
+    };
+    let crash = || Ok(vec![Consistency::Crash; 2]);
+    let filesystem = || Ok(vec![Consistency::Filesystem; 2]);
+    let refused = || Err(ProblemCode::NotEligible);
+    for (manners, freeze, expected, open) in [
+        (good, Skip, crash(), 2),
+        (good, Try, filesystem(), 2),
+        (good, Require, filesystem(), 2),
+        (mute, Try, crash(), 2),
+        // Nothing was begun.
+        (mute, Require, refused(), 1),
+        (restless, Try, crash(), 2),
+        // The disks are switched, and there is no capture: the undo takes the names off.
+        (restless, Require, refused(), 2),
+    ] {
+        let (reached, layers) = captured(manners, freeze);
+        assert_eq!(reached, expected, "{manners:?} {freeze}");
+        assert_eq!(layers, [open; 2], "{manners:?} {freeze}");
+    }
+}
+
+#[test]
+fn volumes_of_a_machine_that_is_off_are_stopped_whatever_the_plan_asks() {
+    let scene = Scene::new();
+    let volumes = [scene.volume(), scene.volume()];
+    let instance = scene.run(&volumes);
+    scene.stop(instance);
+    let points = volumes.map(|volume_id| SealPoint {
+        volume_id,
+        snapshot_id: scene.snapshot_id(),
+    });
+    let spec = TaskSpec::SnapshotSealTogether {
+        points: points.to_vec(),
+        freeze: FreezePolicy::Require,
+    };
+    let reached = together(scene.perform(&spec));
+    assert_eq!(reached, Ok(vec![Consistency::Stopped; 2]));
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use stillpoint_env::SimEnv;
 use stillpoint_model::id::{BackupId, LayerId, SnapshotId, VolumeId};
-use stillpoint_model::item::Consistency;
+use stillpoint_model::item::{Consistency, FreezePolicy};
 use stillpoint_model::layer_tree::{Direction, MergeCandidate};
 use stillpoint_model::progress::{Monitor, NullMonitor};
 use stillpoint_model::task::CloneSource;
@@ -51,13 +51,20 @@ impl LiveHost for BadLine {
         self.0.open_chain(volume)
     }
 
-    fn switch(&self, switches: &[LiveSwitch]) -> Result<Consistency, HostError> {
+    fn switch(
+        &self,
+        switches: &[LiveSwitch],
+        freeze: FreezePolicy,
+    ) -> Result<Consistency, HostError> {
         match self.now() {
-            Trouble::None => self.0.switch(switches),
-            Trouble::AnswerLost => self.0.switch(switches).and(Err(HostError::Unreachable)),
+            Trouble::None => self.0.switch(switches, freeze),
+            Trouble::AnswerLost => self
+                .0
+                .switch(switches, freeze)
+                .and(Err(HostError::Unreachable)),
             Trouble::Refuses => Err(HostError::Refused("the guest does not freeze".to_owned())),
             Trouble::Gone => {
-                self.0.switch(switches)?;
+                self.0.switch(switches, freeze)?;
                 self.0.cut();
                 Err(HostError::Unreachable)
             }
@@ -194,7 +201,10 @@ fn what_a_capture_promises_is_recorded() {
     scene.write(0, 1, 1);
     let (open, backup) = (scene.snapshot(), BackupId::generate(scene.env.as_ref()));
     scene.line.becomes(Trouble::AnswerLost);
-    let captured = scene.pool.capture(scene.volume, backup, None).unwrap();
+    let captured = scene
+        .pool
+        .capture(scene.volume, backup, None, FreezePolicy::Skip)
+        .unwrap();
     assert_eq!(captured.consistency, Consistency::Crash);
     scene.close();
     let closed = scene.snapshot();
@@ -202,7 +212,10 @@ fn what_a_capture_promises_is_recorded() {
         let again = |snapshot| scene.pool.snapshot(scene.volume, snapshot).unwrap();
         assert_eq!(again(open).consistency, Consistency::Crash);
         assert_eq!(again(closed).consistency, Consistency::Stopped);
-        let captured = scene.pool.capture(scene.volume, backup, None).unwrap();
+        let captured = scene
+            .pool
+            .capture(scene.volume, backup, None, FreezePolicy::Skip)
+            .unwrap();
         assert_eq!(captured.consistency, Consistency::Crash);
         scene = scene.restarted();
     }

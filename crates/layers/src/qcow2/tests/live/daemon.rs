@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard};
 use serde_json::{Value, json};
 use stillpoint_model::ByteCount;
 use stillpoint_model::id::VolumeId;
-use stillpoint_model::item::Consistency;
+use stillpoint_model::item::{Consistency, FreezePolicy};
 use stillpoint_model::layer_tree::Direction;
 use tempfile::TempDir;
 
@@ -327,7 +327,7 @@ impl LiveHost for Daemon {
         self.exported_chain(volume)
     }
 
-    fn switch(&self, switches: &[LiveSwitch]) -> Result<Consistency, HostError> {
+    fn switch(&self, switches: &[LiveSwitch], _: FreezePolicy) -> Result<Consistency, HostError> {
         for switch in switches {
             self.call("blockdev-add", &switch.graph)?;
         }

@@ -18,6 +18,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use stillpoint_env::{SimEnv, SystemEnv};
 use stillpoint_model::id::{PoolId, SnapshotId, VolumeId};
+use stillpoint_model::item::FreezePolicy;
 use stillpoint_model::layer_tree::MergeCandidate;
 use stillpoint_model::progress::NullMonitor;
 use stillpoint_model::{ByteCount, Env};
@@ -229,7 +230,7 @@ impl Scene {
                 let pair = [(); 2].map(|()| SnapshotId::generate(self.env.as_ref()));
                 let set: Vec<_> = self.disks.into_iter().zip(pair).collect();
                 say(&Said::Takes(pair));
-                pool.snapshot_together(&set)?;
+                pool.snapshot_together(&set, FreezePolicy::Skip)?;
                 say(&Said::Took(pair));
                 self.taken.push(pair);
                 Ok(())
@@ -506,8 +507,8 @@ fn two_disks_show_the_same_instant() {
     for _ in 0..20 {
         let pair = [(); 2].map(|()| SnapshotId::generate(scene.env.as_ref()));
         let set: Vec<_> = scene.disks.into_iter().zip(pair).collect();
-        let first = pool.snapshot_together(&set).unwrap();
-        let again = pool.snapshot_together(&set).unwrap();
+        let first = pool.snapshot_together(&set, FreezePolicy::Skip).unwrap();
+        let again = pool.snapshot_together(&set, FreezePolicy::Skip).unwrap();
         for (first, again) in first.iter().zip(&again) {
             assert_eq!((first.layer, first.tip), (again.layer, again.tip));
         }

@@ -1,0 +1,170 @@
+//! What happens when I press *Take snapshot* on an instance.
+//!
+//! Admission (`control::instance_snapshot::create`) has written the rows of the whole and of its
+//! parts (`pending`), and holds the instance and all its volumes. Then, as for one volume:
+//!
+//! ```text
+//! begin      the whole and its parts are creating
+//! seal       the node seals the tips of all volumes at one      undo: take the names off again
+//!            instant, each under its part's name
+//! captured   sizes and consistency are recorded; verifying
+//! verify     the node proves that all layers are whole
+//! finish     all are available, in one transaction
+//! ```
+//!
+//! A running instance is captured by one transaction of its machine; one that is off has nothing to
+//! switch. What the whole promises is the least that a part does. One that failed stays listed with
+//! its reason and without parts; a cancelled one goes.
+
+use stillpoint_model::item::{ItemSizes, ItemState};
+use stillpoint_model::operation::{OperationKind, Phase};
+use stillpoint_model::saga::{Request, Setback};
+use stillpoint_model::snapshot::Snapshot;
+use stillpoint_model::task::{SealPoint, TaskOutcome, TaskSpec};
+
+use super::{Saga, Scene, Step, Undo, all, nothing_open, outcomes, reason, record_volume};
+
+/// Taking a snapshot of an instance.
+pub const SAGA: Saga = Saga {
+    kind: OperationKind::InstanceSnapshotCreate,
+    steps: &[
+        Step::store("begin", Phase::Initiation, begin),
+        Step::task("seal", Phase::DataCapture, seal, Undo::Task(drop_names)),
+        Step::store("captured", Phase::Verification, captured),
+        Step::task("verify", Phase::Verification, verify, Undo::Nothing),
+        Step::store("finish", Phase::CleanUp, finish),
+    ],
+    unwound,
+    answered: nothing_open,
+};
+
+fn points(scene: &Scene) -> &[SealPoint] {
+    match &scene.run.order.request {
+        Request::InstanceSnapshotCreate { points, .. } => points,
+        _ => &[],
+    }
+}
+
+fn set_state(scene: &mut Scene, state: ItemState) {
+    if let Some(whole) = &mut scene.instance_snapshot {
+        whole.state = state;
+    }
+    for part in &mut scene.snapshots {
+        part.state = state;
+    }
+}
+
+fn begin(scene: &mut Scene) {
+    set_state(scene, ItemState::Creating);
+}
+
+fn seal(scene: &Scene) -> Option<TaskSpec> {
+    match &scene.run.order.request {
+        Request::InstanceSnapshotCreate { points, freeze } => {
+            Some(TaskSpec::SnapshotSealTogether {
+                points: points.clone(),
+                freeze: *freeze,
+            })
+        }
+        _ => None,
+    }
+}
+
+fn drop_names(scene: &Scene) -> Option<TaskSpec> {
+    all(points(scene).iter().map(|point| TaskSpec::SnapshotDrop {
+        snapshot_id: point.snapshot_id,
+    }))
+}
+
+fn captured(scene: &mut Scene) {
+    let found = outcomes(scene.outcome("seal")).to_vec();
+    let points = points(scene).to_vec();
+    for (point, outcome) in points.iter().zip(&found) {
+        let is_it = |part: &&mut Snapshot| part.id == point.snapshot_id;
+        if let Some(part) = scene.snapshots.iter_mut().find(is_it) {
+            record_part(part, outcome);
+        }
+        let volume = scene.volumes.iter_mut().find(|v| v.id == point.volume_id);
+        if let Some(volume) = volume {
+            record_volume(volume, outcome);
+        }
+    }
+    set_state(scene, ItemState::Verifying);
+    let (parts, whole) = (&scene.snapshots, &mut scene.instance_snapshot);
+    if let Some(whole) = whole {
+        whole.consistency = parts.iter().filter_map(|part| part.consistency).min();
+        whole.sizes = sum(parts);
+    }
+}
+
+fn record_part(part: &mut Snapshot, outcome: &TaskOutcome) {
+    let TaskOutcome::Sealed {
+        layer,
+        consistency,
+        provisioned,
+        used,
+        changed,
+        ..
+    } = *outcome
+    else {
+        return;
+    };
+    part.layer = Some(layer);
+    part.consistency = Some(consistency);
+    part.sizes = ItemSizes {
+        provisioned,
+        used,
+        changed,
+        stored: changed,
+        freed_if_deleted: changed,
+    };
+}
+
+fn sum(parts: &[Snapshot]) -> ItemSizes {
+    let mut sum = ItemSizes::default();
+    for ItemSizes {
+        provisioned,
+        used,
+        changed,
+        stored,
+        freed_if_deleted,
+    } in parts.iter().map(|part| part.sizes)
+    {
+        sum.provisioned += provisioned;
+        sum.used += used;
+        sum.changed += changed;
+        sum.stored += stored;
+        sum.freed_if_deleted += freed_if_deleted;
+    }
+    sum
+}
+
+fn verify(scene: &Scene) -> Option<TaskSpec> {
+    all(points(scene).iter().map(|point| TaskSpec::SnapshotVerify {
+        snapshot_id: point.snapshot_id,
+    }))
+}
+
+fn finish(scene: &mut Scene) {
+    let duration_ms = scene.duration_ms();
+    set_state(scene, ItemState::Available);
+    for part in &mut scene.snapshots {
+        part.duration_ms = duration_ms;
+    }
+    if let Some(whole) = &mut scene.instance_snapshot {
+        whole.duration_ms = duration_ms;
+        whole.failure = None;
+    }
+}
+
+fn unwound(scene: &mut Scene, setback: &Setback) {
+    scene.snapshots.clear();
+    if *setback == Setback::Cancelled {
+        scene.instance_snapshot = None;
+    } else if let Some(whole) = &mut scene.instance_snapshot {
+        whole.state = ItemState::Failed;
+        whole.consistency = None;
+        whole.sizes = ItemSizes::default();
+        whole.failure = Some(reason(setback));
+    }
+}

@@ -1,0 +1,62 @@
+//! What may be done with a snapshot, a backup or another copy.
+
+use super::{Action, ActiveOperation};
+use crate::id::InstanceSnapshotId;
+use crate::item::ItemState;
+use crate::refusal::{ProblemCode, Refusal, WayOut};
+
+/// What the guard needs to know of the snapshot, backup or image that an action is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ItemFacts {
+    /// How far it is.
+    pub state: ItemState,
+    /// Whether it is protected.
+    pub protected: bool,
+    /// An operation that reads it or is about it.
+    pub active_operation: Option<ActiveOperation>,
+    /// Whether any number of operations may read it at once, as they may an image.
+    pub is_shared: bool,
+    /// The instance snapshot that it is part of.
+    pub part_of: Option<InstanceSnapshotId>,
+}
+
+pub(super) fn check(action: Action, item: &ItemFacts) -> Result<(), Refusal> {
+    let deletes = matches!(
+        action,
+        Action::SnapshotDelete
+            | Action::BackupDelete
+            | Action::ImageDelete
+            | Action::InstanceSnapshotDelete
+    );
+    if let (Action::SnapshotDelete, Some(whole)) = (action, item.part_of) {
+        let text = "This snapshot is part of an instance snapshot, and is deleted with it.";
+        return Err(
+            Refusal::new(ProblemCode::Protected, text).or(WayOut::ShowInstanceSnapshot(whole))
+        );
+    }
+    if deletes && item.protected {
+        let text = "This item is protected. Remove the protection first.";
+        return Err(Refusal::new(ProblemCode::Protected, text).or(WayOut::Unprotect));
+    }
+    let in_the_way = item.active_operation.filter(|_| deletes || !item.is_shared);
+    if let Some(active) = in_the_way {
+        let text = format!("This item is in use by operation: {}", active.kind.word());
+        return Err(Refusal::new(ProblemCode::VolumeBusy, text)
+            .or(WayOut::WatchOperation(active.id))
+            .or(WayOut::CancelOperation(active.id)));
+    }
+    let usable = if deletes {
+        matches!(
+            item.state,
+            ItemState::Available | ItemState::Degraded | ItemState::Failed | ItemState::Lost
+        )
+    } else {
+        let proves = action == Action::BackupVerify && item.state == ItemState::Degraded;
+        proves || item.state == ItemState::Available
+    };
+    if usable {
+        return Ok(());
+    }
+    let text = format!("This item is {}. It must be available first.", item.state);
+    Err(Refusal::new(ProblemCode::NotEligible, text))
+}
