@@ -153,6 +153,8 @@ impl<'a> Walk<'a> {
 
     async fn instance_snapshots(&mut self, vm: &Reference) {
         let (cx, me, change) = (self.cx(), &self.lab.tenant, Change::default());
+        let stopped = instance::stop(cx, me, vm, StopMode::Forced, &change);
+        self.step("instance::stop", "instance_stop", stopped).await;
         let item = ItemCreate {
             name: Some(name("whole")),
             ..ItemCreate::default()
@@ -177,8 +179,6 @@ impl<'a> Walk<'a> {
         let made = instance::create_of_snapshot(cx, me, request, &change);
         self.step("instance::create_of_snapshot", "instance_create", made)
             .await;
-        let stopped = instance::stop(cx, me, vm, StopMode::Forced, &change);
-        self.step("instance::stop", "instance_stop", stopped).await;
         let back = instance_snapshot::rebuild(cx, me, vm, &whole, Some("vm-2"), &change);
         self.step("instance_snapshot::rebuild", "instance_rebuild", back)
             .await;

@@ -15,13 +15,16 @@ use stillpoint_model::refusal::ProblemCode;
 use crate::instances::instance_of;
 use crate::lab::{Lab, accepted, code, name, refused};
 
-/// A snapshot of an instance, taken and at rest.
+/// A snapshot of an instance, which is stopped for it: the pool of these tests captures nothing that
+/// is open. Taken, and at rest.
 pub async fn captured(lab: &Lab, actor: &Actor, id: InstanceId, text: &str) -> InstanceSnapshotId {
     let request = ItemCreate {
         name: Some(name(text)),
         ..ItemCreate::default()
     };
-    let change = Change::default();
+    let (change, mode) = (Change::default(), StopMode::Forced);
+    accepted(instance::stop(&lab.cx, actor, &id.into(), mode, &change).await);
+    lab.settle().await;
     let asked = instance_snapshot::create(&lab.cx, actor, &id.into(), request, &change).await;
     let operation = accepted(asked);
     lab.settle().await;
@@ -73,6 +76,7 @@ async fn the_whole_is_listed_with_its_parts() {
 async fn volumes_rest_after_their_instance_was_captured() {
     let lab = Lab::new().await;
     let web = instance_of(&lab, &lab.tenant, "web").await;
+    stop(&lab, web).await;
     let reference = web.into();
     accepted(ask_again(&lab, &reference).await);
     assert_eq!(
@@ -188,6 +192,8 @@ async fn an_instance_goes_back_while_it_is_off_and_keeps_what_was_there() {
         let change = &change;
         async move { instance_snapshot::rebuild(cx, me, &web, &id, confirm, change).await }
     };
+    accepted(instance::start(cx, me, &web.into(), &change).await);
+    lab.settle().await;
     let running = refused(rebuild(Some("web")).await);
     assert_eq!(running.code, ProblemCode::AttachedRunning);
     stop(&lab, web).await;
