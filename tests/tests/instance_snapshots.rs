@@ -242,5 +242,12 @@ fn an_instance_comes_back_as_another_and_goes_back_itself() {
     });
     start(&tenant, twin);
     stop(&tenant, twin);
-    assert_eq!(server.machines(), []);
+    until(PATIENCE, "the end of all machines", || {
+        let left = server.machines();
+        if left.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{left:?}"))
+        }
+    });
 }

@@ -370,10 +370,7 @@ impl TaskSpec {
             } => {
                 vec![volume_id.as_uuid(), snapshot_id.as_uuid()]
             }
-            Self::SnapshotSealTogether { ref points, .. } => points
-                .iter()
-                .flat_map(|point| [point.volume_id.as_uuid(), point.snapshot_id.as_uuid()])
-                .collect(),
+            Self::SnapshotSealTogether { ref points, .. } => owners_of(points),
             Self::SnapshotVerify { snapshot_id } | Self::SnapshotDrop { snapshot_id } => {
                 vec![snapshot_id.as_uuid()]
             }
@@ -405,6 +402,12 @@ impl TaskSpec {
             Self::PoolTidy => Vec::new(),
         }
     }
+}
+
+/// All volumes, and all snapshots of them.
+fn owners_of(points: &[SealPoint]) -> Vec<uuid::Uuid> {
+    let both = |point: &SealPoint| [point.volume_id.as_uuid(), point.snapshot_id.as_uuid()];
+    points.iter().flat_map(both).collect()
 }
 
 /// A task that failed, as the control plane hears of it.
