@@ -332,12 +332,7 @@ impl TaskSpec {
             Self::InstanceStart {
                 instance_id,
                 ref machine,
-            } => {
-                let disks = machine.disks.iter().map(|disk| disk.volume_id.as_uuid());
-                std::iter::once(instance_id.as_uuid())
-                    .chain(disks)
-                    .collect()
-            }
+            } => owners_with(instance_id, machine),
             Self::InstanceStop { instance_id, .. }
             | Self::InstancePause { instance_id }
             | Self::InstanceResume { instance_id }
@@ -402,6 +397,12 @@ impl TaskSpec {
             Self::PoolTidy => Vec::new(),
         }
     }
+}
+
+/// An instance, and the volumes that its machine opens.
+fn owners_with(instance: InstanceId, machine: &MachineOrder) -> Vec<uuid::Uuid> {
+    let disks = machine.disks.iter().map(|disk| disk.volume_id.as_uuid());
+    std::iter::once(instance.as_uuid()).chain(disks).collect()
 }
 
 /// All volumes, and all snapshots of them.
