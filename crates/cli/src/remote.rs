@@ -296,7 +296,7 @@ mod tests {
         hint: Remove the protection
         hint: Choose another name
         hint: Ask your operator
-        hint: See the instance snapshot: stillpoint instance snapshot show 019b76da-a800-7cb1-9b0a-3a8d0ff4b6f5
+        hint: See the instance snapshot: stillpoint instance snapshot show 019b76da-a800-73f2-9f48-5820e2e9368d
         hint: Make a new instance of it
         ");
     }

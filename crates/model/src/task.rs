@@ -22,8 +22,10 @@ use crate::words::words;
 use crate::{ByteCount, ErrorKind, Timestamp};
 
 mod outcome;
+mod seal;
 
 pub use outcome::TaskOutcome;
+pub use seal::SealPoint;
 
 words! {
     /// What an uploaded image is declared to be. It is never guessed.
@@ -54,15 +56,6 @@ pub enum CloneSource {
     Snapshot(SnapshotId),
     /// A volume as it is now.
     Volume(VolumeId),
-}
-
-/// A volume that is sealed, and the snapshot that names what it holds at that instant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SealPoint {
-    /// The volume.
-    pub volume_id: VolumeId,
-    /// The snapshot.
-    pub snapshot_id: SnapshotId,
 }
 
 /// One piece of work. Ids are made by the control plane, so that doing it twice is doing it once.
@@ -365,7 +358,7 @@ impl TaskSpec {
             } => {
                 vec![volume_id.as_uuid(), snapshot_id.as_uuid()]
             }
-            Self::SnapshotSealTogether { ref points, .. } => owners_of(points),
+            Self::SnapshotSealTogether { ref points, .. } => seal::owners_of(points),
             Self::SnapshotVerify { snapshot_id } | Self::SnapshotDrop { snapshot_id } => {
                 vec![snapshot_id.as_uuid()]
             }
@@ -403,12 +396,6 @@ impl TaskSpec {
 fn owners_with(instance: InstanceId, machine: &MachineOrder) -> Vec<uuid::Uuid> {
     let disks = machine.disks.iter().map(|disk| disk.volume_id.as_uuid());
     std::iter::once(instance.as_uuid()).chain(disks).collect()
-}
-
-/// All volumes, and all snapshots of them.
-fn owners_of(points: &[SealPoint]) -> Vec<uuid::Uuid> {
-    let both = |point: &SealPoint| [point.volume_id.as_uuid(), point.snapshot_id.as_uuid()];
-    points.iter().flat_map(both).collect()
 }
 
 /// A task that failed, as the control plane hears of it.

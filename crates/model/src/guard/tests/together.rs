@@ -166,7 +166,7 @@ fn an_instance_that_is_being_made_or_failed_is_neither_captured_nor_put_back() {
 #[test]
 fn a_part_of_an_instance_snapshot_is_restored_but_not_deleted_alone() {
     let plan = plan();
-    let whole = crate::id::InstanceSnapshotId::generate(&Fixed);
+    let whole = InstanceSnapshotId::generate(&Fixed);
     let item = ItemFacts {
         state: ItemState::Available,
         protected: false,
