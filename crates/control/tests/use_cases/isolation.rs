@@ -17,7 +17,8 @@ use stillpoint_control::volume::{VolumeFromImage, VolumeImport};
 use stillpoint_control::{Change, Error, Reference, admin, snapshot, token, upload, volume};
 use stillpoint_model::ByteCount;
 use stillpoint_model::id::{
-    BackupId, ImageId, InstanceId, InstanceSnapshotId, OperationId, SnapshotId, TokenId, VolumeId,
+    BackupId, ImageId, InstanceId, InstanceSnapshotId, OperationId, SnapshotId, TokenId, VaultId,
+    VolumeId,
 };
 use stillpoint_model::instance::StopMode;
 use stillpoint_model::item::ItemKind;
@@ -197,6 +198,8 @@ const OTHERS: &[&str] = &[
     "admin::nodes",
     "admin::pools",
     "admin::targets",
+    "admin::target",
+    "admin::confirm_collection",
     "admin::accounts",
     "admin::audit",
     "admin::verify_audit",
@@ -346,7 +349,12 @@ async fn operators_pages_are_for_operators() {
         before: None,
         limit: 1,
     };
+    let named = by_name("target-1");
+    let vault = VaultId::generate(&*lab.env);
+    let (bytes, key) = ((vault, ByteCount::from_gib(1)), None);
     let cases: Vec<Case<'_>> = cases![
+        "target" => admin::target(cx, me, &named),
+        "confirm_collection" => admin::confirm_collection(cx, me, &named, bytes, key),
         "nodes" => admin::nodes(cx, me),
         "pools" => admin::pools(cx, me),
         "targets" => admin::targets(cx, me),

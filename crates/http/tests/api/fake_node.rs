@@ -131,11 +131,7 @@ fn outcome(env: &SimEnv, spec: &TaskSpec) -> TaskOutcome {
         TaskSpec::InstanceStop { .. }
         | TaskSpec::InstanceRemove { .. }
         | TaskSpec::InstanceInspect { .. } => machine(Power::Off),
-        TaskSpec::PoolTidy => TaskOutcome::Tidied {
-            merged: 0,
-            removed: 0,
-            unfinished: false,
-        },
+        TaskSpec::PoolTidy => TIDIED,
         TaskSpec::VaultCollect { .. }
         | TaskSpec::VaultVerify { .. }
         | TaskSpec::VolumeDelete { .. }
@@ -147,6 +143,12 @@ fn outcome(env: &SimEnv, spec: &TaskSpec) -> TaskOutcome {
         | TaskSpec::BackupDelete { .. } => TaskOutcome::Done,
     }
 }
+
+const TIDIED: TaskOutcome = TaskOutcome::Tidied {
+    merged: 0,
+    removed: 0,
+    unfinished: false,
+};
 
 const fn machine(power: Power) -> TaskOutcome {
     TaskOutcome::Machine {
