@@ -349,12 +349,12 @@ async fn operators_pages_are_for_operators() {
         before: None,
         limit: 1,
     };
-    let named = by_name("target-1");
+    let named = &by_name("target-1");
     let vault = VaultId::generate(&*lab.env);
     let (bytes, key) = ((vault, ByteCount::from_gib(1)), None);
     let cases: Vec<Case<'_>> = cases![
-        "target" => admin::target(cx, me, &named),
-        "confirm_collection" => admin::confirm_collection(cx, me, &named, bytes, key),
+        "target" => admin::target(cx, me, named),
+        "confirm_collection" => admin::confirm_collection(cx, me, named, bytes, key),
         "nodes" => admin::nodes(cx, me),
         "pools" => admin::pools(cx, me),
         "targets" => admin::targets(cx, me),
