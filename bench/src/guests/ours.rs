@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use stillpoint_env::SystemEnv;
@@ -14,7 +14,7 @@ use stillpoint_machines::qemu::{Accelerator, DiskIo, QemuConfig, QemuDriver};
 use stillpoint_machines::{self as machines, DiskSpec, Freeze, Hypervisor, MachineSpec, Switch};
 use stillpoint_model::ByteCount;
 use stillpoint_model::id::{InstanceId, PoolId, SnapshotId, VolumeId};
-use stillpoint_model::item::Consistency;
+use stillpoint_model::item::{Consistency, FreezePolicy};
 use stillpoint_model::layer_tree::Direction;
 use stillpoint_model::progress::NullMonitor;
 use stillpoint_model::task::ImageFormat;
@@ -27,7 +27,6 @@ use super::{FREEZE_BOUND, Guest, MEMORY, Mode};
 struct Host {
     driver: QemuDriver,
     id: InstanceId,
-    freeze: Mutex<Freeze>,
 }
 
 fn failed(error: &machines::Error) -> HostError {
@@ -48,14 +47,23 @@ impl LiveHost for Host {
         chain.map(Some).map_err(|error| failed(&error))
     }
 
-    fn switch(&self, switches: &[LiveSwitch]) -> Result<Consistency, HostError> {
+    fn switch(
+        &self,
+        switches: &[LiveSwitch],
+        freeze: FreezePolicy,
+    ) -> Result<Consistency, HostError> {
         let switch = |switch: &LiveSwitch| Switch {
             volume: switch.volume,
             tip: switch.tip.clone(),
             graph: switch.graph.clone(),
         };
         let switches: Vec<_> = switches.iter().map(switch).collect();
-        let freeze = *self.freeze.lock().unwrap_or_else(PoisonError::into_inner);
+        let bound = FREEZE_BOUND;
+        let freeze = match freeze {
+            FreezePolicy::Skip => Freeze::Skip,
+            FreezePolicy::Try => Freeze::Try { bound },
+            FreezePolicy::Require => Freeze::Require { bound },
+        };
         let report = self.driver.switch(self.id, &switches, freeze);
         Ok(match report.map_err(|error| failed(&error))?.frozen {
             Some(_) => Consistency::Filesystem,
@@ -157,7 +165,6 @@ impl Ours {
         let host = Arc::new(Host {
             driver: QemuDriver::open(config, env.clone()).expect("QEMU"),
             id: InstanceId::generate(&*env),
-            freeze: Mutex::new(Freeze::Skip),
         });
         pool.connect(host.clone());
         let mailbox = Mailbox::create(&path("mailbox"));
@@ -221,21 +228,17 @@ impl Ours {
     }
 
     fn seal(&self, volumes: &[VolumeId], mode: Mode) -> Vec<SnapshotId> {
-        let bound = FREEZE_BOUND;
         let freeze = match mode {
-            Mode::Crash => Freeze::Skip,
-            Mode::Frozen => Freeze::Require { bound },
+            Mode::Crash => FreezePolicy::Skip,
+            Mode::Frozen => FreezePolicy::Require,
         };
-        *self
-            .host
-            .freeze
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = freeze;
         let named = volumes
             .iter()
             .map(|volume| (*volume, SnapshotId::generate(&*self.env)));
         let set: Vec<_> = named.collect();
-        self.pool.snapshot_together(&set).expect("a snapshot");
+        self.pool
+            .snapshot_together(&set, freeze)
+            .expect("a snapshot");
         set.into_iter().map(|(_, snapshot)| snapshot).collect()
     }
 

@@ -167,7 +167,7 @@ fn move_data(name: &str, pattern: Pattern, time: Duration) -> Answer {
         Pattern::SequentialRead | Pattern::SequentialWrite => 1,
     };
     let work = |worker| {
-        let (env, file) = (SystemEnv::new(), device(name, false));
+        let file = device(name, false);
         let mut pace = Pace::new(pattern, worker);
         let mut operations = 0;
         while env.monotonic() - begun < time {

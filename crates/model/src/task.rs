@@ -6,6 +6,8 @@
 //! and answers the same.
 
 mod lease;
+mod outcome;
+mod seal;
 
 use std::collections::BTreeMap;
 
@@ -13,12 +15,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::care::{BackupKey, CollectTerms, VerifyLevel};
 use crate::id::{
-    AccountId, BackupId, ImageId, InstanceId, OperationId, PoolId, SnapshotId, TargetId, TaskId,
-    VaultId, VolumeId,
+    AccountId, BackupId, ImageId, InstanceId, SnapshotId, TargetId, VaultId, VolumeId,
 };
 use crate::instance::{MachineDisk, MachineOrder, StopMode};
 use crate::item::FreezePolicy;
-use crate::operation::Progress;
 use crate::refusal::ProblemCode;
 use crate::words::words;
 use crate::{ByteCount, ErrorKind};

@@ -263,6 +263,7 @@ async fn found(
     place::target_insert(tx, &target).await
 }
 
+#[expect(clippy::too_many_lines, reason = "one arm per kind of operation")]
 async fn admit(
     tx: &mut Tx,
     ids: Ids,

@@ -123,7 +123,7 @@ proptest! {
     fn copies_are_what_was_copied_whatever_changed_and_whatever_is_left_out(
         seed in any::<u64>(),
         steps in proptest::collection::vec(
-            (0..4_u64, proptest::collection::vec((any::<u64>(), 0..6_u64), 0..12), any::<bool>()), 1..5),
+            (0..4_usize, proptest::collection::vec((any::<u64>(), 0..6_u64), 0..12), any::<bool>()), 1..5),
     ) {
         // Below, at and above what a tree of one level holds.
         let sizes = [100, 4096, 5000, 300_000];
@@ -133,7 +133,7 @@ proptest! {
         let mut parent = None;
         let mut copied = vec![];
         for (size, writes, is_copied) in steps {
-            disk.resize(sizes[size as usize] * CHUNK - seed % CHUNK);
+            disk.resize(sizes[size] * CHUNK - seed % CHUNK);
             let count = disk.size.div_ceil(CHUNK);
             for (at, fill) in writes {
                 disk.fill(at % count, fill);

@@ -1,6 +1,6 @@
 //! What may be done to all volumes of an instance as one.
 
-use crate::id::{InstanceId, PoolId};
+use crate::id::{InstanceId, InstanceSnapshotId, PoolId};
 use crate::instance::{InstanceState, Power};
 use crate::volume::OwnInstance;
 
