@@ -163,6 +163,16 @@ impl Db {
             .unwrap_or_else(|_| Err(Error::WriterGone.into()))
     }
 
+    /// Closes the database, and ends when every connection is closed and the write-ahead log is
+    /// folded in. Waits for all other handles to go: with one left, it never ends.
+    pub async fn close(self) {
+        // The log goes with the last connection, so the writer's must be that.
+        self.readers.close().await;
+        let mut writer = self.last_event();
+        drop(self);
+        while writer.changed().await.is_ok() {}
+    }
+
     /// The sequence of the last event that was committed. It moves after the COMMIT, so whoever
     /// hears of it finds the event in the table.
     pub fn last_event(&self) -> watch::Receiver<i64> {

@@ -192,14 +192,9 @@ impl Running {
         self.engine_stop.cancel();
         ended("engine", self.engine.await);
 
-        // Nobody has the database any more: the writer folds the log in and lets go of it.
-        let mut writer = self.db.last_event();
-        drop(self.db);
-        let written = async { while writer.changed().await.is_ok() {} };
-        if tokio::time::timeout(WRITER_PATIENCE, written)
-            .await
-            .is_err()
-        {
+        // Nobody else has the database any more.
+        let closed = self.db.close();
+        if tokio::time::timeout(WRITER_PATIENCE, closed).await.is_err() {
             tracing::warn!("the database is still in use; its log is folded in at the next start");
         }
         drop(self.data);

@@ -172,3 +172,23 @@ async fn a_database_opens_again_and_a_changed_migration_is_refused() {
     let again = Db::open(&lab.options).await;
     assert!(matches!(again, Err(Error::MigrationChanged { version: 2 })));
 }
+
+#[tokio::test]
+async fn a_closed_database_is_one_file() {
+    for _ in 0..50 {
+        let Lab {
+            db, options, _dir, ..
+        } = lab().await;
+        let reading = (db.read().await.unwrap(), db.read().await.unwrap());
+        db.write(|tx| {
+            Box::pin(async { region_insert(tx, &region(&SimEnv::new(2), "north")).await })
+        })
+        .await
+        .unwrap();
+        drop(reading);
+        db.close().await;
+        let mut log = options.path.into_os_string();
+        log.push("-wal");
+        assert!(!Path::new(&log).exists());
+    }
+}
