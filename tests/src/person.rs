@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use stillpoint_client::{Answer, Change, Client, Credential, Error, Result};
-use stillpoint_model::id::VolumeId;
+use stillpoint_model::id::{InstanceId, VolumeId};
 use stillpoint_wire::Problem;
 use stillpoint_wire::backup::{Backup, BackupCreate};
 use stillpoint_wire::item::ItemKind;
@@ -21,6 +21,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use crate::server::{Server, stillpoint_binary};
+use crate::wait::{PATIENCE, until};
 
 /// A login and its password.
 #[derive(Clone, Debug)]
@@ -161,6 +162,22 @@ impl Person {
     pub fn get<T>(&self, request: impl AsyncFnOnce(&Client) -> Result<T>) -> T {
         self.ask(request)
             .unwrap_or_else(|error| panic!("refused: {error:?}"))
+    }
+
+    /// Waits until the agent of an instance's guest has answered.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[track_caller]
+    pub fn wait_until_ready(&self, id: InstanceId) {
+        let name = id.to_string();
+        until(PATIENCE * 3, "the guest's agent", || {
+            let shown = self.get(async |client| client.instance_show(&name).await);
+            match shown.ready && shown.load_percent.is_some() {
+                true => Ok(()),
+                false => Err(format!("{shown:?}")),
+            }
+        });
     }
 
     /// Asks for something that must be refused.

@@ -63,6 +63,8 @@ fn a_guest_is_made_cut_off_started_and_captured_by_hand() {
     browser.click("link", "Console");
     browser.wait_for_text("web is up");
 
+    let instances = tenant.get(async |c| c.instance_list(&ListQuery::default()).await);
+    tenant.wait_until_ready(instances.items[0].id);
     browser.goto(&format!("{}/volumes/{root}/snapshots", server.url()));
     browser.click("button", "Take Snapshot");
     browser.fill("Name (optional)", "while it runs");
@@ -72,6 +74,6 @@ fn a_guest_is_made_cut_off_started_and_captured_by_hand() {
     let snapshots = tenant.get(async |c| c.snapshot_list(None, &ListQuery::default()).await);
     let snapshot = &snapshots.items[0];
     assert_eq!(snapshot.state, ItemState::Available);
-    assert_eq!(snapshot.consistency, Some(Consistency::Crash));
+    assert_eq!(snapshot.consistency, Some(Consistency::Filesystem));
     assert_eq!(browser.page_errors(), Vec::<String>::new());
 }

@@ -94,21 +94,10 @@ fn show(tenant: &Person, id: InstanceId) -> Instance {
     tenant.get(async |client| client.instance_show(&id).await)
 }
 
-/// Until its guest's agent has answered.
-fn wait_until_it_is_up(tenant: &Person, id: InstanceId) {
-    until(PATIENCE * 3, "the guest's agent", || {
-        let shown = show(tenant, id);
-        match shown.ready && shown.load_percent.is_some() {
-            true => Ok(()),
-            false => Err(format!("{shown:?}")),
-        }
-    });
-}
-
 fn start(tenant: &Person, id: InstanceId) {
     let name = id.to_string();
     tenant.complete(async |client| client.instance_start(&name, &Change::default()).await);
-    wait_until_it_is_up(tenant, id);
+    tenant.wait_until_ready(id);
 }
 
 fn stop(tenant: &Person, id: InstanceId) {
@@ -143,7 +132,7 @@ fn boot(tenant: &Person) -> InstanceId {
     let made =
         tenant.complete(async |client| client.instance_create(&request, &Change::default()).await);
     let id = made.instance_id.expect("the instance's id");
-    wait_until_it_is_up(tenant, id);
+    tenant.wait_until_ready(id);
     id
 }
 

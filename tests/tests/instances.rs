@@ -11,7 +11,6 @@ use stillpoint_model::id::InstanceId;
 use stillpoint_tests::debian;
 use stillpoint_tests::person::Person;
 use stillpoint_tests::server::Server;
-use stillpoint_tests::wait::{PATIENCE, until};
 use stillpoint_wire::instance::{
     Instance, InstanceCreate, InstanceDisk, InstanceState, InstanceStop, Power,
 };
@@ -21,17 +20,6 @@ use stillpoint_wire::upload::ImageFormat;
 fn show(tenant: &Person, id: InstanceId) -> Instance {
     let id = id.to_string();
     tenant.get(async |client| client.instance_show(&id).await)
-}
-
-/// Until its guest's agent has answered.
-fn wait_until_ready(tenant: &Person, id: InstanceId) {
-    until(PATIENCE * 3, "the guest's agent", || {
-        let shown = show(tenant, id);
-        match shown.ready && shown.load_percent.is_some() {
-            true => Ok(()),
-            false => Err(format!("{shown:?}")),
-        }
-    });
 }
 
 #[test]
@@ -50,7 +38,7 @@ fn a_guest_is_captured_while_it_runs_and_outlives_its_server() {
     let made =
         tenant.complete(async |client| client.instance_create(&request, &Change::default()).await);
     let id = made.instance_id.expect("the instance's id");
-    wait_until_ready(&tenant, id);
+    tenant.wait_until_ready(id);
     let machines = server.machines();
     assert_eq!(machines.len(), 1);
 
@@ -93,7 +81,7 @@ fn a_guest_is_captured_while_it_runs_and_outlives_its_server() {
     let made =
         tenant.complete(async |client| client.instance_create(&request, &Change::default()).await);
     let twin = made.instance_id.expect("the instance's id");
-    wait_until_ready(&tenant, twin);
+    tenant.wait_until_ready(twin);
     let twin = twin.to_string();
     tenant.complete(async |client| {
         let all = DeleteVolumes::All;
