@@ -28,6 +28,7 @@ use crate::format::{KEY_OBJECT_LEN, RootKey, VaultKeys};
 use crate::target::Target;
 use crate::vault::{WrappedKeys, damaged, keys_of, read_keys};
 
+const LEN: u64 = KEY_OBJECT_LEN as u64;
 const COPY_WORD: &str = "stillpoint-wrapped-keys-1";
 /// The longest copy that is read: some 30,000 vaults.
 pub const MAX_COPY_LEN: u64 = 16 << 20;
@@ -60,7 +61,7 @@ pub fn rotate(
         Ok((_, keys)) => keys,
         Err(_) => {
             let (old, keys) = newest(&kept, vault_id, from)?;
-            let last = keys_of(target, names)?.last().copied().unwrap_or_default();
+            let last = keys_of(target, names)?.last().map_or(0, |(last, _)| *last);
             let next = last.checked_add(1);
             let next = next.ok_or(Error::Invalid("there are no generations left"))?;
             let mut salt = [0; 16];
@@ -69,7 +70,7 @@ pub fn rotate(
             let name = names.keys(next);
             target.put_new(&name, &wrapped.map_err(|what| damaged(&name, what))?)?;
             rotation.wrapped = true;
-            let written = read_keys(target, names, next)?.open(to)?;
+            let written = read_keys(target, names, (next, LEN))?.open(to)?;
             if !written.opens_the_same(&keys) {
                 return Err(Error::Internal("the keys were not wrapped as they are"));
             }
@@ -127,7 +128,7 @@ pub fn import(target: &dyn Target, copy: &str, root: &RootKey) -> Result<Vec<Vau
         // What is left under this name is damaged.
         target.delete(&keys.name)?;
         target.put_new(&keys.name, &keys.bytes)?;
-        read_keys(target, names, keys.generation)?.open(root)?;
+        read_keys(target, names, (keys.generation, LEN))?.open(root)?;
         put.push(names.vault);
     }
     Ok(put)
@@ -153,7 +154,7 @@ fn parse_line(line: &str) -> Result<(Names, WrappedKeys), Error> {
 pub fn destroy(target: &dyn Target, vault_id: VaultId) -> Result<usize, Error> {
     let names = Names { vault: vault_id };
     let generations = keys_of(target, names)?;
-    for generation in &generations {
+    for (generation, _) in &generations {
         target.delete(&names.keys(*generation))?;
     }
     if keys_of(target, names)?.is_empty() {
@@ -166,8 +167,8 @@ pub fn destroy(target: &dyn Target, vault_id: VaultId) -> Result<usize, Error> {
 fn read_all(target: &dyn Target, names: Names) -> Result<Vec<WrappedKeys>, Error> {
     let generations = keys_of(target, names)?;
     let mut kept = Vec::with_capacity(generations.len());
-    for generation in generations {
-        match read_keys(target, names, generation) {
+    for found in generations {
+        match read_keys(target, names, found) {
             Ok(keys) => kept.push(keys),
             Err(error) if error.is_damage() => tracing::warn!(%error, "a keys object is damaged"),
             Err(error) => return Err(error),

@@ -137,8 +137,8 @@ impl Vault {
     ) -> Result<Self, Error> {
         let names = Names { vault: vault_id };
         let mut failure = Error::VaultNotFound(vault_id);
-        for generation in keys_of(&*target, names)?.into_iter().rev() {
-            match read_keys(&*target, names, generation).and_then(|read| {
+        for found in keys_of(&*target, names)?.into_iter().rev() {
+            match read_keys(&*target, names, found).and_then(|read| {
                 let keys = read.open(root)?;
                 Ok((read.generation, read.object, keys, read.hash()))
             }) {
@@ -316,12 +316,12 @@ impl RootSecret {
     }
 }
 
-/// The generations of a vault's keys object that are in the target, oldest first.
-pub(crate) fn keys_of(target: &dyn Target, names: Names) -> Result<Vec<u32>, Error> {
+/// The generations of a vault's keys object that are in the target, oldest first, and their lengths.
+pub(crate) fn keys_of(target: &dyn Target, names: Names) -> Result<Vec<(u32, u64)>, Error> {
     let mut generations = vec![];
     list_each(target, &names.prefix("keys/"), |entry| {
         if let Some(Named::Keys(generation)) = names.parse(&entry.name) {
-            generations.push(generation);
+            generations.push((generation, entry.len.get()));
         }
         Ok::<_, Error>(())
     })?;
@@ -372,17 +372,17 @@ impl WrappedKeys {
     }
 }
 
-/// Reads one generation of a vault's keys object.
+/// Reads one generation of a vault's keys object, of the length that it was listed with.
 pub(crate) fn read_keys(
     target: &dyn Target,
     names: Names,
-    generation: u32,
+    (generation, len): (u32, u64),
 ) -> Result<WrappedKeys, Error> {
     let name = names.keys(generation);
-    if target.head(&name)?.get() != KEY_OBJECT_LEN as u64 {
+    if len != KEY_OBJECT_LEN as u64 {
         return Err(damaged(&name, Malformed::Wrong("it has the wrong length")));
     }
-    let bytes = target.get(&name, ByteRange::new(0, KEY_OBJECT_LEN as u64))?;
+    let bytes = target.get(&name, ByteRange::new(0, len))?;
     WrappedKeys::parse(names, generation, bytes)
 }
 
