@@ -66,6 +66,9 @@ impl Scene {
         self.wait_for_more();
         let capture = |_| {
             let point = self.snapshot();
+            // Its first disk may already show the step that the guest says next: a later capture shows
+            // more once there was another.
+            self.wait_for_more();
             self.wait_for_more();
             point
         };
