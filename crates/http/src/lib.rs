@@ -24,6 +24,7 @@ mod settings;
 mod state;
 #[cfg(test)]
 mod tests;
+mod unread;
 
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::header::ACCEPT;
@@ -60,6 +61,7 @@ fn guarded(routes: Router<App>, app: App) -> Router {
         ))
         .layer(CatchPanicLayer::custom(finish::panicked))
         .layer(middleware::from_fn_with_state(app.clone(), finish::finish))
+        .layer(middleware::from_fn(unread::close_after))
         .with_state(app)
 }
 

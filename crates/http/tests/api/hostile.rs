@@ -216,4 +216,6 @@ async fn who_is_still_sending_gets_to_read_why_it_was_refused() {
     stream.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
     assert!(answer.contains("\"code\":\"too_large\""), "{answer}");
+    // Whoever reads it does not send the next request into a connection that is over.
+    assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
 }
