@@ -304,8 +304,15 @@ impl Browser {
     /// When it cannot be taken or written.
     #[track_caller]
     pub fn screenshot(&mut self, folder: &Path, name: &str) -> PathBuf {
-        let layout = self.command("Page.getLayoutMetrics", &json!({}));
-        let size = &layout["cssContentSize"];
+        // A page that just came has no layout before its first frame.
+        let size = until(PATIENCE, "a page that is laid out", || {
+            let mut layout = self.session.command("Page.getLayoutMetrics", &json!({}))?;
+            let size = layout["cssContentSize"].take();
+            match size["width"].as_f64() {
+                Some(width) if width > 0.0 => Ok(size),
+                _ => Err(format!("{size}")),
+            }
+        });
         let clip =
             json!({ "x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1 });
         let picture = self.command(
