@@ -9,6 +9,9 @@
 //! `VAULT_DISKS=short` takes small disks, `VAULT_ROUNDS=N` is how often it goes round (3). A round
 //! keeps what all contenders store until its end: 20 GB beside `.cache/`, 6 GB with short disks.
 //! A tool that is not installed is passed over, which the output says.
+//!
+//! `vault-s3` is the same with buckets of Ceph's gateway on this machine, whose own work is in nobody's
+//! processor time but competes for the cores; those tools take part that know buckets.
 
 mod bars;
 mod contenders;
@@ -16,6 +19,7 @@ mod cost;
 mod disks;
 mod ours;
 mod primitives;
+mod shelf;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -29,6 +33,7 @@ pub use cost::wrap;
 use cost::{Cost, Figures, measure};
 use disks::Disks;
 pub use ours::child;
+use shelf::{Kind, Shelf};
 
 /// What every contender does, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -119,24 +124,50 @@ impl Results {
     }
 }
 
-/// Makes the disks, goes round, prints.
+/// With folders.
 pub fn run() {
+    run_in(Kind::Folders);
+}
+
+/// With buckets.
+pub fn run_with_buckets() {
+    run_in(Kind::Buckets);
+}
+
+/// Makes the disks, goes round, prints.
+fn run_in(places: Kind) {
     let kind = std::env::var("VAULT_DISKS").unwrap_or_else(|_| "full".to_owned());
     let rounds = std::env::var("VAULT_ROUNDS").map_or(3, |text| text.parse().expect("a number"));
-    println!("\nBackups: three disks of virtual machines ({kind}), {rounds} rounds\n");
+    let title = places.title();
+    println!("\nBackups {title}: three disks of virtual machines ({kind}), {rounds} rounds\n");
     let disks = Disks::make(&kind);
     disks.describe();
-    let contenders: Vec<&Contender> = CONTENDERS.iter().filter(|c| c.is_there()).collect();
+    let contenders = CONTENDERS
+        .iter()
+        .filter(|contender| places.suits(contender));
+    let contenders: Vec<&Contender> = contenders.filter(|c| c.is_there()).collect();
     println!();
     let mut results = Results::default();
     for round in 0..rounds {
-        go_round(&contenders, &disks, round == 0, &mut results);
+        go_round(
+            &mut places.open(),
+            &contenders,
+            &disks,
+            round == 0,
+            &mut results,
+        );
     }
     print_table(&contenders, &results);
     bars::print(&results);
 }
 
-fn go_round(contenders: &[&Contender], disks: &Disks, compare: bool, results: &mut Results) {
+fn go_round(
+    shelf: &mut Shelf,
+    contenders: &[&Contender],
+    disks: &Disks,
+    compare: bool,
+    results: &mut Results,
+) {
     let scratch = tempfile::Builder::new()
         .prefix("bench.vault.")
         .tempdir_in(cache_folder())
@@ -146,7 +177,11 @@ fn go_round(contenders: &[&Contender], disks: &Disks, compare: bool, results: &m
     results.take(primitives::NAME, Step::First, cost, figures);
     let places: Vec<Place> = contenders
         .iter()
-        .map(|contender| Place::make(scratch.path(), contender))
+        .zip(0..)
+        .map(|(contender, number)| {
+            let bucket = format!("contender-{number}");
+            Place::make(shelf, scratch.path(), contender, bucket)
+        })
         .collect();
     results.idle = idle(contenders, &places);
     for step in Step::ALL {
@@ -162,7 +197,7 @@ fn go_round(contenders: &[&Contender], disks: &Disks, compare: bool, results: &m
             );
             results.take(contender.name, step, cost, figures);
             if step.stores() {
-                let stored = size_of(&place.repository);
+                let stored = shelf.size_of(&place.repository, &place.bucket);
                 results.stored.insert((contender.name, step), stored);
             }
             if step == Step::Restore {
@@ -199,7 +234,10 @@ fn perform(contender: &Contender, place: &Place, step: Step, disks: &Disks) -> (
 
 /// Where one contender works.
 struct Place {
+    /// A folder, or the address of the bucket.
     repository: PathBuf,
+    bucket: String,
+    credentials: Option<(&'static str, PathBuf)>,
     /// Keys, caches and the like: not what a backup needs.
     state: PathBuf,
     restored: PathBuf,
@@ -207,14 +245,16 @@ struct Place {
 
 impl Place {
     /// Makes the folders and the repository, untimed.
-    fn make(scratch: &Path, contender: &Contender) -> Self {
+    fn make(shelf: &mut Shelf, scratch: &Path, contender: &Contender, bucket: String) -> Self {
         let folder = scratch.join(contender.name.replace([' ', ','], "-"));
         let place = Self {
-            repository: folder.join("repository"),
+            repository: shelf.make(&folder, &bucket),
+            bucket,
+            credentials: shelf.credentials(),
             state: folder.join("state"),
             restored: folder.join("restored"),
         };
-        for folder in [&place.repository, &place.state, &place.restored] {
+        for folder in [&place.state, &place.restored] {
             std::fs::create_dir_all(folder).expect("a folder");
         }
         let variables = place.folders();
@@ -223,10 +263,14 @@ impl Place {
     }
 
     fn folders(&self) -> Vec<(&'static str, PathBuf)> {
-        vec![
+        let folders = [
             ("REPO", self.repository.clone()),
             ("STATE", self.state.clone()),
-        ]
+        ];
+        folders
+            .into_iter()
+            .chain(self.credentials.clone())
+            .collect()
     }
 
     fn variables(&self, step: Step, disks: &Disks) -> Vec<(&'static str, PathBuf)> {
@@ -248,20 +292,6 @@ impl Place {
         std::fs::remove_dir_all(&self.restored).expect("the restored disk goes");
         std::fs::create_dir(&self.restored).expect("a folder");
     }
-}
-
-/// The lengths of all files below a folder.
-fn size_of(folder: &Path) -> ByteCount {
-    let mut total = ByteCount::ZERO;
-    for entry in std::fs::read_dir(folder).expect("a folder") {
-        let entry = entry.expect("an entry");
-        let meta = entry.metadata().expect("its size");
-        total += match meta.is_dir() {
-            true => size_of(&entry.path()),
-            false => ByteCount::new(meta.len()),
-        };
-    }
-    total
 }
 
 fn print_table(contenders: &[&Contender], results: &Results) {

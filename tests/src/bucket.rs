@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use stillpoint_model::ByteCount;
 use tempfile::TempDir;
 
 use crate::process::Dialogue;
@@ -13,7 +14,10 @@ use crate::process::Dialogue;
 /// How long a whole Ceph may take to come up on a busy machine.
 const START_PATIENCE: Duration = Duration::from_secs(90);
 
-/// Ceph's RADOS gateway with one bucket. Dropping it ends it.
+/// What the tests store at most.
+const ROOM: ByteCount = ByteCount::from_gib(2);
+
+/// Ceph's RADOS gateway. Dropping it ends it.
 pub struct BucketServer {
     script: Dialogue,
     endpoint: String,
@@ -27,10 +31,22 @@ impl BucketServer {
     /// When it does not start.
     #[track_caller]
     pub fn start(bucket: &str) -> Self {
+        let mut server = Self::with_room(ROOM);
+        server.make_bucket(bucket);
+        server
+    }
+
+    /// Starts it with room for so much, which is in memory, and without a bucket.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[track_caller]
+    pub fn with_room(room: ByteCount) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let mut command = Command::new(repository.join("scripts/s3-server"));
         command.arg("ceph").arg(folder.path().join("server"));
+        command.env("S3_SERVER_ROOM", room.get().to_string());
         let mut script = Dialogue::start("the S3 server", command, b'\n');
         let ready = script
             .receive(START_PATIENCE)
@@ -45,13 +61,27 @@ impl BucketServer {
         fs::write(&path, keys).expect("credentials");
         fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("private credentials");
         let endpoint = endpoint.to_owned();
-        let mut server = Self {
+        Self {
             script,
             endpoint,
             folder,
-        };
-        server.tell(&format!("bucket {bucket}"));
-        server
+        }
+    }
+
+    /// Makes a bucket.
+    #[track_caller]
+    pub fn make_bucket(&mut self, name: &str) {
+        self.tell(&format!("bucket {name}"));
+    }
+
+    /// How much is in a bucket.
+    #[track_caller]
+    pub fn size_of(&mut self, bucket: &str) -> ByteCount {
+        let answer = self.ask(&format!("size {bucket}"));
+        let size = answer
+            .strip_prefix("ok ")
+            .and_then(|size| size.parse().ok());
+        ByteCount::new(size.unwrap_or_else(|| panic!("the size of {bucket}: {answer}")))
     }
 
     /// Where it answers.
@@ -76,10 +106,13 @@ impl BucketServer {
 
     #[track_caller]
     fn tell(&mut self, command: &str) {
-        let answer = self
-            .script
-            .send(command)
-            .and_then(|()| self.script.receive(START_PATIENCE));
-        assert_eq!(answer.as_deref(), Ok("ok"), "{command}");
+        assert_eq!(self.ask(command), "ok", "{command}");
+    }
+
+    #[track_caller]
+    fn ask(&mut self, command: &str) -> String {
+        let sent = self.script.send(command);
+        let answer = sent.and_then(|()| self.script.receive(START_PATIENCE));
+        answer.unwrap_or_else(|error| panic!("{command}: {error}"))
     }
 }

@@ -1,7 +1,7 @@
 //! Who is measured, and the commands of each.
 //!
-//! A command finds `$REPO`, `$STATE` (keys and caches), `$STEP`, `$DISK` and, for a restore, an
-//! empty current folder. Everybody reads the whole disk each time, but who says otherwise: a disk
+//! A command finds `$REPO` (a folder, or `s3:`, an endpoint, `/` and a bucket), `$STATE` (keys and
+//! caches), `$STEP`, `$DISK` and, for a restore, an empty current folder. Everybody reads the whole disk each time, but who says otherwise: a disk
 //! that a machine wrote to is a file that changed.
 
 use std::process::Command;
@@ -30,6 +30,8 @@ pub struct Contender {
     version: &'static str,
     /// Whether it stores what it has seen before only once, so that bars are set by it.
     pub deduplicates: bool,
+    /// Whether it can store in a bucket.
+    pub uses_buckets: bool,
     pub init: &'static str,
     pub backup: &'static str,
     pub restore: &'static str,
@@ -48,6 +50,7 @@ pub const CONTENDERS: [Contender; 7] = [
         program: "sh",
         version: "echo this one",
         deduplicates: false,
+        uses_buckets: true,
         init: r#""$BENCH" --vault init"#,
         backup: r#""$BENCH" --vault backup tracked"#,
         restore: r#""$BENCH" --vault restore"#,
@@ -58,6 +61,7 @@ pub const CONTENDERS: [Contender; 7] = [
         program: "sh",
         version: "echo this one",
         deduplicates: false,
+        uses_buckets: true,
         init: r#""$BENCH" --vault init"#,
         backup: r#""$BENCH" --vault backup untracked"#,
         restore: r#""$BENCH" --vault restore"#,
@@ -68,6 +72,7 @@ pub const CONTENDERS: [Contender; 7] = [
         program: "restic",
         version: "restic version",
         deduplicates: true,
+        uses_buckets: true,
         init: concat!(restic!(), "init"),
         backup: concat!(restic!(), r#"backup --force --tag "$STEP" "$DISK""#),
         // Sparse where it can: from 0.15 on.
@@ -83,6 +88,7 @@ pub const CONTENDERS: [Contender; 7] = [
         program: "rustic",
         version: "rustic --version",
         deduplicates: true,
+        uses_buckets: false,
         init: concat!(rustic!(), "init"),
         backup: concat!(rustic!(), r#"backup --force --tag "$STEP" "$DISK""#),
         restore: concat!(rustic!(), "restore --filter-tags increment latest ."),
@@ -93,6 +99,7 @@ pub const CONTENDERS: [Contender; 7] = [
         program: "borg",
         version: "borg --version",
         deduplicates: true,
+        uses_buckets: false,
         init: concat!(borg!(), "init --encryption repokey"),
         backup: concat!(
             borg!(),
@@ -106,6 +113,7 @@ pub const CONTENDERS: [Contender; 7] = [
         program: "borg",
         version: "borg --version",
         deduplicates: true,
+        uses_buckets: false,
         init: concat!(borg!(), "init --encryption repokey"),
         backup: concat!(
             borg!(),
@@ -120,6 +128,7 @@ pub const CONTENDERS: [Contender; 7] = [
         program: "zstd",
         version: "zstd --version | sed 's/.*v\\([0-9.]*\\),.*/zstd \\1/'",
         deduplicates: false,
+        uses_buckets: false,
         init: "true",
         backup: r#"cat "$DISK" | zstd -q -1 -T0 >"$REPO/$STEP.zst""#,
         restore: r#"zstd -q -d --sparse "$REPO/increment.zst" -o disk.raw"#,

@@ -13,7 +13,7 @@ use stillpoint_env::SystemEnv;
 use stillpoint_model::id::{AccountId, BackupId, VaultId, VolumeId};
 use stillpoint_model::progress::NullMonitor;
 use stillpoint_model::{ByteCount, ByteRange, Env as _};
-use stillpoint_vault::target::LocalTarget;
+use stillpoint_vault::target::{CredentialSource, LocalTarget, S3Settings, S3Target, Target};
 use stillpoint_vault::{BackupSpec, CheckLevel, ReadAt, RootKey, Vault, VaultSpec, rescue};
 
 use super::cost::own_cpu;
@@ -41,8 +41,24 @@ fn key_file() -> PathBuf {
     variable("STATE").join("root.key")
 }
 
-fn target() -> Arc<LocalTarget> {
-    Arc::new(LocalTarget::open(variable("REPO")).expect("a folder"))
+/// A folder, or a bucket whose address is `s3:`, an endpoint, `/` and its name.
+fn target() -> Arc<dyn Target> {
+    let repository = variable("REPO");
+    let address = repository
+        .to_str()
+        .and_then(|text| text.strip_prefix("s3:"));
+    let Some((endpoint, bucket)) = address.and_then(|address| address.rsplit_once('/')) else {
+        return Arc::new(LocalTarget::open(repository).expect("a folder"));
+    };
+    let settings = S3Settings {
+        endpoint: Some(endpoint.to_owned()),
+        credentials: CredentialSource::File {
+            path: variable("AWS_SHARED_CREDENTIALS_FILE"),
+            profile: "default".to_owned(),
+        },
+        ..S3Settings::at(&format!("s3://{bucket}")).expect("the address of a bucket")
+    };
+    Arc::new(S3Target::open(settings, Arc::new(SystemEnv::new())).expect("a bucket"))
 }
 
 fn init() {
