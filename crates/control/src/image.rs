@@ -39,8 +39,8 @@ mod again;
 mod create;
 
 pub(crate) use again::{again, make_way};
+pub(crate) use create::{Beside, admit_beside, admit_create, root_of};
 pub use create::{ImageCreate, ImageSource, create};
-pub(crate) use create::{admit_create, new_image};
 
 /// What may be done with an image.
 const ACTIONS: [Action; 3] = [
@@ -66,6 +66,19 @@ pub struct ImageView {
     pub permissions: Vec<Permission>,
     /// The time of the view.
     pub now: Timestamp,
+}
+
+/// What may be chosen for a new image.
+#[derive(Clone, Debug)]
+pub struct ImageOptions {
+    /// The pools that it can be in.
+    pub pools: Vec<Pool>,
+    /// The account's images that count toward the cap.
+    pub images: u32,
+    /// That cap.
+    pub max_images: u32,
+    /// Whether one may be made now.
+    pub permissions: Vec<Permission>,
 }
 
 /// Which images.
@@ -115,6 +128,20 @@ pub async fn list(cx: &Context, actor: &Actor, query: &ImageQuery) -> Result<Pag
     Ok(Page {
         items: items.collect::<Result<_>>()?,
         next: page.next,
+    })
+}
+
+/// What may be chosen for a new image.
+pub async fn options(cx: &Context, actor: &Actor) -> Result<ImageOptions> {
+    let mut conn = cx.db().read().await?;
+    let around = Surroundings::of_one(cx, &mut conn, actor.account_id, None, None).await?;
+    let (plan, places) = (cx.default_plan(), cx.places());
+    let (pool, actions) = (places.pools.first().map(|p| p.id), [Action::ImageCreate]);
+    Ok(ImageOptions {
+        pools: places.pools.clone(),
+        images: around.images(),
+        max_images: plan.plan.caps.max_images,
+        permissions: around.permissions(cx, &actions, &plan.plan, pool, None, None),
     })
 }
 

@@ -21,20 +21,24 @@ use stillpoint_model::refusal::{ProblemCode, Refusal};
 use stillpoint_model::saga::Request;
 use stillpoint_model::snapshot::Snapshot;
 use stillpoint_store::event::{NewEvent, event_insert};
-use stillpoint_store::instance::instance_by_id;
+use stillpoint_store::instance::{instance_by_id, instance_list_of_snapshots};
 use stillpoint_store::instance_snapshot::{
     instance_snapshot_by_id, instance_snapshot_by_name, instance_snapshot_list,
     instance_snapshot_update,
 };
 use stillpoint_store::operation::operation_on_item;
+use stillpoint_store::page::PageKey;
 use stillpoint_store::snapshot::{snapshot_by_id, snapshot_update};
-use stillpoint_store::volume::{CountedVolume, volume_counted_of_instance};
+use stillpoint_store::volume::{
+    CountedVolume, volume_counted_of_instance, volume_list_of_instance_snapshots,
+};
 use stillpoint_store::{Conn, Tx};
 
 use crate::admission::{Accepted, Ask, Desk, Draft, active_facts, check_version};
 use crate::audit::{self, Entry};
 use crate::change::edit;
 use crate::error::Result;
+use crate::image::root_of;
 use crate::instance::{members_of, plans_of};
 use crate::item::ItemUpdate;
 use crate::reference::instance_id_for_list;
@@ -45,7 +49,7 @@ mod create;
 mod rebuild;
 
 pub(crate) use create::admit_again;
-pub use create::create;
+pub use create::{create, create_with_image};
 pub(crate) use rebuild::admit_rebuild;
 pub use rebuild::rebuild;
 
@@ -60,7 +64,8 @@ pub struct InstanceSnapshotView {
     pub active_operation: Option<Operation>,
     /// What a person does before something is lost.
     pub confirm: Confirmations,
-    /// What may be done with it now: a new instance of it, its instance put back, its deletion.
+    /// What may be done with it now: a new instance of it, an image of its root, its instance put
+    /// back, its deletion.
     pub permissions: Vec<Permission>,
     /// The time of the view.
     pub now: Timestamp,
@@ -106,12 +111,12 @@ pub(crate) async fn own_instance_snapshot(
     Err(Refusal::new(ProblemCode::InvalidRequest, text).into())
 }
 
-/// The instance it was taken of, with its volumes; none when it is gone.
-async fn source_of(
-    conn: &mut Conn,
-    row: &InstanceSnapshot,
-) -> Result<Option<(Instance, Vec<CountedVolume>)>> {
-    match instance_by_id(conn, row.instance_id).await? {
+/// An instance that a snapshot was taken of, with its volumes.
+type Source = (Instance, Vec<CountedVolume>);
+
+/// The instance of this id with its volumes; none when it is gone.
+async fn source_of(conn: &mut Conn, id: InstanceId) -> Result<Option<Source>> {
+    match instance_by_id(conn, id).await? {
         Some(instance) => {
             let volumes = volume_counted_of_instance(conn, instance.id).await?;
             Ok(Some((instance, volumes)))
@@ -120,13 +125,29 @@ async fn source_of(
     }
 }
 
+/// The instances that those of a page were taken of, as far as they still exist.
+async fn sources_of_page(conn: &mut Conn, actor: &Actor, key: &PageKey) -> Result<Vec<Source>> {
+    let (account_id, project_id) = (actor.account_id, actor.project_id);
+    let instances = instance_list_of_snapshots(conn, account_id, project_id, key).await?;
+    let volumes = volume_list_of_instance_snapshots(conn, account_id, project_id, key).await?;
+    let of = |id: InstanceId| {
+        let own = |(v, _): &&CountedVolume| v.own_instance().is_some_and(|own| own.id == id);
+        volumes.iter().filter(own).cloned().collect()
+    };
+    let with_volumes = |instance: Instance| {
+        let volumes = of(instance.id);
+        (instance, volumes)
+    };
+    Ok(instances.into_iter().map(with_volumes).collect())
+}
+
 async fn view(
     cx: &Context,
     conn: &mut Conn,
     around: &Surroundings,
     row: InstanceSnapshot,
+    source: Option<&Source>,
 ) -> Result<InstanceSnapshotView> {
-    let source = source_of(conn, &row).await?;
     let plan = cx.default_plan();
     let ids = row.snapshots().map(|id| id.as_uuid());
     let active = std::iter::once(row.id.as_uuid())
@@ -141,8 +162,15 @@ async fn view(
     let mut permissions = vec![
         ask(Action::InstanceCreate, None, &[]),
         ask(Action::InstanceSnapshotDelete, None, &[]),
+        match root_of(&row) {
+            Ok(_) => ask(Action::ImageCreate, None, &[]),
+            Err(refusal) => Permission {
+                action: Action::ImageCreate,
+                answer: Err(refusal),
+            },
+        },
     ];
-    permissions.push(match &source {
+    permissions.push(match source {
         None => Permission {
             action: Action::InstanceRebuild,
             answer: Err(rebuild::instance_is_gone()),
@@ -198,13 +226,18 @@ pub async fn list(
     let (account_id, project_id) = (actor.account_id, actor.project_id);
     let key = query.page.key();
     let rows = instance_snapshot_list(&mut conn, account_id, project_id, instance, &key).await?;
+    let sources = match instance {
+        Some(id) => source_of(&mut conn, id).await?.into_iter().collect(),
+        None => sources_of_page(&mut conn, actor, &key).await?,
+    };
     let around = Surroundings::of_account(cx, &mut conn, account_id).await?;
     let page = Page::of(rows, &query.page, |row| {
         Cursor::after(row.created_at, row.id.as_uuid())
     });
     let mut items = Vec::with_capacity(page.items.len());
     for row in page.items {
-        items.push(view(cx, &mut conn, &around, row).await?);
+        let source = sources.iter().find(|(own, _)| own.id == row.instance_id);
+        items.push(view(cx, &mut conn, &around, row, source).await?);
     }
     Ok(Page {
         items,
@@ -220,8 +253,9 @@ pub async fn show(
 ) -> Result<InstanceSnapshotView> {
     let mut conn = cx.db().read().await?;
     let row = own_instance_snapshot(&mut conn, actor, reference).await?;
+    let source = source_of(&mut conn, row.instance_id).await?;
     let around = Surroundings::of_account(cx, &mut conn, actor.account_id).await?;
-    view(cx, &mut conn, &around, row).await
+    view(cx, &mut conn, &around, row, source.as_ref()).await
 }
 
 /// Renames, describes, labels or protects an instance snapshot. Its parts keep their names.

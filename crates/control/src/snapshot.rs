@@ -5,8 +5,8 @@ use stillpoint_model::Timestamp;
 use stillpoint_model::account::Actor;
 use stillpoint_model::event::EventKind;
 use stillpoint_model::guard::Action;
-use stillpoint_model::id::{ImageId, InstanceSnapshotId, PoolId, SnapshotId, VolumeId};
-use stillpoint_model::image::{Image, ImageOrigin};
+use stillpoint_model::id::{InstanceSnapshotId, PoolId, SnapshotId, VolumeId};
+use stillpoint_model::image::ImageOrigin;
 use stillpoint_model::item::{ItemKind, ItemSizes, ItemState, RestorePointId, Trigger};
 use stillpoint_model::name::Name;
 use stillpoint_model::naming::check_texts;
@@ -15,7 +15,6 @@ use stillpoint_model::plan::Confirmations;
 use stillpoint_model::saga::Request;
 use stillpoint_model::snapshot::Snapshot;
 use stillpoint_model::volume::Volume;
-use stillpoint_store::image::image_insert;
 use stillpoint_store::page::PageKey;
 use stillpoint_store::snapshot::{
     snapshot_by_id, snapshot_by_name, snapshot_insert, snapshot_list, snapshot_list_of_volume,
@@ -27,7 +26,7 @@ use uuid::Uuid;
 
 use crate::admission::{Accepted, Ask, Desk, Draft};
 use crate::error::Result;
-use crate::image::new_image;
+use crate::image::{Beside, admit_beside};
 use crate::item::kind::{Item, item_fields};
 use crate::item::name::NameScope;
 use crate::item::show::Shown;
@@ -225,7 +224,15 @@ pub(crate) async fn admit_create(
     let snapshot = pending(&desk, &volume, name, request);
     snapshot_insert(desk.tx, &snapshot).await?;
     let image = match image {
-        Some(name) => Some(admit_image(&mut desk, &snapshot, name).await?),
+        Some(name) => {
+            let beside = Beside {
+                origin: ImageOrigin::RestorePoint(RestorePointId::Snapshot(snapshot.id)),
+                origin_name: snapshot.name.clone(),
+                pool_id: snapshot.pool_id,
+                size: snapshot.sizes.provisioned,
+            };
+            Some(admit_beside(&mut desk, beside, name).await?)
+        }
         None => None,
     };
     let work = Request::SnapshotCreate;
@@ -235,31 +242,6 @@ pub(crate) async fn admit_create(
     };
     desk.lock(volume).await?;
     desk.accept(draft, &plan.plan, allowed).await
-}
-
-/// Decides on the image that a new snapshot becomes at once, and writes its row.
-async fn admit_image(
-    desk: &mut Desk<'_>,
-    snapshot: &Snapshot,
-    name: Name,
-) -> Result<(ImageId, Name)> {
-    let (plan, places) = (desk.plan(None).await?, desk.cx.places());
-    let pool = places.pool(snapshot.pool_id)?;
-    desk.can(Action::ImageCreate, &plan.plan, pool, None, None)
-        .await?;
-    let item = ItemCreate {
-        name: Some(name),
-        ..ItemCreate::default()
-    };
-    let new = new_image(desk, item, pool).await;
-    let image = Image {
-        origin: ImageOrigin::RestorePoint(RestorePointId::Snapshot(snapshot.id)),
-        origin_name: Some(snapshot.name.clone()),
-        size: snapshot.sizes.provisioned,
-        ..new.map_err(|error| error.at("/image"))?
-    };
-    image_insert(desk.tx, &image).await?;
-    Ok((image.id, image.name))
 }
 
 /// The row of a snapshot that was just asked for.

@@ -151,6 +151,11 @@ impl Surroundings {
         Ok(())
     }
 
+    /// The account's images that count toward the cap.
+    pub(crate) const fn images(&self) -> u32 {
+        self.images
+    }
+
     /// Whether any node runs instances.
     pub(crate) fn runs_instances(&self) -> bool {
         !self.runs_instances.is_empty()

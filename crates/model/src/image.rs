@@ -1,20 +1,24 @@
 //! Images: bootable templates that new volumes start as.
 //!
 //! ```text
-//!   snapshot ---+
-//!   backup -----+--> hidden volume --> sealed layer, under the image's name --> volumes
-//!   upload -----+        (gone)
+//!   snapshot ----------+
+//!   instance snapshot -+
+//!   backup ------------+--> hidden volume --> sealed layer, under the image's name --> volumes
+//!   upload ------------+        (gone)
 //! ```
 //!
 //! In its pool an image is a snapshot of a volume that nobody ever sees. Both have the image's id
 //! ([`staged_volume`], [`sealed`]); the volume goes once its content is sealed. So an image shares
 //! layers with what it was made of and with what was made of it, outlives the one, and is outlived
 //! by the others: a name on a layer is all that an image's end takes away.
+//!
+//! Of an instance snapshot an image has the root volume: it is what an instance boots from.
 
 use std::collections::BTreeMap;
 
 use crate::id::{
-    AccountId, ImageId, LayerId, OperationId, PoolId, ProjectId, SnapshotId, VolumeId,
+    AccountId, ImageId, InstanceSnapshotId, LayerId, OperationId, PoolId, ProjectId, SnapshotId,
+    VolumeId,
 };
 use crate::item::{Consistency, ItemState, RestorePointId};
 use crate::name::Name;
@@ -35,6 +39,8 @@ pub const fn sealed(image: ImageId) -> SnapshotId {
 pub enum ImageOrigin {
     /// A snapshot or a backup, which may be gone.
     RestorePoint(RestorePointId),
+    /// The root volume of an instance snapshot, which may be gone.
+    InstanceSnapshot(InstanceSnapshotId),
     /// A disk that was uploaded.
     Upload,
 }
@@ -60,7 +66,7 @@ pub struct Image {
     pub state: ItemState,
     /// What it was made of.
     pub origin: ImageOrigin,
-    /// The name of that snapshot or backup at the time.
+    /// The name of what it was made of at the time; none for an upload.
     pub origin_name: Option<Name>,
     /// What its content promises; known once made.
     pub consistency: Option<Consistency>,

@@ -96,4 +96,9 @@ impl InstanceSnapshot {
     pub fn snapshots(&self) -> impl Iterator<Item = SnapshotId> + '_ {
         self.config.volumes.iter().map(|volume| volume.snapshot_id)
     }
+
+    /// What the instance booted from; none when it had no root volume.
+    pub fn root(&self) -> Option<&CapturedVolume> {
+        self.config.volumes.iter().find(|volume| volume.place == 0)
+    }
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use sqlx::any::AnyRow;
-use stillpoint_model::id::{AccountId, BackupId, ImageId, ProjectId, SnapshotId};
+use stillpoint_model::id::{
+    AccountId, BackupId, ImageId, InstanceSnapshotId, ProjectId, SnapshotId,
+};
 use stillpoint_model::image::{Image, ImageOrigin};
 use stillpoint_model::item::{Consistency, RestorePointId};
 use stillpoint_model::name::Name;
@@ -59,6 +61,10 @@ fn origin(columns: &mut Columns<'_>) -> Result<ImageOrigin> {
     let point = match (kind.as_str(), id) {
         ("snapshot", Some(id)) => RestorePointId::Snapshot(SnapshotId::from_uuid(id)),
         ("backup", Some(id)) => RestorePointId::Backup(BackupId::from_uuid(id)),
+        ("instance_snapshot", Some(id)) => {
+            let id = InstanceSnapshotId::from_uuid(id);
+            return Ok(ImageOrigin::InstanceSnapshot(id));
+        }
         ("upload", _) => return Ok(ImageOrigin::Upload),
         _ => return Err(columns.corrupt(&kind)),
     };
@@ -69,6 +75,7 @@ fn origin_columns(origin: ImageOrigin) -> (&'static str, Option<Uuid>) {
     match origin {
         ImageOrigin::RestorePoint(RestorePointId::Snapshot(id)) => ("snapshot", Some(id.as_uuid())),
         ImageOrigin::RestorePoint(RestorePointId::Backup(id)) => ("backup", Some(id.as_uuid())),
+        ImageOrigin::InstanceSnapshot(id) => ("instance_snapshot", Some(id.as_uuid())),
         ImageOrigin::Upload => ("upload", None),
     }
 }

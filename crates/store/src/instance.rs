@@ -187,6 +187,32 @@ pub async fn instance_list(
     .collect()
 }
 
+/// The instances that the instance snapshots of a page were taken of, as far as they still exist.
+pub async fn instance_list_of_snapshots(
+    conn: &mut Conn,
+    account_id: AccountId,
+    project_id: ProjectId,
+    page: &PageKey,
+) -> Result<Vec<Instance>> {
+    sql!(
+        select!(
+            "WHERE id IN (SELECT instance_id FROM (SELECT instance_id FROM instance_snapshots \
+             WHERE project_id = $1 AND (created_at, id) < ($2, $3) AND account_id = $4 \
+             ORDER BY created_at DESC, id DESC LIMIT $5) AS page)"
+        ),
+        project_id,
+        page.created_at(),
+        page.id(),
+        account_id,
+        page.limit,
+    )
+    .fetch_all(conn)
+    .await?
+    .iter()
+    .map(instance)
+    .collect()
+}
+
 /// The instances that a node runs or could start, by id.
 pub async fn instance_of_node(conn: &mut Conn, node_id: NodeId) -> Result<Vec<Instance>> {
     sql!(

@@ -475,3 +475,19 @@ pub async fn volume_list_of_instances(
     );
     counted_of_page(conn, statement, account_id, project_id, page).await
 }
+
+/// The volumes of the instances that the instance snapshots of a page were taken of, the root of each
+/// first.
+pub async fn volume_list_of_instance_snapshots(
+    conn: &mut Conn,
+    account_id: AccountId,
+    project_id: ProjectId,
+    page: &PageKey,
+) -> Result<Vec<CountedVolume>> {
+    let statement = select_counted!(
+        "WHERE instance_id IN (SELECT instance_id FROM (SELECT instance_id FROM instance_snapshots \
+         WHERE project_id = $1 AND (created_at, id) < ($2, $3) AND account_id = $4 \
+         ORDER BY created_at DESC, id DESC LIMIT $5) AS page) ORDER BY instance_id, place"
+    );
+    counted_of_page(conn, statement, account_id, project_id, page).await
+}

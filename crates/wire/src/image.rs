@@ -26,6 +26,8 @@ pub enum ImageOrigin {
     Snapshot(Uuid),
     /// A backup, which may be gone.
     Backup(Uuid),
+    /// The root volume of an instance snapshot, which may be gone.
+    InstanceSnapshot(Uuid),
     /// A disk that was uploaded.
     Upload,
 }
@@ -39,6 +41,7 @@ impl From<image::ImageOrigin> for ImageOrigin {
             image::ImageOrigin::RestorePoint(RestorePointId::Backup(id)) => {
                 Self::Backup(id.as_uuid())
             }
+            image::ImageOrigin::InstanceSnapshot(id) => Self::InstanceSnapshot(id.as_uuid()),
             image::ImageOrigin::Upload => Self::Upload,
         }
     }
@@ -61,7 +64,7 @@ pub struct Image {
     pub state: ItemState,
     /// What it was made of.
     pub origin: ImageOrigin,
-    /// The name of that snapshot or backup at the time; null for an upload.
+    /// The name of what it was made of at the time; null for an upload.
     #[schema(value_type = Option<String>)]
     pub origin_name: Option<Name>,
     /// What its content promises; null until it is made.
@@ -169,7 +172,7 @@ impl Image {
     }
 }
 
-/// A request for an image: of `source`, or of `upload`.
+/// A request for an image: of `source`, of `instance_snapshot`, or of `upload`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImageCreate {
@@ -189,6 +192,9 @@ pub struct ImageCreate {
     /// The snapshot or backup that it is made of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<RestoreSource>,
+    /// The instance snapshot, by id or name, whose root volume it is made of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance_snapshot: Option<String>,
     /// The upload that it is made of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upload: Option<UploadSource>,

@@ -182,6 +182,10 @@ pub struct InstanceSnapshotCreate {
         deserialize_with = "labels"
     )]
     pub labels: Option<BTreeMap<String, String>>,
+    /// Make an image of its root volume at once, of this name. There are both in the end, or
+    /// neither.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
 }
 
 /// A request for a new instance of an instance snapshot.

@@ -37,7 +37,7 @@ enum Verb {
         /// The image, by name or id
         image: String,
     },
-    /// Make an image of a snapshot or a backup; it outlives both
+    /// Make an image of a snapshot, a backup or an instance snapshot; it outlives them
     Create {
         #[command(flatten)]
         source: SourceArgs,
@@ -104,6 +104,9 @@ struct SourceArgs {
     /// Make it of this backup, by name, id, or VOLUME/NAME
     #[arg(long, value_name = "BACKUP")]
     from_backup: Option<String>,
+    /// Make it of the root volume of this instance snapshot, by name or id
+    #[arg(long, value_name = "SNAPSHOT")]
+    from_instance_snapshot: Option<String>,
 }
 
 impl Command {
@@ -119,8 +122,10 @@ impl Command {
                 pool,
                 change,
             } => {
+                let (source, instance_snapshot) = source.find(remote).await?;
                 let request = ImageCreate {
-                    source: Some(source.find(remote).await?),
+                    source,
+                    instance_snapshot,
                     pool,
                     ..request(new)
                 };
@@ -153,21 +158,22 @@ impl Command {
 }
 
 impl SourceArgs {
-    /// The snapshot or backup, by its id.
-    async fn find(self, remote: &Remote) -> Result<RestoreSource> {
+    /// The snapshot or backup, or else the instance snapshot, by its id.
+    async fn find(self, remote: &Remote) -> Result<(Option<RestoreSource>, Option<String>)> {
+        let source = |kind, item| Some(RestoreSource { kind, item });
         if let Some(name) = self.from_snapshot {
-            return Ok(RestoreSource {
-                kind: ItemKind::Snapshot,
-                item: snapshot::show(remote, &name).await?.id.to_string(),
-            });
+            let id = snapshot::show(remote, &name).await?.id.to_string();
+            return Ok((source(ItemKind::Snapshot, id), None));
         }
-        let Some(name) = self.from_backup else {
+        if let Some(name) = self.from_backup {
+            let id = backup::show(remote, &name).await?.id.to_string();
+            return Ok((source(ItemKind::Backup, id), None));
+        }
+        let Some(name) = self.from_instance_snapshot else {
             return Err(Failure::usage("say what the image is made of"));
         };
-        Ok(RestoreSource {
-            kind: ItemKind::Backup,
-            item: backup::show(remote, &name).await?.id.to_string(),
-        })
+        let shown = remote.client.instance_snapshot_show(&name).await;
+        Ok((None, Some(remote.check(shown)?.id.to_string())))
     }
 }
 

@@ -39,6 +39,7 @@ fn origin(image: &Image) -> String {
     let noun = match image.origin {
         ImageOrigin::Snapshot(_) => "snapshot",
         ImageOrigin::Backup(_) => "backup",
+        ImageOrigin::InstanceSnapshot(_) => "instance snapshot",
         ImageOrigin::Upload => "upload",
     };
     match &image.origin_name {

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use crate::run::run_at;
 use crate::sample::{
-    IMAGE_ID, OPERATION_ID, SNAPSHOT_ID, image, image_operation, instance, operation, page,
-    problem, snapshot, volume,
+    IMAGE_ID, OPERATION_ID, SNAPSHOT_ID, WHOLE_ID, image, image_operation, instance, operation,
+    page, problem, snapshot, volume, whole_snapshot,
 };
 use crate::stub::Stub;
 
@@ -76,6 +76,20 @@ fn an_image_of_a_snapshot_is_shown_when_it_is_made() {
             "source": {"kind": "snapshot", "item": SNAPSHOT_ID},
         })
     );
+}
+
+#[test]
+fn an_image_of_an_instance_snapshot_names_it() {
+    let whole = format!("GET /v1/instance-snapshots/{WHOLE_ID}");
+    let stub = doing("POST /v1/images", "image_create")
+        .on("GET /v1/instance-snapshots/before", 200, &whole_snapshot())
+        .on(&whole, 200, &whole_snapshot());
+    let args = ["image", "create", "--from-instance-snapshot", "before"];
+    let ended = run_at(&stub, &args);
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert_eq!(sent(&stub), json!({"instance_snapshot": WHOLE_ID}));
+    let both = run_at(&stub, &[&args[..], &["--from-backup", "nightly"]].concat());
+    assert_eq!(both.code, 2, "{}", both.stderr);
 }
 
 #[test]

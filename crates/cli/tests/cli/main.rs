@@ -16,6 +16,7 @@ mod failure;
 mod help;
 mod image;
 mod instance;
+mod instance_snapshot;
 mod output;
 mod pool;
 mod rescue;

@@ -15,6 +15,8 @@ pub const OPERATION_ID: &str = "0193b5a2-7c1e-7d4f-9a51-000000000004";
 pub const INSTANCE_ID: &str = "0193b5a2-7c1e-7d4f-9a51-000000000005";
 /// Its root.
 pub const ROOT_ID: &str = "0193b5a2-7c1e-7d4f-9a51-000000000006";
+/// The snapshot `before` of `web`.
+pub const WHOLE_ID: &str = "0193b5a2-7c1e-7d4f-9a51-000000000007";
 /// Anything else that has an id.
 pub const OTHER_ID: &str = "0193b5a2-7c1e-7d4f-9a51-00000000000f";
 
@@ -131,6 +133,26 @@ pub fn snapshot() -> Value {
         "failure": null, "operation_id": null, "created_at": "2026-11-21T09:31:00Z",
         "expires_at": null, "version": 3, "active_operation": null, "confirm": confirm(),
         "actions": [],
+    })
+}
+
+/// The snapshot `before` of the instance `web`, with its root and the volume `db`.
+pub fn whole_snapshot() -> Value {
+    let part = |id: &str, name: &str, role: &str, place: u32| {
+        json!({
+            "volume_id": id, "name": name, "role": role, "place": place,
+            "size_bytes": 10_737_418_240_u64, "snapshot_id": SNAPSHOT_ID,
+        })
+    };
+    json!({
+        "id": WHOLE_ID, "name": "before", "description": "before the upgrade",
+        "labels": {"by": "me"}, "instance_id": INSTANCE_ID, "instance_name": "web",
+        "source_exists": true, "state": "available", "consistency": "filesystem",
+        "trigger": "manual", "sizes": sizes(), "flavor": flavor("small", None),
+        "volumes": [part(ROOT_ID, "web-root", "root", 0), part(VOLUME_ID, "db", "data", 1)],
+        "duration_ms": 420, "protected": false, "failure": null, "operation_id": null,
+        "created_at": "2026-11-21T09:31:00Z", "version": 3, "active_operation": null,
+        "confirm": confirm(), "actions": [],
     })
 }
 

@@ -20,10 +20,14 @@ pub(crate) async fn again(
     let id = operation
         .image_id
         .ok_or_else(|| Refusal::not_found("image"))?;
+    let whole = operation.instance_snapshot_id;
     let source = match order.request {
         Request::ImageCreate {
             content: ImageContent::RestorePoint { source },
-        } => ImageSource::RestorePoint(point(source)),
+        } => match whole {
+            Some(whole) => ImageSource::InstanceSnapshot(whole.into()),
+            None => ImageSource::RestorePoint(point(source)),
+        },
         Request::ImageCreate { .. } => {
             let text = "What was uploaded is not kept. Upload it again.";
             return Err(Refusal::new(ProblemCode::NotEligible, text).into());

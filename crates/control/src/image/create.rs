@@ -1,8 +1,10 @@
-//! How an image is made: of a snapshot, of a backup, or of an upload.
+//! How an image is made: of a snapshot, of a backup, of an instance snapshot, or of an upload.
 
+use stillpoint_model::id::PoolId;
 use stillpoint_model::image::ImageOrigin;
+use stillpoint_model::instance_snapshot::{CapturedVolume, InstanceSnapshot};
 use stillpoint_model::item::RestorePointId;
-use stillpoint_model::saga::ImageContent;
+use stillpoint_model::saga::{ImageContent, RestoreSource};
 use stillpoint_model::task::ImageFormat;
 use stillpoint_store::image::image_insert;
 use stillpoint_store::upload::upload_update_operation;
@@ -10,8 +12,10 @@ use uuid::Uuid;
 
 use super::{
     Accepted, Action, Actor, Answer, Ask, ByteCount, Change, Context, Desk, Draft, Image, ImageId,
-    ItemState, Pool, Reference, Request, Result, Serialize, check_texts, pool_for,
+    ItemState, Name, Pool, ProblemCode, Reference, Refusal, Request, Result, Serialize,
+    check_texts, pool_for,
 };
+use crate::instance_snapshot::own_instance_snapshot;
 use crate::item::ItemCreate;
 use crate::restore::{RestorePoint, RestorePointRef};
 use crate::volume::check_upload;
@@ -22,6 +26,8 @@ use crate::volume::check_upload;
 pub enum ImageSource {
     /// A snapshot or a backup.
     RestorePoint(RestorePointRef),
+    /// An instance snapshot: its root volume, which is what an instance boots from.
+    InstanceSnapshot(Reference),
     /// An upload, which must be the account's own, complete and unused.
     Upload {
         /// Its id.
@@ -60,6 +66,7 @@ pub(crate) async fn admit_create(desk: Desk<'_>, request: ImageCreate) -> Result
     let ImageCreate { item, source, pool } = request;
     match source {
         ImageSource::RestorePoint(reference) => of_point(desk, item, &reference, pool).await,
+        ImageSource::InstanceSnapshot(reference) => of_whole(desk, item, &reference, pool).await,
         ImageSource::Upload { upload, format } => {
             of_upload(desk, item, (upload, format), pool).await
         }
@@ -103,6 +110,88 @@ async fn of_point(
     desk.accept(draft, &plan.plan, allowed).await
 }
 
+async fn of_whole(
+    mut desk: Desk<'_>,
+    item: ItemCreate,
+    reference: &Reference,
+    pool: Option<Reference>,
+) -> Result<Accepted> {
+    let places = desk.cx.places();
+    let found = own_instance_snapshot(desk.tx, &desk.actor, reference).await;
+    let whole = found.map_err(|error| error.at("/instance_snapshot"))?;
+    desk.check_version(whole.version)?;
+    let root = root_of(&whole).map_err(|refusal| refusal.at("/instance_snapshot"))?;
+    let own = places.pool(whole.pool_id)?;
+    if pool.is_some() && pool_for(&places, pool.as_ref())?.id != own.id {
+        let text = "An image of an instance snapshot is made on its own storage.";
+        let refusal = Refusal::new(ProblemCode::IncompatibleTarget, text);
+        return Err(refusal.at("/pool").into());
+    }
+    let plan = desk.plan(None).await?;
+    let facts = desk.whole_facts(&whole).await?;
+    let action = Action::ImageCreate;
+    let allowed = desk.can(action, &plan.plan, own, None, Some(facts)).await?;
+    let image = Image {
+        origin: ImageOrigin::InstanceSnapshot(whole.id),
+        origin_name: Some(whole.name.clone()),
+        size: root.size,
+        ..new_image(&mut desk, item, own).await?
+    };
+    image_insert(desk.tx, &image).await?;
+    let snapshot_id = root.snapshot_id;
+    let content = ImageContent::RestorePoint {
+        source: RestoreSource::Snapshot { snapshot_id },
+    };
+    let draft = Draft {
+        snapshot_id: Some(snapshot_id),
+        instance_snapshot_id: Some(whole.id),
+        ..draft(&image, content)
+    };
+    desk.accept(draft, &plan.plan, allowed).await
+}
+
+/// What an image of an instance snapshot is made of: a refusal when it holds nothing to boot from.
+pub(crate) fn root_of(whole: &InstanceSnapshot) -> Result<&CapturedVolume, Refusal> {
+    whole.root().ok_or_else(|| {
+        let text = "The instance snapshot holds no root volume, and an image is what is booted \
+                    from.";
+        Refusal::new(ProblemCode::NotEligible, text)
+    })
+}
+
+/// What an image is made of that comes with a snapshot of it.
+pub(crate) struct Beside {
+    pub(crate) origin: ImageOrigin,
+    pub(crate) origin_name: Name,
+    pub(crate) pool_id: PoolId,
+    pub(crate) size: ByteCount,
+}
+
+/// Decides on the image that a new snapshot becomes at once, and writes its row.
+pub(crate) async fn admit_beside(
+    desk: &mut Desk<'_>,
+    snapshot: Beside,
+    name: Name,
+) -> Result<(ImageId, Name)> {
+    let (plan, places) = (desk.plan(None).await?, desk.cx.places());
+    let pool = places.pool(snapshot.pool_id)?;
+    desk.can(Action::ImageCreate, &plan.plan, pool, None, None)
+        .await?;
+    let item = ItemCreate {
+        name: Some(name),
+        ..ItemCreate::default()
+    };
+    let new = new_image(desk, item, pool).await;
+    let image = Image {
+        origin: snapshot.origin,
+        origin_name: Some(snapshot.origin_name),
+        size: snapshot.size,
+        ..new.map_err(|error| error.at("/image"))?
+    };
+    image_insert(desk.tx, &image).await?;
+    Ok((image.id, image.name))
+}
+
 async fn of_upload(
     mut desk: Desk<'_>,
     item: ItemCreate,
@@ -144,7 +233,7 @@ fn draft(image: &Image, content: ImageContent) -> Draft {
 }
 
 /// The row of an image that was just asked for; of an upload, as long as nothing else is said.
-pub(crate) async fn new_image(desk: &mut Desk<'_>, item: ItemCreate, pool: &Pool) -> Result<Image> {
+async fn new_image(desk: &mut Desk<'_>, item: ItemCreate, pool: &Pool) -> Result<Image> {
     Ok(Image {
         id: ImageId::generate(desk.cx.env()),
         account_id: desk.actor.account_id,

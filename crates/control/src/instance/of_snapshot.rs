@@ -85,7 +85,7 @@ async fn admit_from_snapshot(mut desk: Desk<'_>, request: InstanceOfSnapshot) ->
 
 /// Whether there is something to boot from, when it is to boot.
 fn check_root(source: &InstanceSnapshot, start: bool) -> Result<(), Refusal> {
-    if !start || source.config.volumes.iter().any(|v| v.place == 0) {
+    if !start || source.root().is_some() {
         return Ok(());
     }
     let text = "The snapshot holds no root volume. Make the instance without starting it.";

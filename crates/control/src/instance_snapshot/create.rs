@@ -2,7 +2,8 @@
 
 use stillpoint_model::account::Actor;
 use stillpoint_model::guard::{Action, Member};
-use stillpoint_model::id::{AccountId, InstanceId, InstanceSnapshotId, SnapshotId};
+use stillpoint_model::id::{AccountId, ImageId, InstanceId, InstanceSnapshotId, SnapshotId};
+use stillpoint_model::image::ImageOrigin;
 use stillpoint_model::instance::Instance;
 use stillpoint_model::instance_snapshot::{CapturedVolume, InstanceConfig, InstanceSnapshot};
 use stillpoint_model::item::{ItemSizes, ItemState, Trigger};
@@ -26,6 +27,7 @@ use stillpoint_store::volume::{CountedVolume, volume_counted_of_instance};
 
 use crate::admission::{Accepted, Ask, Desk, Draft};
 use crate::error::Result;
+use crate::image::{Beside, admit_beside, make_way, root_of};
 use crate::instance::plans_of;
 use crate::item::ItemCreate;
 use crate::item::name::no_generated;
@@ -44,7 +46,25 @@ pub async fn create(
     let asked = (instance, &request);
     let ask = Ask::new(cx, actor, change, "instance_snapshot_create", &asked)?;
     let instance = instance.clone();
-    ask.admit(move |desk| Box::pin(admit_create(desk, instance, request)))
+    ask.admit(move |desk| Box::pin(admit_create(desk, instance, request, None)))
+        .await
+}
+
+/// Takes a snapshot of an instance, and makes an image of its root volume at once: there are both in
+/// the end, or neither.
+pub async fn create_with_image(
+    cx: &Context,
+    actor: &Actor,
+    instance: &Reference,
+    request: ItemCreate,
+    image: Name,
+    change: &Change,
+) -> Result<Answer> {
+    check_texts(&request.description, &request.labels)?;
+    let asked = (instance, &request, &image);
+    let ask = Ask::new(cx, actor, change, "instance_snapshot_create", &asked)?;
+    let instance = instance.clone();
+    ask.admit(move |desk| Box::pin(admit_create(desk, instance, request, Some(image))))
         .await
 }
 
@@ -53,6 +73,7 @@ async fn admit_create(
     mut desk: Desk<'_>,
     instance: Reference,
     request: ItemCreate,
+    image: Option<Name>,
 ) -> Result<Accepted> {
     let mut instance = own_instance(desk.tx, &desk.actor, &instance).await?;
     desk.check_version(instance.version)?;
@@ -83,6 +104,10 @@ async fn admit_create(
     for volume in &volumes {
         write_part(&mut desk, &whole, volume).await?;
     }
+    let image = match image {
+        Some(name) => Some(admit_image(&mut desk, &whole, name).await?),
+        None => None,
+    };
     for volume in volumes {
         desk.lock(volume).await?;
     }
@@ -102,14 +127,14 @@ async fn admit_create(
         snapshot_id: None,
         backup_id: None,
         instance: Some((instance.id, instance.name)),
-        image: None,
+        image,
         instance_snapshot_id: Some(whole.id),
     };
     desk.accept(draft, &plan.plan, allowed).await
 }
 
 /// Asks again for one that failed, under the same name.
-pub(crate) async fn admit_again(desk: Desk<'_>, failed: &Operation) -> Result<Accepted> {
+pub(crate) async fn admit_again(mut desk: Desk<'_>, failed: &Operation) -> Result<Accepted> {
     let gone = || Refusal::not_found("instance snapshot");
     let id = failed.instance_snapshot_id.ok_or_else(gone)?;
     let row = instance_snapshot_by_id(desk.tx, id)
@@ -120,12 +145,32 @@ pub(crate) async fn admit_again(desk: Desk<'_>, failed: &Operation) -> Result<Ac
         return Err(Refusal::new(ProblemCode::NotEligible, text).into());
     }
     instance_snapshot_delete(desk.tx, id).await?;
+    let image = match failed.image_id {
+        Some(image) => Some(make_way(&mut desk, image).await?.name),
+        None => None,
+    };
     let request = ItemCreate {
         name: Some(row.name),
         description: row.description,
         labels: row.labels,
     };
-    admit_create(desk, row.instance_id.into(), request).await
+    admit_create(desk, row.instance_id.into(), request, image).await
+}
+
+/// Decides on the image that the root of a new instance snapshot becomes at once.
+async fn admit_image(
+    desk: &mut Desk<'_>,
+    whole: &InstanceSnapshot,
+    name: Name,
+) -> Result<(ImageId, Name)> {
+    let root = root_of(whole).map_err(|refusal| refusal.at("/image"))?;
+    let beside = Beside {
+        origin: ImageOrigin::InstanceSnapshot(whole.id),
+        origin_name: whole.name.clone(),
+        pool_id: whole.pool_id,
+        size: root.size,
+    };
+    admit_beside(desk, beside, name).await
 }
 
 fn points(whole: &InstanceSnapshot) -> Vec<SealPoint> {

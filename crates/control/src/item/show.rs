@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use stillpoint_model::Timestamp;
 use stillpoint_model::account::Actor;
+use stillpoint_model::guard::Action;
 use stillpoint_model::id::VolumeId;
 use stillpoint_model::operation::Operation;
 use stillpoint_model::plan::Confirmations;
@@ -49,14 +50,12 @@ async fn view<T: Item>(
     let head = item.head();
     let facts = around.item_facts(&head);
     let pool = item.work_pool(cx, source.map(|(volume, _)| volume));
-    let permissions = around.permissions(
-        cx,
-        T::ACTIONS,
-        &plan.plan,
-        pool,
-        volume.as_ref(),
-        Some(facts),
-    );
+    let (rules, item_facts) = (&plan.plan, Some(facts));
+    let of_volume = volume.as_ref();
+    let mut permissions = around.permissions(cx, T::ACTIONS, rules, pool, of_volume, item_facts);
+    // What becomes of its volume is nothing to an instance that starts as a copy of it.
+    let makes = [Action::InstanceCreate];
+    permissions.extend(around.permissions(cx, &makes, rules, pool, None, item_facts));
     let shown = Shown {
         source_exists: source.is_some(),
         active_operation: around.on_item(head.id).cloned(),

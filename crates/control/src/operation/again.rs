@@ -31,14 +31,14 @@ fn gone(what: &str) -> Error {
 
 /// Asks for the same again.
 pub(super) async fn again(desk: Desk<'_>, operation: Operation, order: Order) -> Result<Accepted> {
+    if operation.kind.is_about_image() {
+        return image::again(desk, &operation, order).await;
+    }
     if let Some(id) = operation.instance_snapshot_id {
         return instance_snapshot_again(desk, &operation, id.into(), order.request).await;
     }
     if let Some(id) = operation.instance_id {
         return instance_again(desk, &operation, id.into(), order.request).await;
-    }
-    if operation.kind.is_about_image() {
-        return image::again(desk, &operation, order).await;
     }
     let volume_id = operation.volume_id.ok_or_else(|| gone("volume"))?;
     match order.request {

@@ -9,19 +9,29 @@
 //!            instant, each under its part's name
 //! captured   sizes and consistency are recorded; verifying
 //! verify     the node proves that all layers are whole
-//! finish     all are available, in one transaction
+//! image      a linked clone of the root's part that nobody sees     undo: delete that
+//! image-seal the clone is sealed under the image's name             undo: take that name off, too
+//! image-end  the clone goes; the sealed layer stays
+//! finish     all are available, in one transaction, and so is the image
 //! ```
+//!
+//! The three in between are there when its root becomes an image at once, as in `snapshot_create`.
 //!
 //! A running instance is captured by one transaction of its machine; one that is off has nothing to
 //! switch. What the whole promises is the least that a part does. One that failed stays listed with
 //! its reason and without parts; a cancelled one goes.
 
+use stillpoint_model::image::staged_volume;
 use stillpoint_model::item::{ItemSizes, ItemState};
 use stillpoint_model::operation::{OperationKind, Phase};
 use stillpoint_model::saga::{Request, Setback};
 use stillpoint_model::snapshot::Snapshot;
-use stillpoint_model::task::{SealPoint, TaskOutcome, TaskSpec};
+use stillpoint_model::task::{CloneSource, SealPoint, TaskOutcome, TaskSpec};
 
+use super::image_create::{
+    self, drop_name as drop_image, made as image_made, not_made as image_not_made, release,
+    seal as seal_image,
+};
 use super::{Saga, Scene, Step, Undo, all, nothing_open, outcomes, reason, record_volume};
 
 /// Taking a snapshot of an instance.
@@ -32,6 +42,14 @@ pub const SAGA: Saga = Saga {
         Step::task("seal", Phase::DataCapture, seal, Undo::Task(drop_names)),
         Step::store("captured", Phase::Verification, captured),
         Step::task("verify", Phase::Verification, verify, Undo::Nothing),
+        Step::task("image", Phase::CleanUp, image, Undo::Task(release)),
+        Step::task(
+            "image-seal",
+            Phase::CleanUp,
+            seal_image,
+            Undo::Task(drop_image),
+        ),
+        Step::task("image-end", Phase::CleanUp, release, Undo::Nothing),
         Step::store("finish", Phase::CleanUp, finish),
     ],
     unwound,
@@ -56,6 +74,7 @@ fn set_state(scene: &mut Scene, state: ItemState) {
 
 fn begin(scene: &mut Scene) {
     set_state(scene, ItemState::Creating);
+    image_create::begin(scene);
 }
 
 fn seal(scene: &Scene) -> Option<TaskSpec> {
@@ -145,7 +164,24 @@ fn verify(scene: &Scene) -> Option<TaskSpec> {
     }))
 }
 
+/// What becomes the image: the root's part, which all of them were captured with.
+fn root(scene: &Scene) -> Option<&Snapshot> {
+    let root = scene.instance_snapshot.as_ref()?.root()?.snapshot_id;
+    scene.snapshots.iter().find(|part| part.id == root)
+}
+
+/// The volume that nobody sees, in which the root's part becomes an image.
+fn image(scene: &Scene) -> Option<TaskSpec> {
+    Some(TaskSpec::VolumeClone {
+        volume_id: staged_volume(scene.run.operation.image_id?),
+        source: CloneSource::Snapshot(root(scene)?.id),
+    })
+}
+
 fn finish(scene: &mut Scene) {
+    let consistency = root(scene).and_then(|root| root.consistency);
+    image_create::record(scene, "image-seal", consistency);
+    image_made(scene);
     let duration_ms = scene.duration_ms();
     set_state(scene, ItemState::Available);
     for part in &mut scene.snapshots {
@@ -158,6 +194,7 @@ fn finish(scene: &mut Scene) {
 }
 
 fn unwound(scene: &mut Scene, setback: &Setback) {
+    image_not_made(scene, setback);
     scene.snapshots.clear();
     if *setback == Setback::Cancelled {
         scene.instance_snapshot = None;

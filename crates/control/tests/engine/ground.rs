@@ -360,7 +360,9 @@ async fn admit_image(
         return Ok(());
     };
     match wanted.request {
-        Request::ImageCreate { .. } | Request::SnapshotCreate => {
+        Request::ImageCreate { .. }
+        | Request::SnapshotCreate
+        | Request::InstanceSnapshotCreate { .. } => {
             image::image_insert(tx, &image_row(ids, wanted, by, now)).await
         }
         Request::ImageDelete => {

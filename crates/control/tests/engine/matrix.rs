@@ -348,7 +348,15 @@ fn asks_of_instance(kind: OperationKind) -> &'static [Ask] {
         }],
         OperationKind::VolumeAttach => &[attach, attach],
         OperationKind::VolumeDetach => &[detach, detach],
-        OperationKind::InstanceSnapshotCreate => &[capture, capture],
+        OperationKind::InstanceSnapshotCreate => &[
+            capture,
+            capture,
+            // Its root becomes an image at once.
+            |lab, start| Wanted {
+                image: Some(ImageId::generate(&*lab.ground.env)),
+                ..capture(lab, start)
+            },
+        ],
         OperationKind::InstanceSnapshotDelete => &[|lab, start| forget(lab, start)],
         OperationKind::InstanceRebuild => &[rebuild],
         other => panic!("{other} is about no instance"),
@@ -1276,6 +1284,8 @@ async fn check_images(lab: &Lab, start: &Start, wanted: &Wanted, succeeded: bool
                 content: ImageContent::Upload { .. },
             } => content(OF_UPLOAD),
             Request::ImageCreate { .. } if wanted.backup.is_some() => content(OF_BACKUP),
+            // Nothing was written to the root.
+            Request::InstanceSnapshotCreate { .. } => vec![0; SIZE],
             _ => content(OF_SNAPSHOT),
         };
         let there = lab.pool.snapshot_layer(sealed(id)).is_ok();
@@ -1287,7 +1297,11 @@ async fn check_images(lab: &Lab, start: &Start, wanted: &Wanted, succeeded: bool
         }
         match wanted.request {
             Request::ImageDelete => assert_eq!(row.is_none(), succeeded, "{cell}"),
-            Request::SnapshotCreate | Request::ImageCreate { .. } if id != start.image => {
+            Request::SnapshotCreate
+            | Request::InstanceSnapshotCreate { .. }
+            | Request::ImageCreate { .. }
+                if id != start.image =>
+            {
                 assert_eq!(usable, succeeded, "{cell}");
                 assert_eq!(there, succeeded, "{cell}: the image in the pool");
             }

@@ -33,6 +33,7 @@ const READERS: &[&str] = &[
     "instance::options",
     "instance::show",
     "image::list",
+    "image::options",
     "image::show",
     "instance_snapshot::list",
     "instance_snapshot::show",
@@ -185,6 +186,13 @@ impl<'a> Walk<'a> {
         let deleted = instance_snapshot::delete(cx, me, &whole, Some("whole"), &change);
         let (case, action) = ("instance_snapshot::delete", "instance_snapshot_delete");
         self.step(case, action, deleted).await;
+        let (item, image) = (ItemCreate::default(), name("of the root"));
+        let both = instance_snapshot::create_with_image(cx, me, vm, item, image, &change);
+        let (case, action) = (
+            "instance_snapshot::create_with_image",
+            "instance_snapshot_create",
+        );
+        self.step(case, action, both).await;
     }
 
     async fn items(&mut self, web: &Reference) {

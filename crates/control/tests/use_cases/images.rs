@@ -5,16 +5,19 @@ use stillpoint_control::instance::{self, DiskRequest, InstanceCreate};
 use stillpoint_control::item::ItemCreate;
 use stillpoint_control::restore::RestorePointRef;
 use stillpoint_control::volume::{VolumeFromImage, create_from_image};
-use stillpoint_control::{Answer, Change, Error, operation, snapshot, volume};
+use stillpoint_control::{Answer, Change, Error, instance_snapshot, operation, snapshot, volume};
 use stillpoint_model::ByteCount;
 use stillpoint_model::account::Actor;
-use stillpoint_model::id::{ImageId, SnapshotId};
+use stillpoint_model::id::{ImageId, InstanceSnapshotId, SnapshotId};
+use stillpoint_model::image::ImageOrigin;
+use stillpoint_model::instance::StopMode;
 use stillpoint_model::item::{ItemKind, ItemState};
 use stillpoint_model::operation::OperationState;
 use stillpoint_model::refusal::ProblemCode;
 use stillpoint_model::volume::{VolumeOrigin, VolumeRole};
 
-use crate::instances::ask_instance;
+use crate::instance_snapshots::captured;
+use crate::instances::{ask_instance, instance_of};
 use crate::lab::{Lab, accepted, by_name, name, refused};
 
 async fn ask_image(
@@ -199,4 +202,97 @@ async fn a_snapshot_becomes_an_image_at_once() {
     let taken = refused(again);
     assert_eq!(taken.code, ProblemCode::NameTaken);
     assert_eq!(taken.pointer.as_deref(), Some("/image"));
+}
+
+async fn ask_of_whole(lab: &Lab, text: &str, whole: InstanceSnapshotId) -> Result<Answer, Error> {
+    let request = ImageCreate {
+        item: ItemCreate {
+            name: Some(name(text)),
+            ..ItemCreate::default()
+        },
+        source: ImageSource::InstanceSnapshot(whole.into()),
+        pool: None,
+    };
+    image::create(&lab.cx, &lab.tenant, request, &Change::default()).await
+}
+
+#[tokio::test]
+async fn an_image_of_an_instance_snapshot_is_its_root_and_outlives_it() {
+    let lab = Lab::new().await;
+    let web = instance_of(&lab, &lab.tenant, "web").await;
+    let whole = captured(&lab, &lab.tenant, web, "before").await;
+    let (cx, me, change) = (&lab.cx, &lab.tenant, Change::default());
+    let asked = accepted(ask_of_whole(&lab, "golden", whole).await);
+    let before = instance_snapshot::show(cx, me, &whole.into()).await;
+    let before = before.expect("the whole").instance_snapshot;
+    assert_eq!(
+        asked.snapshot_id,
+        before.root().map(|root| root.snapshot_id)
+    );
+    // What it is made of stays until it is made, as a whole.
+    let delete = || async {
+        instance_snapshot::delete(cx, me, &whole.into(), Some("before"), &change).await
+    };
+    assert_eq!(refused(delete().await).code, ProblemCode::VolumeBusy);
+    lab.settle().await;
+    accepted(delete().await);
+    lab.settle().await;
+    let image = show(&lab, asked.image_id.expect("an image")).await.image;
+    assert_eq!(image.state, ItemState::Available);
+    assert_eq!(image.origin, ImageOrigin::InstanceSnapshot(whole));
+    assert_eq!(image.origin_name, Some(name("before")));
+    assert_eq!(image.consistency, before.consistency);
+}
+
+#[tokio::test]
+async fn an_instance_snapshot_becomes_an_image_at_once() {
+    let lab = Lab::new().await;
+    let web = instance_of(&lab, &lab.tenant, "web").await;
+    let (cx, me, change) = (&lab.cx, &lab.tenant, Change::default());
+    accepted(instance::stop(cx, me, &web.into(), StopMode::Forced, &change).await);
+    lab.settle().await;
+    let ask = || async {
+        let (item, image) = (ItemCreate::default(), name("golden"));
+        instance_snapshot::create_with_image(cx, me, &web.into(), item, image, &change).await
+    };
+    let asked = accepted(ask().await);
+    lab.settle().await;
+    lab.rest().await;
+    let whole = asked.instance_snapshot_id.expect("the whole");
+    let image = show(&lab, asked.image_id.expect("an image")).await.image;
+    assert_eq!(image.state, ItemState::Available);
+    assert_eq!(image.origin, ImageOrigin::InstanceSnapshot(whole));
+    let shown = instance_snapshot::show(cx, me, &whole.into()).await;
+    let shown = shown.expect("the whole").instance_snapshot;
+    assert_eq!(shown.state, ItemState::Available);
+    assert_eq!(image.consistency, shown.consistency);
+    // A name that is taken is found out before anything is captured.
+    let taken = refused(ask().await);
+    assert_eq!(taken.code, ProblemCode::NameTaken);
+    assert_eq!(taken.pointer.as_deref(), Some("/image"));
+}
+
+#[tokio::test]
+async fn without_a_root_there_is_no_image() {
+    let lab = Lab::new().await;
+    let web = instance_of(&lab, &lab.tenant, "web").await;
+    let (cx, me, change) = (&lab.cx, &lab.tenant, Change::default());
+    let data = lab.volume(me, "data").await;
+    accepted(instance::stop(cx, me, &web.into(), StopMode::Forced, &change).await);
+    lab.settle().await;
+    accepted(volume::attach(cx, me, &data.into(), &web.into(), &change).await);
+    lab.settle().await;
+    accepted(volume::detach(cx, me, &by_name("web-root"), &change).await);
+    lab.settle().await;
+    let (item, at_once) = (ItemCreate::default(), name("golden"));
+    let asked =
+        instance_snapshot::create_with_image(cx, me, &web.into(), item, at_once, &change).await;
+    assert_eq!(refused(asked).pointer.as_deref(), Some("/image"));
+    let item = ItemCreate::default();
+    let taken = instance_snapshot::create(cx, me, &web.into(), item, &change).await;
+    let whole = accepted(taken).instance_snapshot_id.expect("the whole");
+    lab.settle().await;
+    let no = refused(ask_of_whole(&lab, "golden", whole).await);
+    assert_eq!(no.code, ProblemCode::NotEligible);
+    assert_eq!(no.pointer.as_deref(), Some("/instance_snapshot"));
 }

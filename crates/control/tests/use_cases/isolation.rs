@@ -97,6 +97,7 @@ fn asked<'a>(
         upload: their.upload,
         format: ImageFormat::Raw,
     });
+    let image_of_whole = image_of(ImageSource::InstanceSnapshot(whole.clone()));
     let started = VolumeFromImage {
         name: name("mine"),
         image: image_ref.clone(),
@@ -141,6 +142,10 @@ fn asked<'a>(
         "instance_snapshot::show" => instance_snapshot::show(cx, me, whole),
         "instance_snapshot::create" =>
             instance_snapshot::create(cx, me, instance, ItemCreate::default(), change),
+        "instance_snapshot::create_with_image" => {
+            let (item, image) = (ItemCreate::default(), name("m"));
+            instance_snapshot::create_with_image(cx, me, instance, item, image, change)
+        },
         "instance_snapshot::update" =>
             instance_snapshot::update(cx, me, whole, ItemUpdate::default(), change),
         "instance_snapshot::delete" => instance_snapshot::delete(cx, me, whole, typed, change),
@@ -158,6 +163,7 @@ fn asked<'a>(
         "image::delete" => image::delete(cx, me, image_ref, typed, change),
         "image::create" => image::create(cx, me, image_of_snapshot, change),
         "image::create" => image::create(cx, me, image_of_upload, change),
+        "image::create" => image::create(cx, me, image_of_whole, change),
         "volume::create_from_image" => volume::create_from_image(cx, me, started, change),
         "instance::create" => instance::create(cx, me, started_vm, change),
         "backup::show" => backup::show(cx, me, backup_ref),
@@ -184,6 +190,7 @@ const OTHERS: &[&str] = &[
     "instance::list",
     "instance::options",
     "image::list",
+    "image::options",
     "instance_snapshot::list",
     "snapshot::list",
     "backup::list",

@@ -74,7 +74,7 @@ async fn image_show(
     Ok(tagged(image::show(app.cx(), &actor, &reference).await?))
 }
 
-/// Make an image of a snapshot, of a backup or of an upload. It outlives what it was made of.
+/// Make an image of a snapshot, backup, instance snapshot or upload. It outlives its source.
 #[utoipa::path(post, path = "/v1/images", tag = "images", request_body = ImageCreate,
     params(ChangeQuery),
     responses(
@@ -87,21 +87,26 @@ async fn image_create(
     ChangeOf(change): ChangeOf,
     JsonBody(body): JsonBody<ImageCreate>,
 ) -> Result<Response> {
-    let source = match (body.source, body.upload) {
-        (Some(source), None) => {
+    let source = match (body.source, body.instance_snapshot, body.upload) {
+        (Some(source), None, None) => {
             let kind = source.kind;
             ImageSource::RestorePoint(RestorePointRef {
                 kind: kind.into(),
                 item: reference_at(&source.item, kind.as_str(), "/source/item")?,
             })
         }
-        (None, Some(upload)) => ImageSource::Upload {
+        (None, Some(whole), None) => {
+            let pointer = "/instance_snapshot";
+            ImageSource::InstanceSnapshot(reference_at(&whole, "instance snapshot", pointer)?)
+        }
+        (None, None, Some(upload)) => ImageSource::Upload {
             upload: upload.id,
             format: upload.format.into(),
         },
-        (None, None) | (Some(_), Some(_)) => {
-            let text = "Give `source` for an image of a snapshot or a backup, or `upload` for one \
-                        of an upload.";
+        _ => {
+            let text = "Give `source` for an image of a snapshot or a backup, \
+                        `instance_snapshot` for one of an instance snapshot, or `upload` for \
+                        one of an upload.";
             return Err(ApiError::invalid("/source", text));
         }
     };

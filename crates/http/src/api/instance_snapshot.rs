@@ -102,7 +102,14 @@ async fn instance_snapshot_create(
 ) -> Result<Response> {
     let instance = reference_at(&body.instance, "instance", "/instance")?;
     let item = item_create(body.name.as_deref(), body.description, body.labels)?;
-    let answer = instance_snapshot::create(app.cx(), &actor, &instance, item, &change).await?;
+    let image = optional_name(body.image.as_deref(), "/image")?;
+    let (cx, change) = (app.cx(), &change);
+    let answer = match image {
+        None => instance_snapshot::create(cx, &actor, &instance, item, change).await?,
+        Some(image) => {
+            instance_snapshot::create_with_image(cx, &actor, &instance, item, image, change).await?
+        }
+    };
     Ok(reply::answer(answer))
 }
 

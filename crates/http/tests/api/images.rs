@@ -41,6 +41,18 @@ async fn what_is_wrong_with_a_request_is_pointed_at() {
         ),
         (
             images,
+            image(json!({"source": source, "instance_snapshot": "whole"})),
+            "invalid_request",
+            "/source",
+        ),
+        (
+            images,
+            image(json!({"instance_snapshot": "no"})),
+            "not_found",
+            "/instance_snapshot",
+        ),
+        (
+            images,
             image(of("snapshot", "no")),
             "not_found",
             "/source/item",

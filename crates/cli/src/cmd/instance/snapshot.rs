@@ -38,6 +38,9 @@ pub enum Verb {
         instance: String,
         #[command(flatten)]
         new: NewItemArgs,
+        /// Make an image of its root at once, of this name: both or neither
+        #[arg(long, value_name = "NAME")]
+        image: Option<String>,
         #[command(flatten)]
         change: ChangeArgs,
     },
@@ -118,8 +121,9 @@ pub async fn run(remote: &Remote, verb: Verb) -> Result<()> {
         Verb::Create {
             instance,
             new,
+            image,
             change,
-        } => create(remote, instance, new, &change).await,
+        } => create(remote, instance, new, image, &change).await,
         Verb::Rename { snapshot, new_name } => {
             update(remote, &snapshot, &item::renamed(new_name)).await
         }
@@ -141,6 +145,7 @@ async fn create(
     remote: &Remote,
     instance: String,
     new: NewItemArgs,
+    image: Option<String>,
     change: &ChangeArgs,
 ) -> Result<()> {
     let labels = new.labels();
@@ -149,6 +154,7 @@ async fn create(
         name: new.name,
         description: new.description,
         labels,
+        image,
     };
     let asked = remote
         .client
