@@ -9,7 +9,7 @@
 
 use crate::Timestamp;
 use crate::id::{OperationId, VolumeId};
-use crate::item::Consistency;
+use crate::item::{Consistency, FreezePolicy};
 use crate::operation::OperationKind;
 use crate::plan::{AttachCondition, Circumstances, Plan, RuleAnswer};
 use crate::refusal::{ProblemCode, Refusal, WayOut};
@@ -247,7 +247,7 @@ pub fn can(action: Action, facts: &Facts<'_>) -> Result<Allowed, Refusal> {
         check_attachment(action, volume)?;
         check_backup_target(action, volume)?;
         check_caps(action, facts.plan, volume)?;
-        allowed.consistency = Some(capture_consistency(volume));
+        allowed.consistency = Some(capture_consistency(facts.plan, volume));
     }
     check_image_cap(action, facts)?;
     if !facts.node_online && action.operation().is_some() {
@@ -405,8 +405,15 @@ fn check_image_cap(action: Action, facts: &Facts<'_>) -> Result<(), Refusal> {
     Err(Refusal::new(ProblemCode::ImageLimit, text).or(WayOut::DeleteImage))
 }
 
-fn capture_consistency(volume: &VolumeFacts) -> Consistency {
+/// The best that a capture can promise now: whether a guest that is asked to freeze does is known
+/// only afterwards.
+fn capture_consistency(plan: &Plan, volume: &VolumeFacts) -> Consistency {
+    // One that never came up since it was made is not asked.
+    let answers = own_instance(volume).is_some_and(|own| own.ready);
     match attach_condition(volume) {
+        AttachCondition::Running if answers && plan.freeze != FreezePolicy::Skip => {
+            Consistency::Filesystem
+        }
         AttachCondition::Running => Consistency::Crash,
         AttachCondition::Detached | AttachCondition::Stopped => Consistency::Stopped,
     }

@@ -163,6 +163,34 @@ fn r30_anything_and_crash_consistent_while_it_runs() {
 }
 
 #[test]
+fn a_plan_that_freezes_promises_more_of_a_guest_that_came_up() {
+    let rules = "[[eligibility]]\nanswer = \"allow\"";
+    let promised = |freeze, ready| {
+        let plan = Plan {
+            freeze,
+            ..plan_with(rules)
+        };
+        let running = of_instance(InstanceState::Active, ready, None);
+        let allowed = can(Action::SnapshotCreate, &facts(&plan, running)).unwrap();
+        allowed.consistency.unwrap()
+    };
+    assert_eq!(promised(FreezePolicy::Skip, true), Consistency::Crash);
+    for freeze in [FreezePolicy::Try, FreezePolicy::Require] {
+        assert_eq!(promised(freeze, true), Consistency::Filesystem);
+        assert_eq!(promised(freeze, false), Consistency::Crash);
+    }
+    // Of what somebody else runs, nobody here can freeze anything.
+    let plan = plan();
+    let theirs = VolumeFacts {
+        attachment: running(),
+        live_capture: true,
+        ..volume()
+    };
+    let allowed = can(Action::SnapshotCreate, &facts(&plan, theirs)).unwrap();
+    assert_eq!(allowed.consistency, Some(Consistency::Crash));
+}
+
+#[test]
 fn r31_anything_with_the_advice_to_power_off() {
     let seen = walk(
         r#"
