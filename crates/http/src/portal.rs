@@ -15,7 +15,9 @@ mod assets;
 mod backup;
 mod error;
 mod icon;
+mod image;
 mod instance;
+mod instance_snapshot;
 mod item;
 mod layout;
 mod list;
@@ -30,6 +32,7 @@ mod snapshot;
 mod text;
 mod token;
 mod ui;
+mod upload;
 mod volume;
 
 use axum::Router;
@@ -54,6 +57,8 @@ pub(crate) fn router() -> Router<App> {
         .merge(overview::routes())
         .merge(sign_in::routes())
         .merge(instance::routes())
+        .merge(instance_snapshot::routes())
+        .merge(image::routes())
         .merge(volume::routes())
         .merge(snapshot::routes())
         .merge(backup::routes())

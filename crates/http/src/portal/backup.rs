@@ -245,7 +245,7 @@ fn show_verify(
             ..Submit::new("Verify")
         },
         error,
-        item: Some(item.id),
+        item: Some(item.id.into()),
         upload: false,
     };
     let body = html! {

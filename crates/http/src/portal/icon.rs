@@ -39,6 +39,7 @@ pub(super) enum Icon {
     Shield,
     Spinner,
     Target,
+    Template,
     Terminal,
     Theme,
     Trash,
@@ -115,6 +116,9 @@ impl Icon {
             Self::Spinner => r#"<path d="M12 3.5a8.5 8.5 0 1 1-8.5 8.5"/>"#,
             Self::Target => {
                 r#"<circle cx="12" cy="12" r="8.5"/><circle cx="12" cy="12" r="4.5"/><path d="M12 12v.01"/>"#
+            }
+            Self::Template => {
+                r#"<rect x="4" y="3.5" width="16" height="17" rx="2"/><path d="m12 7.5 4.5 2.4v4.9L12 17.2l-4.5-2.4V9.9Zm-4.5 2.4L12 12.3l4.5-2.4M12 12.3v4.9"/>"#
             }
             Self::Terminal => {
                 r#"<rect x="3" y="4.5" width="18" height="15" rx="2"/><path d="m7 9.5 3 2.5-3 2.5m5.5 0H17"/>"#

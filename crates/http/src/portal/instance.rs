@@ -1,12 +1,12 @@
 //! Instances: the list, the page of one, and the dialogs about it.
 //!
 //! Attaching and detaching a volume is offered on both sides, here and on the volume's pages
-//! ([`attach`]). Left out: snapshots of a whole instance.
+//! ([`attach`]). The tab with its snapshots is [`super::instance_snapshot`]'s.
 
 mod attach;
 mod console;
 mod create;
-mod detail;
+pub(super) mod detail;
 mod dialog;
 
 use axum::Router;
@@ -30,7 +30,12 @@ use super::{live, paths, text, ui};
 use crate::state::App;
 
 /// What changes a page about instances: their volumes, too.
-const KINDS: [EventKind; 3] = [EventKind::Instance, EventKind::Volume, EventKind::Operation];
+const KINDS: [EventKind; 4] = [
+    EventKind::Instance,
+    EventKind::InstanceSnapshot,
+    EventKind::Volume,
+    EventKind::Operation,
+];
 
 /// `/instances` and below, and what the pages of volumes have of them.
 pub(super) fn routes() -> Router<App> {
@@ -44,7 +49,7 @@ pub(super) fn routes() -> Router<App> {
 }
 
 /// One instance, by what stands in the address.
-async fn load(app: &App, viewer: &Viewer, text: &str) -> Result<InstanceView, Failure> {
+pub(super) async fn load(app: &App, viewer: &Viewer, text: &str) -> Result<InstanceView, Failure> {
     let reference = Reference::parse(text, "instance").map_err(|refusal| viewer.fail(&refusal))?;
     instance::show(app.cx(), &viewer.actor, &reference)
         .await
@@ -223,7 +228,7 @@ fn row(view: &InstanceView) -> Markup {
 }
 
 /// What a flavor gives: `2 vCPUs, 4.00 GiB`, and its GPU.
-fn machine(flavor: &Flavor) -> String {
+pub(super) fn machine(flavor: &Flavor) -> String {
     let plural = if flavor.vcpus == 1 { "" } else { "s" };
     let memory = flavor.memory_bytes;
     let gpu = flavor.gpu.as_ref().map(|gpu| format!(", {gpu}"));
@@ -265,6 +270,12 @@ fn menu_entries(view: &InstanceView) -> Markup {
         ("Stop", Icon::Power, to("stop"), Action::InstanceStop),
         ("Pause", Icon::Hold, to("pause"), Action::InstancePause),
         ("Resume", Icon::Play, to("resume"), Action::InstanceResume),
+        (
+            "Take Snapshot",
+            Icon::Camera,
+            to("snapshots/new"),
+            Action::InstanceSnapshotCreate,
+        ),
         (
             "Attach Volume",
             Icon::Plug,

@@ -1,5 +1,6 @@
 //! What snapshots and backups share on the page: one table, one menu, one set of dialogs.
 
+mod choose;
 mod dialog;
 mod list;
 mod view;
@@ -13,7 +14,7 @@ use stillpoint_control::{Answer as Outcome, Change, Permission, Reference, Resul
 use stillpoint_model::Timestamp;
 use stillpoint_model::account::Actor;
 use stillpoint_model::guard::Action;
-use stillpoint_model::id::VolumeId;
+use stillpoint_model::id::{InstanceSnapshotId, VolumeId};
 use stillpoint_model::item::{
     Consistency, ItemKind, ItemSizes, ItemState, RestorePointId, Trigger,
 };
@@ -22,9 +23,10 @@ use stillpoint_model::operation::Operation;
 use stillpoint_model::plan::{Confirmation, Confirmations};
 use stillpoint_model::refusal::Refusal;
 
-pub(super) use dialog::{nav, routes};
-pub(super) use list::{create_fields, list_page, volume_filter};
-pub(super) use view::{consistency_words, look_again, table};
+pub(super) use choose::{keep_chosen, option, read, usable};
+pub(super) use dialog::{nav, read_update, routes};
+pub(super) use list::{create_fields, list_page, snapshot_tabs, volume_filter};
+pub(super) use view::{consistency_words, expected_words, look_again, table};
 
 use super::paths;
 use super::ui::{self, Answer};
@@ -35,6 +37,8 @@ pub(super) struct Item {
     pub(super) id: RestorePointId,
     pub(super) volume_id: VolumeId,
     pub(super) volume_name: Name,
+    /// The instance snapshot that it is part of.
+    pub(super) part_of: Option<InstanceSnapshotId>,
     pub(super) source_exists: bool,
     pub(super) name: Name,
     pub(super) description: String,
@@ -64,6 +68,7 @@ impl From<SnapshotView> for Item {
             id: RestorePointId::Snapshot(snapshot.id),
             volume_id: snapshot.volume_id,
             volume_name: snapshot.volume_name,
+            part_of: snapshot.instance_snapshot_id,
             source_exists: view.source_exists,
             name: snapshot.name,
             description: snapshot.description,
@@ -95,6 +100,7 @@ impl From<BackupView> for Item {
             id: RestorePointId::Backup(backup.id),
             volume_id: backup.volume_id,
             volume_name: backup.volume_name,
+            part_of: None,
             source_exists: view.source_exists,
             name: backup.name,
             description: backup.description,
@@ -126,6 +132,11 @@ impl Item {
             RestorePointId::Snapshot(id) => id.to_string(),
             RestorePointId::Backup(id) => id.to_string(),
         }
+    }
+
+    /// How a form chooses it: `snapshot:ID` or `backup:ID`.
+    pub(super) fn choice(&self) -> String {
+        format!("{}:{}", self.id.kind(), self.uuid())
     }
 
     /// The word for it.

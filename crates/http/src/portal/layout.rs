@@ -24,6 +24,7 @@ pub(super) enum Nav {
     Volumes,
     Snapshots,
     Backups,
+    Images,
     Operations,
     Settings,
     Nodes,
@@ -42,6 +43,7 @@ const COMPUTE: &[Link] = &[
 const PROTECTION: &[Link] = &[
     (Nav::Snapshots, "/snapshots", "Snapshots", Icon::Camera),
     (Nav::Backups, "/backups", "Backups", Icon::Archive),
+    (Nav::Images, "/images", "Images", Icon::Template),
 ];
 const ACCOUNT: &[Link] = &[
     (Nav::Operations, "/operations", "Operations", Icon::List),

@@ -193,7 +193,7 @@ fn subject(operation: &Operation) -> Markup {
             (Some(_), Some(_)) => { (volume_link(operation)) span.sub { (instance_link(operation)) } }
             (None, Some(_)) => (instance_link(operation)),
             (Some(_), None) => (volume_link(operation)),
-            (None, None) => "–",
+            (None, None) => (image_link(operation)),
         }
     }
 }
@@ -210,6 +210,17 @@ fn instance_link(operation: &Operation) -> Markup {
         operation.instance_id.map(paths::instance),
         operation.instance_name.as_ref(),
     )
+}
+
+/// The image that an operation makes, deletes or reads; a dash when it is about none.
+fn image_link(operation: &Operation) -> Markup {
+    match &operation.image_name {
+        Some(_) => linked(
+            operation.image_id.map(paths::image),
+            operation.image_name.as_ref(),
+        ),
+        None => html! { "–" },
+    }
 }
 
 fn linked(path: Option<String>, name: Option<&Name>) -> Markup {
@@ -270,6 +281,7 @@ fn content(viewer: &Viewer, operation: &Operation) -> Markup {
     let parts = [
         named("Volume", &operation.volume_name),
         named("Instance", &operation.instance_name),
+        named("Image", &operation.image_name),
     ];
     let lead = parts.into_iter().flatten().collect::<Vec<_>>().join(" · ");
     html! {
@@ -329,7 +341,7 @@ fn plan(kind: OperationKind) -> Vec<Phase> {
 
 /// Where an operation is among its phases. What already passed is known while it runs and when
 /// it succeeded; of one that failed, only where it was last.
-fn phases(operation: &Operation) -> Markup {
+pub(super) fn phases(operation: &Operation) -> Markup {
     let plan = plan(operation.kind);
     let at = plan
         .iter()
@@ -372,6 +384,10 @@ fn facts(viewer: &Viewer, operation: &Operation) -> Markup {
     html! {
         @if operation.volume_name.is_some() { (ui::fact("Volume", &volume_link(operation))) }
         @if operation.instance_name.is_some() { (ui::fact("Instance", &instance_link(operation))) }
+        @if operation.image_name.is_some() { (ui::fact("Image", &image_link(operation))) }
+        @if let Some(id) = operation.instance_snapshot_id {
+            (ui::fact("Instance snapshot", &html! { a href=(paths::instance_snapshot(id)) { "Open" } }))
+        }
         @if let Some(item) = item {
             (ui::fact(&text::capitalized(item.kind().as_str()), &html! { a href=(paths::item(item)) { "Open" } }))
         }

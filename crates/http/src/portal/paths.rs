@@ -1,6 +1,8 @@
 //! The addresses of the portal's pages, each written once.
 
-use stillpoint_model::id::{InstanceId, OperationId, TokenId, VolumeId};
+use stillpoint_model::id::{
+    ImageId, InstanceId, InstanceSnapshotId, OperationId, TokenId, VolumeId,
+};
 use stillpoint_model::item::{ItemKind, RestorePointId};
 
 pub(super) fn instance(id: InstanceId) -> String {
@@ -46,6 +48,25 @@ pub(super) fn item(id: RestorePointId) -> String {
 /// A dialog about a snapshot or a backup.
 pub(super) fn item_dialog(id: RestorePointId, dialog: &str) -> String {
     format!("{}/{dialog}", item(id))
+}
+
+pub(super) fn image(id: ImageId) -> String {
+    format!("/images/{id}")
+}
+
+/// A dialog about an image.
+pub(super) fn image_dialog(id: ImageId, dialog: &str) -> String {
+    format!("/images/{id}/{dialog}")
+}
+
+/// An instance snapshot.
+pub(super) fn instance_snapshot(id: InstanceSnapshotId) -> String {
+    format!("/instance-snapshots/{id}")
+}
+
+/// A dialog about an instance snapshot.
+pub(super) fn instance_snapshot_dialog(id: InstanceSnapshotId, dialog: &str) -> String {
+    format!("/instance-snapshots/{id}/{dialog}")
 }
 
 pub(super) fn operation(id: OperationId) -> String {

@@ -172,7 +172,7 @@ impl Restore {
                 ..Submit::new("Restore")
             },
             error,
-            item: Some(item.id),
+            item: Some(item.id.into()),
             upload: false,
         };
         sheet.render(&html! {
@@ -223,7 +223,7 @@ impl Restore {
                         input type="radio" name="mode" value=(mode) disabled aria-describedby=(reason_id);
                         b { (title) } span { (lead) }
                     }
-                    p #(reason_id) .reason { (ui::reason(refusal, viewer.now, Some(self.item.id))) }
+                    p #(reason_id) .reason { (ui::reason(refusal, viewer.now, Some(self.item.id.into()))) }
                 },
             }
         }

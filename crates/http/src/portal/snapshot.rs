@@ -11,7 +11,8 @@ use stillpoint_control::snapshot;
 use stillpoint_control::volume::VolumeView;
 use stillpoint_model::guard::Action;
 use stillpoint_model::item::ItemKind;
-use stillpoint_model::refusal::Refusal;
+use stillpoint_model::name::Name;
+use stillpoint_model::refusal::{ProblemCode, Refusal};
 
 use super::error::{Failure, refusal, status};
 use super::item::{self, Item};
@@ -79,11 +80,16 @@ async fn post(
 ) -> Result<Response, Failure> {
     let view = volume::load(&app, &viewer, &text).await?;
     let outcome = async {
-        let request = read(&fields)?;
+        let (request, image) = (read(&fields)?, read_image(&fields)?);
         let (volume, change) = (view.volume.id.into(), Viewer::change(&fields));
-        snapshot::create(app.cx(), &viewer.actor, &volume, request, &change)
-            .await
-            .map_err(|error| refusal(&error))
+        let (cx, actor) = (app.cx(), &viewer.actor);
+        let asked = match image {
+            None => snapshot::create(cx, actor, &volume, request, &change).await,
+            Some(image) => {
+                snapshot::create_with_image(cx, actor, &volume, request, image, &change).await
+            }
+        };
+        asked.map_err(|error| refusal(&error))
     };
     Ok(match outcome.await {
         Ok(_) => viewer.see_other(&paths::volume_tab(view.volume.id, "snapshots")),
@@ -98,6 +104,39 @@ pub(super) fn read(fields: &Fields) -> Result<ItemCreate, Refusal> {
         description: fields.get("description").to_owned(),
         labels: fields.labels()?,
     })
+}
+
+/// The box that makes an image of a snapshot at once, and the image's name.
+pub(super) fn image_fields(fields: &Fields, error: Option<&Refusal>) -> Markup {
+    html! {
+        div.choice {
+            label {
+                input type="checkbox" name="as_image" value="on" checked[fields.is_checked("as_image")];
+                b { "Create as image" } span { "A template that new instances boot from. There are both in the end, or neither." }
+            }
+            div.more {
+                (ui::text_field("image", "Name of the image", fields, error).optional()
+                    .hint("Left empty, it has the name of the snapshot."))
+            }
+        }
+    }
+}
+
+/// The name of the image that a snapshot becomes at once; none when the box is not checked.
+pub(super) fn read_image(fields: &Fields) -> Result<Option<Name>, Refusal> {
+    if !fields.is_checked("as_image") {
+        return Ok(None);
+    }
+    let given = fields.optional_name("image")?;
+    let name = match given {
+        None => fields.optional_name("name")?,
+        given => given,
+    };
+    let unnamed = || {
+        let text = "Name the image, or the snapshot.";
+        Refusal::new(ProblemCode::InvalidRequest, text).at("/image")
+    };
+    name.ok_or_else(unnamed).map(Some)
 }
 
 fn show(
@@ -125,6 +164,7 @@ fn show(
     };
     let body = html! {
         (item::create_fields(view, &answer, fields, error))
+        (image_fields(fields, error))
         (ui::cap_meter(view.snapshots, view.caps.max_snapshots, "snapshots"))
     };
     page(viewer, &sheet.render(&body), status)
@@ -133,4 +173,27 @@ fn show(
 fn page(viewer: &Viewer, sheet: &Markup, status: StatusCode) -> Response {
     let page = Page::new(viewer, Nav::Volumes, "Take Snapshot");
     (status, page.render_dialog(sheet)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(pairs: &[(&str, &str)]) -> Result<Option<String>, Refusal> {
+        let fields = pairs
+            .iter()
+            .fold(Fields::default(), |fields, (k, v)| fields.with(k, *v));
+        read_image(&fields).map(|name| name.map(String::from))
+    }
+
+    #[test]
+    fn an_image_has_its_own_name_or_the_snapshots() {
+        assert_eq!(image(&[("image", "golden")]), Ok(None));
+        let asked = ("as_image", "on");
+        let golden = Ok(Some("golden".to_owned()));
+        assert_eq!(image(&[asked, ("image", "golden"), ("name", "x")]), golden);
+        assert_eq!(image(&[asked, ("name", "golden")]), golden);
+        let unnamed = image(&[asked]).unwrap_err();
+        assert_eq!(unnamed.pointer.as_deref(), Some("/image"));
+    }
 }

@@ -99,7 +99,9 @@ pub(super) const fn operation(kind: OperationKind) -> &'static str {
 /// What an operation is, with the name of what it is about.
 pub(super) fn operation_of(about: &Operation) -> String {
     let noun = operation(about.kind);
-    match about.volume_name.as_ref().or(about.instance_name.as_ref()) {
+    let volume = about.volume_name.as_ref();
+    let name = volume.or(about.instance_name.as_ref());
+    match name.or(about.image_name.as_ref()) {
         Some(name) => format!("{noun} of {name}"),
         None => noun.to_owned(),
     }
@@ -116,6 +118,17 @@ pub(super) fn capitalized(word: &str) -> String {
     let first = chars.next().map(|c| c.to_uppercase().to_string());
     let rest: String = chars.map(|c| if c == '_' { ' ' } else { c }).collect();
     first.unwrap_or_default() + &rest
+}
+
+/// The start of a long text.
+pub(super) fn shortened(text: &str) -> String {
+    const MAX_CHARS: usize = 90;
+    let line = text.lines().next().unwrap_or_default();
+    if line.len() == text.len() && line.chars().count() <= MAX_CHARS {
+        return line.to_owned();
+    }
+    let start: String = line.chars().take(MAX_CHARS).collect();
+    format!("{}…", start.trim_end())
 }
 
 #[cfg(test)]

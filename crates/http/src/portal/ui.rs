@@ -13,7 +13,6 @@ mod tests;
 use maud::{Markup, Render, html};
 use stillpoint_control::Permission;
 use stillpoint_model::guard::{self, Allowed};
-use stillpoint_model::item::RestorePointId;
 use stillpoint_model::operation::{Operation, OperationState};
 use stillpoint_model::refusal::{ProblemCode, Refusal};
 use stillpoint_model::{ByteCount, Timestamp};
@@ -23,7 +22,7 @@ pub(super) use form::{
     Fields, Sheet, Submit, checkbox, confirm_field, description_and_labels, field_error, hidden,
     labels_text, radios, select, text_field,
 };
-pub(super) use refusal::{alert, failure_note, reason};
+pub(super) use refusal::{Subject, alert, failure_note, reason};
 pub(super) use size::{read_size, size_field};
 pub(super) use state::{instance_state, item_state, operation_state, volume_state};
 
@@ -102,7 +101,7 @@ pub(super) struct Entry<'a> {
     pub(super) answer: Result<(), &'a Refusal>,
     /// The entry below that is refused for the same reason and shows it.
     pub(super) reason_of: Option<String>,
-    pub(super) item: Option<RestorePointId>,
+    pub(super) item: Option<Subject>,
     pub(super) now: Timestamp,
 }
 
@@ -139,6 +138,19 @@ pub(super) fn entries(
     permissions: &[Permission],
     now: Timestamp,
 ) -> Markup {
+    entries_about(thing, None, &html! {}, choices, permissions, now)
+}
+
+/// [`entries`] of something that ways out lead to dialogs of, with `free` before the last: what nothing
+/// ever stands in the way of.
+pub(super) fn entries_about(
+    thing: Uuid,
+    item: Option<Subject>,
+    free: &Markup,
+    choices: Vec<Choice>,
+    permissions: &[Permission],
+    now: Timestamp,
+) -> Markup {
     let answers: Vec<Answer> = choices
         .iter()
         .map(|(.., action)| answer(permissions, *action))
@@ -155,7 +167,7 @@ pub(super) fn entries(
     };
     html! {
         @for (i, (label, icon, href, _)) in choices.into_iter().enumerate() {
-            @if i == last { hr; }
+            @if i == last { (free) hr; }
             (Entry {
                 id: ids[i].clone(),
                 label,
@@ -164,10 +176,17 @@ pub(super) fn entries(
                 danger: i == last,
                 answer: answers[i].as_ref().map(|_| ()),
                 reason_of: shower(i),
-                item: None,
+                item,
                 now,
             })
         }
+    }
+}
+
+/// An entry of a menu that is always possible.
+pub(super) fn free_entry(label: &str, icon: Icon, href: &str) -> Markup {
+    html! {
+        a href=(href) hx-get=(href) hx-target="#dialog" hx-select={ "#" (DIALOG) } { (icon) (label) }
     }
 }
 

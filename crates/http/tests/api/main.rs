@@ -17,6 +17,8 @@ mod instances;
 mod mutations;
 mod openapi;
 mod portal;
+mod portal_images;
 mod problems;
 mod server;
 mod uploads;
+mod visitor;

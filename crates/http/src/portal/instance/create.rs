@@ -1,7 +1,7 @@
 //! The dialog that makes an instance: of which flavor, what it boots from, what else it has.
 //!
-//! Its root is a volume that exists, a copy of a snapshot or a backup, or an empty disk; the ways
-//! that are not possible now say so. Data volumes are such that exist, and a few empty ones; more
+//! Its root starts as an image, is a volume that exists, a copy of a snapshot or a backup, or an empty
+//! disk; the ways that are not possible now say so. Data volumes are such that exist, and a few empty ones; more
 //! are attached later. What is refused about a volume stands beside the field it came from.
 
 use axum::Router;
@@ -11,24 +11,22 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use maud::{Markup, html};
 use serde::Deserialize;
+use stillpoint_control::image::{self, ImageQuery, ImageView};
 use stillpoint_control::instance::{self, DiskRequest, InstanceCreate, InstanceOptions};
-use stillpoint_control::item::ItemQuery;
-use stillpoint_control::restore::RestorePointRef;
 use stillpoint_control::volume::VolumeView;
-use stillpoint_control::{Answer as Outcome, ListQuery, Reference, backup, snapshot};
+use stillpoint_control::{Answer as Outcome, ListQuery, Reference};
 use stillpoint_model::guard::Action;
 use stillpoint_model::id::VolumeId;
-use stillpoint_model::item::{ItemKind, RestorePointId};
 use stillpoint_model::refusal::{ProblemCode, Refusal};
 use stillpoint_model::volume::VolumeRole;
 
 use super::attach::{attachable, volume_option};
 use crate::portal::error::{Failure, refusal};
-use crate::portal::item::Item;
+use crate::portal::item::{self, Item};
 use crate::portal::layout::{Nav, Page};
+use crate::portal::paths;
 use crate::portal::session::{Posted, Viewer};
 use crate::portal::ui::{self, Fields, Sheet, Submit};
-use crate::portal::{paths, text};
 use crate::state::App;
 
 /// New data volumes that the dialog has fields for.
@@ -45,9 +43,10 @@ pub(super) async fn options(app: &App, viewer: &Viewer) -> Result<InstanceOption
         .map_err(|error| viewer.sorry(&error))
 }
 
-/// What a link to the dialog chose: `snapshot:ID` or `backup:ID`.
+/// What a link to the dialog chose: an image by its id, or `snapshot:ID` or `backup:ID`.
 #[derive(Deserialize)]
 struct Wanted {
+    image: Option<String>,
     source: Option<String>,
 }
 
@@ -60,9 +59,10 @@ async fn open(
     let fields = Fields::default()
         .with("root-size", "20")
         .with("start", "on");
-    let fields = match wanted.source {
-        Some(source) => fields.with("root", "source").with("root-source", source),
-        None => fields,
+    let fields = match (wanted.image, wanted.source) {
+        (Some(image), _) => fields.with("root", "image").with("root-image", image),
+        (None, Some(source)) => fields.with("root", "source").with("root-source", source),
+        (None, None) => fields,
     };
     let page = Page::new(&viewer, Nav::Instances, "New Instance");
     let sheet = choices.sheet(&viewer, &fields, None);
@@ -78,7 +78,8 @@ async fn post(
         let (request, data) = choices.read(&fields)?;
         let change = Viewer::change(&fields);
         let outcome = instance::create(app.cx(), &viewer.actor, request, &change).await;
-        outcome.map_err(|error| at_field(refusal(&error), &data))
+        let root = fields.get("root");
+        outcome.map_err(|error| at_field(refusal(&error), root, &data))
     };
     let outcome = outcome.await.map(|outcome| made(&outcome));
     let page = Page::new(&viewer, Nav::Instances, "New Instance");
@@ -97,9 +98,9 @@ fn made(outcome: &Outcome) -> String {
     }
 }
 
-/// A refusal that points at the field which the dialog has for what is wrong. `data` has the
-/// fields' prefix for each data volume of the request.
-fn at_field(refusal: Refusal, data: &[String]) -> Refusal {
+/// A refusal that points at the field which the dialog has for what is wrong. `root` is the way to a
+/// root that was chosen; `data` has the fields' prefix for each data volume of the request.
+fn at_field(refusal: Refusal, root: &str, data: &[String]) -> Refusal {
     let Some(pointer) = refusal.pointer.clone() else {
         return refusal;
     };
@@ -110,6 +111,7 @@ fn at_field(refusal: Refusal, data: &[String]) -> Refusal {
         None => pointer.strip_prefix("/root/").map(|part| ("root", part)),
     };
     match disk {
+        Some(("root", "size_bytes")) if root == "image" => refusal.at("/root-image-size"),
         Some((prefix, "size_bytes")) => refusal.at(format!("/{prefix}-size")),
         Some((prefix, "name")) => refusal.at(format!("/{prefix}-name")),
         _ => refusal,
@@ -129,30 +131,28 @@ fn new_field(n: u32) -> String {
 /// What may be chosen for a new instance, all of the account's.
 struct Choices {
     options: InstanceOptions,
+    images: Vec<ImageView>,
     volumes: Vec<VolumeView>,
     points: Vec<Item>,
 }
 
 impl Choices {
     async fn load(app: &App, viewer: &Viewer) -> Result<Self, Failure> {
-        let query = ItemQuery {
+        let query = ImageQuery {
             page: ListQuery {
                 cursor: None,
                 limit: ListQuery::MAX,
             },
-            volume: None,
         };
-        let (cx, actor) = (app.cx(), &viewer.actor);
-        let sorry = |error| viewer.sorry(&error);
-        let snapshots = snapshot::list(cx, actor, &query).await.map_err(sorry)?;
-        let backups = backup::list(cx, actor, &query).await.map_err(sorry)?;
-        let snapshots = snapshots.items.into_iter().map(Item::from);
-        let all = snapshots.chain(backups.items.into_iter().map(Item::from));
-        let usable = |item: &Item| ui::answer(&item.permissions, Action::RestoreNew).is_ok();
+        let images = image::list(app.cx(), &viewer.actor, &query).await;
+        let images = images.map_err(|error| viewer.sorry(&error))?.items;
+        let usable =
+            |view: &ImageView| ui::answer(&view.permissions, Action::InstanceCreate).is_ok();
         Ok(Self {
             options: options(app, viewer).await?,
+            images: images.into_iter().filter(usable).collect(),
             volumes: attachable(app, viewer).await?,
-            points: all.filter(usable).collect(),
+            points: item::usable(app, viewer, Action::RestoreNew).await?,
         })
     }
 
@@ -224,14 +224,24 @@ impl Choices {
         let mut volumes: Vec<_> = self.volumes.iter().map(|v| &v.volume).collect();
         volumes.sort_by_key(|volume| volume.role != VolumeRole::Root);
         let volumes: Vec<_> = volumes.into_iter().map(volume_option).collect();
-        let points: Vec<_> = self.points.iter().map(point_option).collect();
+        let points: Vec<_> = self.points.iter().map(item::option).collect();
+        let images: Vec<_> = self.images.iter().map(image_option).collect();
         let chosen = self.root(fields);
-        let existing = keep_chosen(volumes, fields.get("root-volume"));
-        let sources = keep_chosen(points, fields.get("root-source"));
+        let images = item::keep_chosen(images, fields.get("root-image"));
+        let existing = item::keep_chosen(volumes, fields.get("root-volume"));
+        let sources = item::keep_chosen(points, fields.get("root-source"));
         html! {
             fieldset.field {
                 legend { "It boots from" }
                 div.choices {
+                    (Way { value: "image", title: "An image", lead: "A new volume that starts as the image at once.",
+                        nothing: images.is_empty().then_some(html! {
+                            "There is no image yet that could be booted from. " a href="/images" { "Go to images" } "."
+                        }),
+                    }.render(chosen, &html! {
+                        (ui::select("root-image", "Image", &images, fields))
+                        (ui::size_field("root-image-size", "Size, when larger than the image (optional)", fields, error))
+                    }))
                     (Way { value: "volume", title: "A volume of yours", lead: "One with an installed system, attached to nothing.",
                         nothing: existing.is_empty().then_some(html! {
                             "No volume of yours is free. " a href="/volumes/import" { "Import an image" } " first."
@@ -252,6 +262,7 @@ impl Choices {
     /// Which root is chosen: what was asked for, or the first that is possible.
     fn root<'f>(&self, fields: &'f Fields) -> &'f str {
         match fields.get("root") {
+            "" if !self.images.is_empty() => "image",
             "" if !self.volumes.is_empty() => "volume",
             "" if !self.points.is_empty() => "source",
             "" => "empty",
@@ -338,40 +349,31 @@ impl Way {
     }
 }
 
-/// What a restore point is called in a list to choose from.
-fn point_option(item: &Item) -> (String, String) {
-    let reference = match item.id {
-        RestorePointId::Snapshot(id) => id.to_string(),
-        RestorePointId::Backup(id) => id.to_string(),
-    };
-    let kind = item.id.kind();
-    let text = format!(
-        "{}, {kind} of {}, {}",
-        item.name,
-        item.volume_name,
-        text::ago(item.now, item.created_at)
-    );
-    (format!("{kind}:{reference}"), text)
-}
-
-/// What can be chosen, with what was: a list that lost it would choose another in silence.
-fn keep_chosen(mut options: Vec<(String, String)>, chosen: &str) -> Vec<(String, String)> {
-    if !chosen.is_empty() && !options.iter().any(|(value, _)| value == chosen) {
-        options.insert(0, (chosen.to_owned(), "The one that was chosen".to_owned()));
-    }
-    options
+/// What an image is called in a list to choose from.
+fn image_option(view: &ImageView) -> (String, String) {
+    let image = &view.image;
+    let text = format!("{}, {}", image.name, image.size);
+    (image.id.to_string(), text)
 }
 
 fn read_root(fields: &Fields) -> Result<DiskRequest, Refusal> {
     let invalid = |text: &str| Refusal::new(ProblemCode::InvalidRequest, text);
     match fields.get("root") {
+        "image" => Ok(DiskRequest::Image {
+            name: fields.optional_name("root-name")?,
+            image: Reference::parse(fields.get("root-image"), "image")?,
+            size: match fields.optional("root-image-size") {
+                Some(_) => Some(ui::read_size(fields, "root-image-size")?),
+                None => None,
+            },
+        }),
         "volume" => {
             let volume = Reference::parse(fields.get("root-volume"), "volume")?;
             Ok(DiskRequest::Volume(volume))
         }
         "source" => Ok(DiskRequest::RestorePoint {
             name: fields.optional_name("root-name")?,
-            source: read_source(fields.get("root-source"))?,
+            source: item::read(fields.get("root-source"))?,
         }),
         "empty" => Ok(DiskRequest::Empty {
             name: fields.optional_name("root-name")?,
@@ -379,17 +381,6 @@ fn read_root(fields: &Fields) -> Result<DiskRequest, Refusal> {
         }),
         _ => Err(invalid("Choose what it boots from.")),
     }
-}
-
-fn read_source(text: &str) -> Result<RestorePointRef, Refusal> {
-    let unknown = || {
-        let text = "Choose a snapshot or a backup.";
-        Refusal::new(ProblemCode::InvalidRequest, text)
-    };
-    let (kind, item) = text.split_once(':').ok_or_else(unknown)?;
-    let kind: ItemKind = kind.parse().map_err(|_| unknown())?;
-    let item = Reference::parse(item, kind.as_str())?;
-    Ok(RestorePointRef { kind, item })
 }
 
 /// The new data volume whose fields begin with `prefix`; none when it has no size.
@@ -418,7 +409,7 @@ mod tests {
             new_field(2),
         ];
         let refusal = Refusal::new(ProblemCode::InvalidRequest, "No.").at(asked);
-        at_field(refusal, &data).pointer
+        at_field(refusal, "empty", &data).pointer
     }
 
     #[test]
@@ -449,13 +440,5 @@ mod tests {
         assert!(matches!(read(&[("new-1-size", "2")]), Ok(Some(_))));
         let refusal = read(&[("new-1-name", "logs")]).unwrap_err();
         assert_eq!(refusal.pointer.as_deref(), Some("/new-1-size"));
-    }
-
-    #[test]
-    fn what_was_chosen_is_never_replaced_in_silence() {
-        let options = vec![("a".to_owned(), "A".to_owned())];
-        assert_eq!(keep_chosen(options.clone(), "a"), options);
-        assert_eq!(keep_chosen(options.clone(), ""), options);
-        assert_eq!(keep_chosen(options, "gone")[0].0, "gone");
     }
 }

@@ -1,5 +1,5 @@
-//! The page of one instance: what it does, what it has, and what was done with it. Its other tab is
-//! the console.
+//! The page of one instance: what it does, what it has, and what was done with it. Its other tabs are
+//! its snapshots and the console.
 
 use axum::Router;
 use axum::extract::{Path, State};
@@ -18,7 +18,7 @@ use stillpoint_model::volume::Volume;
 use super::{KINDS, look_again, menu_entries};
 use crate::portal::error::Failure;
 use crate::portal::icon::Icon;
-use crate::portal::item::consistency_words;
+use crate::portal::item::expected_words;
 use crate::portal::layout::{Nav, Page, crumbs, page_head};
 use crate::portal::session::Viewer;
 use crate::portal::{live, paths, text, ui};
@@ -58,13 +58,19 @@ async fn show(
 
 /// A tab of an instance's page.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Tab {
+pub(in crate::portal) enum Tab {
     Overview,
+    Snapshots,
     Console,
 }
 
 /// The page of an instance with `content` in its tab.
-pub(super) fn page(viewer: &Viewer, view: &InstanceView, tab: Tab, content: &Markup) -> Markup {
+pub(in crate::portal) fn page(
+    viewer: &Viewer,
+    view: &InstanceView,
+    tab: Tab,
+    content: &Markup,
+) -> Markup {
     let instance = &view.instance;
     let title = html! { (instance.name) (ui::instance_state(instance)) };
     let lead = format!(
@@ -99,6 +105,7 @@ fn tabs(view: &InstanceView, tab: Tab) -> Markup {
     html! {
         nav.tabs aria-label="Instance" {
             a href=(paths::instance(id)) aria-current=[current(Tab::Overview)] { "Overview" }
+            a href=(paths::instance_dialog(id, "snapshots")) aria-current=[current(Tab::Snapshots)] { "Snapshots" }
             a href=(paths::instance_console(id)) aria-current=[current(Tab::Console)] { "Console" }
         }
     }
@@ -282,7 +289,7 @@ fn facts(view: &InstanceView, volumes: &[VolumeView]) -> Markup {
         (ui::fact("Power", &html! { (text::capitalized(instance.power.as_str())) }))
         (ui::fact("Set-up", &html! { (ready(view)) }))
         @if let Some(load) = instance.load { (ui::fact("Load", &html! { (load.as_percent()) " %" })) }
-        @if captured.is_some() { (ui::fact("Consistency of a snapshot now", &html! { (consistency_words(captured)) })) }
+        @if let Some(captured) = captured { (ui::fact("Consistency of a snapshot now", &html! { (expected_words(captured)) })) }
         @if let Some(at) = instance.started_at { (ui::fact("Running since", &ui::time(at, view.now))) }
         (ui::fact("Flavor", &html! { (flavor.name) }))
         (ui::fact("vCPUs", &html! { (flavor.vcpus) }))

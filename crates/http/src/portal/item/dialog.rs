@@ -140,7 +140,7 @@ fn sheet<'a>(
         back: item.home(),
         submit,
         error,
-        item: Some(item.id),
+        item: Some(item.id.into()),
         upload: false,
     }
 }
@@ -162,12 +162,7 @@ async fn rename_post(
     let Posted { viewer, fields } = posted;
     let item = load(&app, &viewer, kind, &text).await?;
     let outcome = async {
-        let update = ItemUpdate {
-            name: Some(fields.name("name")?),
-            description: Some(fields.get("description").to_owned()),
-            labels: Some(fields.labels()?),
-            protected: None,
-        };
+        let update = read_update(&fields)?;
         let change = Viewer::change(&fields);
         super::update(&app, &viewer.actor, item.id, update, &change)
             .await
@@ -175,6 +170,16 @@ async fn rename_post(
     };
     let outcome = outcome.await;
     Ok(settle(&viewer, &item, &fields, rename_form, outcome))
+}
+
+/// What the form that renames says.
+pub(in crate::portal) fn read_update(fields: &Fields) -> Result<ItemUpdate, Refusal> {
+    Ok(ItemUpdate {
+        name: Some(fields.name("name")?),
+        description: Some(fields.get("description").to_owned()),
+        labels: Some(fields.labels()?),
+        protected: None,
+    })
 }
 
 fn protect_form(viewer: &Viewer, item: &Item, _: &Fields, error: Option<&Refusal>) -> Markup {

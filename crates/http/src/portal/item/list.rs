@@ -57,14 +57,30 @@ pub(in crate::portal) fn list_page(
     };
     let body = html! {
         (page_head(&html! { (title) }, lead, &html! {}))
-        section.card {
-            (toolbar(base, params))
-            (live::region(viewer, "list", &kinds, &content))
+        div.stack {
+            @if kind == ItemKind::Snapshot { (snapshot_tabs(false)) }
+            section.card {
+                (toolbar(base, params))
+                (live::region(viewer, "list", &kinds, &content))
+            }
         }
     };
     Page::new(viewer, nav(kind), title)
         .moving(look_again(items))
         .render(&body)
+}
+
+/// The two lists of snapshots, by their addresses.
+pub(in crate::portal) fn snapshot_tabs(of_instances: bool) -> Markup {
+    let current = |this| (of_instances == this).then_some("page");
+    html! {
+        div.toolbar {
+            nav.subtabs aria-label="Snapshots" {
+                a href="/snapshots" aria-current=[current(false)] { "Of volumes" }
+                a href="/instance-snapshots" aria-current=[current(true)] { "Of instances" }
+            }
+        }
+    }
 }
 
 fn toolbar(base: &str, params: &ListParams) -> Markup {
@@ -129,7 +145,7 @@ pub(in crate::portal) fn create_fields(
                 div.alert.warn { (Icon::Alert) div { p { (warning) } } }
             }
             @if let Some(consistency) = allowed.consistency {
-                p.small.muted { "Consistency: " (super::view::consistency_words(Some(consistency))) "." }
+                p.small.muted { "Consistency: " (super::view::expected_words(consistency)) "." }
             }
         }
         (ui::description_and_labels(fields, error, false))

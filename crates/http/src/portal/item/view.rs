@@ -22,15 +22,33 @@ impl Item {
         refusal: Option<&'a Refusal>,
     ) -> ui::Entry<'a> {
         ui::Entry {
-            id: format!("{dialog}-{}", self.uuid()),
+            id: format!(
+                "{}-{}",
+                dialog.trim_start_matches('/').replace('/', "-"),
+                self.uuid()
+            ),
             label,
             icon,
             href: paths::item_dialog(self.id, dialog),
             danger: dialog == "delete",
             answer: refusal.map_or(Ok(()), Err),
             reason_of: None,
-            item: Some(self.id),
+            item: Some(self.id.into()),
             now: self.now,
+        }
+    }
+
+    /// An entry that leads to a dialog about something else, with this chosen.
+    fn elsewhere<'a>(
+        &self,
+        label: &'a str,
+        icon: Icon,
+        path: &str,
+        refusal: Option<&'a Refusal>,
+    ) -> ui::Entry<'a> {
+        ui::Entry {
+            href: paths::with_query(path, &[("source", Some(&self.choice()))]),
+            ..self.entry(label, icon, path, refusal)
         }
     }
 
@@ -38,6 +56,8 @@ impl Item {
     pub(in crate::portal) fn menu_entries(&self) -> Markup {
         let restore = self.restore_refusal();
         let delete = self.delete_answer().err();
+        let instance = ui::answer(&self.permissions, Action::InstanceCreate).err();
+        let image = ui::answer(&self.permissions, Action::ImageCreate).err();
         let verify = ui::answer(&self.permissions, Action::BackupVerify).err();
         let protect = if self.protected {
             "Remove protection"
@@ -46,6 +66,8 @@ impl Item {
         };
         html! {
             (self.entry("Restore", Icon::Restore, "restore", restore.as_ref()))
+            (self.elsewhere("Create Instance", Icon::Machine, "/instances/new", instance.as_ref()))
+            (self.elsewhere("Create Image", Icon::Template, "/images/new", image.as_ref()))
             @if self.id.kind() == ItemKind::Backup {
                 (self.entry("Verify", Icon::Shield, "verify", verify.as_ref()))
             }
@@ -69,7 +91,10 @@ impl Item {
             a.name href=(paths::item(self.id)) { (self.name) }
             @if self.protected { " " span.tag { (Icon::Lock) " Protected" } }
             @if self.trigger == Trigger::Safety { " " span.tag { "Safety snapshot" } }
-            @if !self.description.is_empty() { span.sub { (shortened(&self.description)) } }
+            @if let Some(whole) = self.part_of {
+                a.sub href=(paths::instance_snapshot(whole)) { "Part of an instance snapshot" }
+            }
+            @if !self.description.is_empty() { span.sub { (text::shortened(&self.description)) } }
             @if let Some(at) = self.expires_at { span.sub { "Goes by itself at " (text::utc(at)) } }
             @if let Some(failure) = &self.failure { span.sub.bad { (failure) } }
         }
@@ -169,6 +194,9 @@ impl Item {
         html! {
             (ui::fact("Volume", &self.source_cell()))
             @if let Some(target) = &self.target_name { (ui::fact("Backup target", &html! { (target) })) }
+            @if let Some(whole) = self.part_of {
+                (ui::fact("Part of", &html! { a href=(paths::instance_snapshot(whole)) { "An instance snapshot" } }))
+            }
             (ui::fact("Consistency", &html! { (consistency_words(self.consistency)) }))
             (ui::fact("Asked for by", &html! { (trigger_words(self.trigger)) }))
             (ui::fact("Created", &ui::time(self.created_at, self.now)))
@@ -208,23 +236,22 @@ impl Item {
     }
 }
 
-/// The start of a long text.
-fn shortened(text: &str) -> String {
-    const MAX_CHARS: usize = 90;
-    let line = text.lines().next().unwrap_or_default();
-    if line.len() == text.len() && line.chars().count() <= MAX_CHARS {
-        return line.to_owned();
-    }
-    let start: String = line.chars().take(MAX_CHARS).collect();
-    format!("{}…", start.trim_end())
-}
-
 pub(in crate::portal) fn consistency_words(consistency: Option<Consistency>) -> &'static str {
     match consistency {
         None => "Not known yet",
         Some(Consistency::Crash) => "Crash: as after a power cut",
         Some(Consistency::Filesystem) => "File system: the guest's file systems were frozen",
         Some(Consistency::Stopped) => "Stopped: nothing had the volume open",
+    }
+}
+
+/// What a capture can promise now: what it does is known afterwards.
+pub(in crate::portal) fn expected_words(consistency: Consistency) -> &'static str {
+    match consistency {
+        Consistency::Filesystem => {
+            "File system: the guest's file systems are frozen, if they can be. Otherwise as after a power cut"
+        }
+        other => consistency_words(Some(other)),
     }
 }
 

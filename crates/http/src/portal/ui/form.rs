@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 
 use maud::{Markup, Render, html};
-use stillpoint_model::item::RestorePointId;
 use stillpoint_model::name::{InvalidName, Name};
 use stillpoint_model::refusal::{ProblemCode, Refusal};
 
-use super::{Answer, DIALOG, alert, reason};
+use super::{Answer, DIALOG, Subject, alert, reason};
 use crate::portal::icon::Icon;
 use crate::portal::session::Viewer;
 
@@ -123,8 +122,8 @@ pub(in crate::portal) struct Sheet<'a> {
     pub(in crate::portal) back: String,
     pub(in crate::portal) submit: Submit<'a>,
     pub(in crate::portal) error: Option<&'a Refusal>,
-    /// The snapshot or backup it is about.
-    pub(in crate::portal) item: Option<RestorePointId>,
+    /// The snapshot, backup or image it is about.
+    pub(in crate::portal) item: Option<Subject>,
     /// Whether it carries a file.
     pub(in crate::portal) upload: bool,
 }

@@ -2,6 +2,7 @@
 
 use maud::{Markup, html};
 use stillpoint_model::Timestamp;
+use stillpoint_model::id::{ImageId, InstanceSnapshotId};
 use stillpoint_model::item::RestorePointId;
 use stillpoint_model::refusal::{ProblemCode, Refusal, WayOut};
 
@@ -10,12 +11,39 @@ use crate::portal::icon::Icon;
 use crate::portal::paths;
 use crate::portal::session::Viewer;
 
+/// What a refusal is about, as far as a way out leads to a dialog about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::portal) enum Subject {
+    /// A snapshot or a backup.
+    Item(RestorePointId),
+    /// An instance snapshot.
+    InstanceSnapshot(InstanceSnapshotId),
+    /// An image.
+    Image(ImageId),
+}
+
+impl Subject {
+    /// A dialog about it.
+    fn dialog(self, dialog: &str) -> String {
+        match self {
+            Self::Item(id) => paths::item_dialog(id, dialog),
+            Self::InstanceSnapshot(id) => paths::instance_snapshot_dialog(id, dialog),
+            Self::Image(id) => paths::image_dialog(id, dialog),
+        }
+    }
+}
+
+impl From<RestorePointId> for Subject {
+    fn from(id: RestorePointId) -> Self {
+        Self::Item(id)
+    }
+}
+
 /// The sentence of a refusal, its seconds ticking, and its ways out as links.
-/// `item` is the snapshot or backup it is about.
 pub(in crate::portal) fn reason(
     refusal: &Refusal,
     now: Timestamp,
-    item: Option<RestorePointId>,
+    item: Option<Subject>,
 ) -> Markup {
     html! {
         (sentence(refusal, now))
@@ -50,23 +78,25 @@ fn sentence(refusal: &Refusal, now: Timestamp) -> Markup {
 }
 
 /// A way out: a link where the portal has a page for it, otherwise the words.
-fn way_out(way: &WayOut, item: Option<RestorePointId>) -> Markup {
+fn way_out(way: &WayOut, item: Option<Subject>) -> Markup {
     let href = match way {
         WayOut::WatchOperation(id) => Some(paths::operation(*id)),
         WayOut::CancelOperation(id) => Some(paths::operation_dialog(*id, "cancel")),
         WayOut::ListOperations => Some("/operations?state=in-flight".to_owned()),
         WayOut::DeleteSnapshot(id) => Some(paths::volume_tab(*id, "snapshots")),
         WayOut::DeleteBackup(id) => Some(paths::volume_tab(*id, "backups")),
-        WayOut::RestoreToNewVolume => item.map(|id| paths::item_dialog(id, "restore")),
-        WayOut::Unprotect => item.map(|id| paths::item_dialog(id, "protect")),
+        WayOut::DeleteImage => Some("/images".to_owned()),
+        WayOut::ShowInstanceSnapshot(id) => Some(paths::instance_snapshot(*id)),
+        WayOut::RestoreToNewVolume => item
+            .filter(|subject| matches!(subject, Subject::Item(_)))
+            .map(|subject| subject.dialog("restore")),
+        WayOut::RestoreToNewInstance => item
+            .filter(|subject| matches!(subject, Subject::InstanceSnapshot(_)))
+            .map(|subject| subject.dialog("restore")),
+        WayOut::Unprotect => item.map(|subject| subject.dialog("protect")),
         WayOut::StopInstance(id) => id.map(|id| paths::instance_dialog(id, "stop")),
         WayOut::DetachVolume(id) => id.map(|id| paths::volume_tab(id, "detach")),
-        WayOut::Wait(_)
-        | WayOut::ChooseAnotherName
-        | WayOut::DeleteImage
-        | WayOut::AskOperator
-        | WayOut::ShowInstanceSnapshot(_)
-        | WayOut::RestoreToNewInstance => None,
+        WayOut::Wait(_) | WayOut::ChooseAnotherName | WayOut::AskOperator => None,
     };
     html! {
         @if let Some(href) = href { a.way href=(href) { (way.label()) } }
@@ -79,7 +109,7 @@ fn way_out(way: &WayOut, item: Option<RestorePointId>) -> Markup {
 pub(in crate::portal) fn alert(
     refusal: &Refusal,
     viewer: &Viewer,
-    item: Option<RestorePointId>,
+    item: Option<Subject>,
     without: &str,
 ) -> Markup {
     html! {

@@ -124,7 +124,7 @@ fn a_way_out_without_a_page_is_words_and_no_link() {
         .or(WayOut::StopInstance(None))
         .or(WayOut::RestoreToNewVolume);
     let backup = RestorePointId::Backup(BackupId::from_uuid(Uuid::from_u128(9)));
-    let markup = reason(&refusal, NOW, Some(backup));
+    let markup = reason(&refusal, NOW, Some(backup.into()));
     assert_eq!(
         text(&markup),
         "Attached. Stop the instance. Restore to a new volume"

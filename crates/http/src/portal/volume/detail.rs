@@ -268,7 +268,7 @@ fn origin(origin: Option<VolumeOrigin>) -> Markup {
     match origin {
         None => html! { "Nothing: it began empty" },
         Some(VolumeOrigin::Upload) => html! { "An upload" },
-        Some(VolumeOrigin::Image(_)) => html! { "An image" },
+        Some(VolumeOrigin::Image(id)) => html! { a href=(paths::image(id)) { "An image" } },
         Some(VolumeOrigin::Volume(id)) => html! { a href=(paths::volume(id)) { "Another volume" } },
         Some(VolumeOrigin::RestorePoint(id)) => {
             let noun = match id {
