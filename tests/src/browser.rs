@@ -328,6 +328,29 @@ impl Browser {
         path
     }
 
+    /// Takes a picture of each page (its name, its address), on a desktop and on a phone, light and
+    /// dark, and answers what is broken: pages that are wider than their window.
+    #[track_caller]
+    pub fn take_pictures(&mut self, pages: &[(String, String)], folder: &Path) -> Vec<String> {
+        let mut faults = Vec::new();
+        for (width, height) in [(1280, 900), (360, 740)] {
+            self.set_viewport(width, height);
+            for (scheme, word) in [(ColorScheme::Light, "light"), (ColorScheme::Dark, "dark")] {
+                self.set_color_scheme(scheme);
+                for (name, url) in pages {
+                    self.goto(url);
+                    self.screenshot(folder, &format!("{name}-{width}-{word}"));
+                    let overflow = self.horizontal_overflow();
+                    if overflow > 0 {
+                        faults.push(format!("{name} is {overflow} px too wide at {width}"));
+                    }
+                }
+            }
+        }
+        self.set_viewport(1280, 900);
+        faults
+    }
+
     #[track_caller]
     fn command(&mut self, method: &str, params: &Value) -> Value {
         self.session

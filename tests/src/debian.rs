@@ -38,6 +38,33 @@ pub fn guest_with(program: &Path, disk: &Path, files: &[PathBuf]) {
         .args(files));
 }
 
+/// Where the root file system begins in the disk of the small guest.
+pub const ROOT_OFFSET: u64 = 33 << 20;
+
+/// Runs these commands of `debugfs` on the root file system in a raw disk of the small guest.
+/// Answers the lines that it printed, without the commands themselves.
+///
+/// # Panics
+/// When it cannot be run. It ends well whatever its commands did.
+#[track_caller]
+pub fn debugfs(disk: &Path, commands: &str) -> String {
+    // It stands where a user's search path may not lead.
+    let known = ["/usr/sbin/debugfs", "/sbin/debugfs"].map(PathBuf::from);
+    let found = known.into_iter().find(|path| path.exists());
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("commands");
+    std::fs::write(&file, commands).expect("write the commands");
+    let mut debugfs = Command::new(found.unwrap_or_else(|| "debugfs".into()));
+    debugfs.args(["-w", "-f"]).arg(&file);
+    let image = format!("{}?offset={ROOT_OFFSET}", disk.display());
+    let printed = run(debugfs.arg(image)).stdout;
+    let printed = String::from_utf8_lossy(&printed).into_owned();
+    let answers = printed
+        .lines()
+        .filter(|line| !line.starts_with("debugfs: "));
+    answers.collect::<Vec<_>>().join("\n")
+}
+
 /// The QEMU that runs guests.
 ///
 /// # Panics

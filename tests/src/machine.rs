@@ -43,6 +43,30 @@ impl Machine {
         });
     }
 
+    /// The lines with this in them that its guest wrote, as far as its server looked: servers do that
+    /// every few seconds.
+    pub fn lines_with(&self, text: &str) -> Vec<String> {
+        let console = fs::read(self.folder.join("console")).unwrap_or_default();
+        let console = String::from_utf8_lossy(&console).into_owned();
+        let lines = console.lines().filter(|line| line.contains(text));
+        lines.map(|line| line.trim().to_owned()).collect()
+    }
+
+    /// Waits until its guest has written so many lines with this in them; answers the last.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[track_caller]
+    pub fn wait_for_line(&self, text: &str, count: usize) -> String {
+        until(PATIENCE * 3, format_args!("the line {text:?}"), || {
+            let mut lines = self.lines_with(text);
+            match lines.len() >= count {
+                true => Ok(lines.pop().unwrap_or_default()),
+                false => Err(format!("{lines:?}, and in all {:?}", self.lines_with(""))),
+            }
+        })
+    }
+
     /// How far a guest that does [`journal`](crate::journal) said it was, when its server looked
     /// last: servers do that every few seconds.
     pub fn steps_said(&self) -> u64 {

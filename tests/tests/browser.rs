@@ -12,11 +12,13 @@ use stillpoint_client::{Change, ListQuery, OperationFilter};
 use stillpoint_env::SystemEnv;
 use stillpoint_model::id::VolumeId;
 use stillpoint_model::{ByteCount, Env as _};
-use stillpoint_tests::browser::{Browser, ColorScheme};
+use stillpoint_tests::browser::Browser;
 use stillpoint_tests::person::{Login, Person};
 use stillpoint_tests::server::Server;
 use stillpoint_wire::backup::BackupCreate;
+use stillpoint_wire::image::ImageCreate;
 use stillpoint_wire::item::ItemKind;
+use stillpoint_wire::restore::RestoreSource;
 use stillpoint_wire::upload::ImageFormat;
 use stillpoint_wire::volume::{AttachedState, AttachmentReport, VolumeCreate};
 
@@ -270,6 +272,17 @@ impl Gallery {
         );
         let backup = tenant.backup(empty, "nightly");
         tenant.restore_new(ItemKind::Backup, backup.id, "database-copy");
+        let request = ImageCreate {
+            name: Some("golden".into()),
+            description: Some("What every web server starts as".into()),
+            source: Some(RestoreSource {
+                kind: ItemKind::Snapshot,
+                item: snapshot.id.to_string(),
+            }),
+            ..ImageCreate::default()
+        };
+        let made = tenant.complete(async |c| c.image_create(&request, &Change::default()).await);
+        let image = made.image_id.unwrap();
         let operations = tenant.get(async |c| {
             c.operation_list(&OperationFilter::default(), &ListQuery::default())
                 .await
@@ -315,6 +328,13 @@ impl Gallery {
                 page("backups", "/backups".into()),
                 page("backup", format!("/backups/{}", backup.id)),
                 page("backup-verify", format!("/backups/{}/verify", backup.id)),
+                page("images", "/images".into()),
+                page("image", format!("/images/{image}")),
+                page("image-new", "/images/new".into()),
+                page("image-upload", "/images/upload".into()),
+                page("image-volume", format!("/images/{image}/volume")),
+                page("image-delete", format!("/images/{image}/delete")),
+                page("instance-snapshots-none", "/instance-snapshots".into()),
                 page("operations", "/operations".into()),
                 page("operation", format!("/operations/{operation}")),
                 page("tokens", "/settings/tokens".into()),
@@ -333,24 +353,8 @@ impl Gallery {
         }
     }
 
-    /// Takes a picture of each page in each size and colour, and looks for what is broken.
     fn take(&self, browser: &mut Browser, folder: &Path) -> Vec<String> {
-        let mut faults = Vec::new();
-        for (width, height) in [(1280, 900), (360, 740)] {
-            browser.set_viewport(width, height);
-            for (scheme, word) in [(ColorScheme::Light, "light"), (ColorScheme::Dark, "dark")] {
-                browser.set_color_scheme(scheme);
-                for (name, url) in &self.pages {
-                    browser.goto(url);
-                    browser.screenshot(folder, &format!("{name}-{width}-{word}"));
-                    let overflow = browser.horizontal_overflow();
-                    if overflow > 0 {
-                        faults.push(format!("{name} is {overflow} px too wide at {width}"));
-                    }
-                }
-            }
-        }
-        faults
+        browser.take_pictures(&self.pages, folder)
     }
 }
 

@@ -11,8 +11,7 @@
 )]
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use stillpoint_client::Change;
 use stillpoint_env::SimEnv;
@@ -21,7 +20,6 @@ use stillpoint_model::{ByteCount, Env};
 use stillpoint_tests::debian;
 use stillpoint_tests::mount::ExportedVolume;
 use stillpoint_tests::person::Person;
-use stillpoint_tests::process::run;
 use stillpoint_tests::server::Server;
 use stillpoint_tests::wait::{PATIENCE, until};
 use stillpoint_wire::instance::{
@@ -33,9 +31,6 @@ use stillpoint_wire::instance_snapshot::{
 use stillpoint_wire::item::{Consistency, ItemState};
 use stillpoint_wire::upload::ImageFormat;
 
-/// Where the guest's root file system begins in its disk.
-const ROOT_OFFSET: u64 = 33 << 20;
-
 /// What the guest runs from its boot on.
 const COUNTER: &str = r#"#!/bin/sh
 i=$(cat /counter 2>/dev/null || echo 10000000)
@@ -46,29 +41,17 @@ while true; do
 done
 "#;
 
-/// It stands where a user's search path may not lead.
-fn debugfs() -> PathBuf {
-    let known = ["/usr/sbin/debugfs", "/sbin/debugfs"].map(PathBuf::from);
-    let found = known.into_iter().find(|path| path.exists());
-    found.unwrap_or_else(|| "debugfs".into())
-}
-
 /// The small guest, counting.
 fn make_guest(disk: &Path) {
     fs::copy(debian::small_guest(), disk).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let script = folder.path().join("counter");
     fs::write(&script, COUNTER).unwrap();
-    let commands = folder.path().join("commands");
-    let text = format!(
+    let commands = format!(
         "mkdir /etc/boot.d\ncd /etc/boot.d\nwrite {} counter\nset_inode_field counter mode 0100755\n",
         script.display()
     );
-    fs::write(&commands, text).unwrap();
-    run(Command::new(debugfs())
-        .args(["-w", "-f"])
-        .arg(&commands)
-        .arg(format!("{}?offset={ROOT_OFFSET}", disk.display())));
+    debian::debugfs(disk, &commands);
 }
 
 fn number(bytes: &[u8]) -> u64 {
@@ -84,9 +67,11 @@ fn counted(server: &Server, shown: &Instance) -> (u64, u64) {
         server.pool().copy_volume(shown.volumes[place].id, &path);
         path
     });
-    let image = format!("{}?offset={ROOT_OFFSET}", root.display());
-    let read = run(Command::new(debugfs()).args(["-R", "cat /counter", &image]));
-    (number(&read.stdout), number(&fs::read(data).unwrap()[..8]))
+    let read = debian::debugfs(&root, "cat /counter\n");
+    (
+        number(read.as_bytes()),
+        number(&fs::read(data).unwrap()[..8]),
+    )
 }
 
 fn show(tenant: &Person, id: InstanceId) -> Instance {
