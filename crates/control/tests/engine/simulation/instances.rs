@@ -49,6 +49,9 @@ impl Users {
         if !settled || row.active_operation.is_some() {
             return "waits".into();
         }
+        if pick(ground, 4) == 0 {
+            return self.ask_of_whole(ground, world, &row, pool).await;
+        }
         let Some((request, volume)) = self.request(ground, &row, pool).await else {
             return "waits".into();
         };

@@ -10,6 +10,7 @@
 //! `STILLPOINT_SIM_SEEDS=10000` runs many, `STILLPOINT_SIM_NODES` and `STILLPOINT_SIM_VOLUMES`
 //! make the world larger.
 
+mod images;
 mod instances;
 mod nodes;
 mod storage;
@@ -352,6 +353,7 @@ impl Sim {
         );
         self.users.check(&self.ground, &mut self.world).await;
         self.users.check_instances(&self.ground, &self.world).await;
+        self.users.check_images(&self.ground, &self.world).await;
     }
 }
 

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use stillpoint_model::id::{BackupId, InstanceId, LayerId, PoolId, SnapshotId, VolumeId};
+use stillpoint_model::image;
 use stillpoint_model::instance::{Power, Sight};
 use stillpoint_model::item::Consistency;
 use stillpoint_model::refusal::ProblemCode;
@@ -237,7 +238,22 @@ impl World {
                     *self.pool(pool_id).volumes.entry(volume_id).or_insert(held),
                 ))
             }
-            TaskSpec::VolumeFromImage { .. } => panic!("no user makes images here"),
+            TaskSpec::VolumeFromImage {
+                volume_id,
+                image_id,
+                size,
+            } => {
+                let pool = self.pool(pool_id);
+                if let Ok(held) = pool.volume(volume_id) {
+                    return Ok(volume(held));
+                }
+                let held = Held {
+                    size,
+                    ..pool.snapshot(image::sealed(image_id))?
+                };
+                pool.volumes.insert(volume_id, held);
+                Ok(volume(held))
+            }
             TaskSpec::VolumeClone { volume_id, source } => {
                 let pool = self.pool(pool_id);
                 if let Ok(held) = pool.volume(volume_id) {

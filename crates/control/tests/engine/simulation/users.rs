@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use stillpoint_control::engine;
-use stillpoint_model::id::{BackupId, InstanceId, OperationId, PoolId, SnapshotId, VolumeId};
+use stillpoint_model::id::{
+    BackupId, ImageId, InstanceId, OperationId, PoolId, SnapshotId, VolumeId,
+};
 use stillpoint_model::item::ItemState;
 use stillpoint_model::operation::{OperationKind, OperationState};
 use stillpoint_model::saga::{Request, RestoreSource};
@@ -12,6 +14,7 @@ use stillpoint_model::volume::VolumeState;
 use stillpoint_model::{ByteCount, Env};
 use stillpoint_store::{operation, task};
 
+use super::images::{Made, Whole};
 use super::storage::{SMALL, World};
 use crate::ground::{Ground, Wanted};
 
@@ -32,6 +35,8 @@ pub struct Users {
     pub instances: Vec<(InstanceId, PoolId)>,
     /// The operation that was to make a root.
     pub roots: BTreeMap<VolumeId, OperationId>,
+    pub images: Vec<Made>,
+    pub wholes: Vec<Whole>,
     volumes: Vec<(VolumeId, PoolId)>,
     snapshots: Vec<(SnapshotId, VolumeId, PoolId)>,
     backups: Vec<(BackupId, VolumeId, PoolId)>,
@@ -156,7 +161,6 @@ impl Users {
         (snapshot, backup): (Option<SnapshotId>, Option<BackupId>),
         may_hold: Option<BTreeSet<u64>>,
     ) -> String {
-        let said = format!("asks for {}", request.kind());
         let wanted = Wanted {
             request,
             pool,
@@ -167,6 +171,18 @@ impl Users {
             image: None,
             whole: None,
         };
+        self.begin_volume(ground, wanted, may_hold).await
+    }
+
+    /// Asks for a new volume, and remembers what it may hold.
+    pub async fn begin_volume(
+        &mut self,
+        ground: &Ground,
+        wanted: Wanted,
+        may_hold: Option<BTreeSet<u64>>,
+    ) -> String {
+        let said = format!("asks for {}", wanted.request.kind());
+        let (id, pool) = (wanted.volume.expect("a new volume"), wanted.pool);
         let op = self.accept(ground, wanted).await;
         self.volumes.push((id, pool));
         self.made_from.insert(id, (op, may_hold));
@@ -174,8 +190,9 @@ impl Users {
     }
 
     async fn ask(&mut self, ground: &Ground, world: &mut World) -> String {
-        match pick(ground, 13) {
-            10.. => self.ask_of_instance(ground, world).await,
+        match pick(ground, 15) {
+            13.. => self.ask_of_image(ground, world).await,
+            10..13 => self.ask_of_instance(ground, world).await,
             0..5 => self.ask_of_volume(ground, world).await,
             5..8 => self.ask_of_snapshot(ground, world).await,
             _ => self.ask_of_backup(ground, world).await,
@@ -241,7 +258,7 @@ impl Users {
         said
     }
 
-    async fn is_idle_item(&self, ground: &Ground, item: uuid::Uuid) -> bool {
+    pub async fn is_idle_item(&self, ground: &Ground, item: uuid::Uuid) -> bool {
         let mut conn = ground.db.read().await.expect("a reader");
         operation::operation_on_item(&mut conn, item)
             .await
@@ -249,16 +266,28 @@ impl Users {
             .is_none()
     }
 
-    async fn ask_of_snapshot(&mut self, ground: &Ground, world: &World) -> String {
+    /// A snapshot that is there and that nothing reads.
+    async fn idle_snapshot(&self, ground: &Ground) -> Option<(SnapshotId, VolumeId, PoolId)> {
         if self.snapshots.is_empty() {
-            return "waits".into();
+            return None;
         }
         let (id, volume, pool) = self.snapshots[pick(ground, self.snapshots.len())];
         let row = ground.snapshot(id).await;
         let usable = row.is_some_and(|s| s.state == ItemState::Available);
-        if !usable || !self.is_idle_item(ground, id.as_uuid()).await {
+        let idle = usable && self.is_idle_item(ground, id.as_uuid()).await;
+        idle.then_some((id, volume, pool))
+    }
+
+    /// The same, and its pool alone.
+    pub async fn usable_snapshot(&self, ground: &Ground) -> Option<(SnapshotId, PoolId)> {
+        let (id, _, pool) = self.idle_snapshot(ground).await?;
+        Some((id, pool))
+    }
+
+    async fn ask_of_snapshot(&mut self, ground: &Ground, world: &World) -> String {
+        let Some((id, volume, pool)) = self.idle_snapshot(ground).await else {
             return "waits".into();
-        }
+        };
         let source = RestoreSource::Snapshot { snapshot_id: id };
         let items = (Some(id), None);
         match pick(ground, 4) {
@@ -558,8 +587,10 @@ impl Users {
                 );
             }
             for id in pool.snapshots.keys() {
-                let row = ground.snapshot(*id).await;
-                assert!(row.is_some(), "I6: snapshot {id} has no row");
+                let image = ImageId::from_uuid(id.as_uuid());
+                let named =
+                    ground.snapshot(*id).await.is_some() || ground.image(image).await.is_some();
+                assert!(named, "I6: snapshot {id} has no row");
             }
             for (_, backup) in pool.captures.keys() {
                 let row = ground.backup(*backup).await;
