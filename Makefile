@@ -12,7 +12,7 @@ TARGET := target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 export STILLPOINT_BIN := $(CURDIR)/$(TARGET)/stillpoint
 export LISTEN STATE
 
-.PHONY: help up down test bench lint demo deps build
+.PHONY: help up down test torture bench lint demo deps build
 
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -26,6 +26,10 @@ down: ## stop the server; its data stays
 test: ## every test
 	@scripts/deps test
 	@env -u STILLPOINT_BIN scripts/test
+
+torture: ## the fault rows with larger figures (STILLPOINT_TORTURE=N times), one line per row
+	@scripts/deps test
+	@env -u STILLPOINT_BIN scripts/torture
 
 bench: ## figures, side by side with the tools one would use instead
 	@scripts/deps bench

@@ -13,4 +13,5 @@ mod proof;
 mod read_back;
 mod rot;
 pub(crate) mod support;
+pub(crate) mod torture;
 mod whole;

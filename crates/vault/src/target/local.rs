@@ -7,6 +7,11 @@
 //! [`Target::abandon`] removes what a crash left of it. Directories come with the first object in
 //! them and go with the last. Nothing here looks at times or link counts.
 
+#[cfg(test)]
+pub(crate) mod power;
+#[cfg(test)]
+mod tests;
+
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -31,6 +36,9 @@ pub struct LocalTarget {
     unnamed: bool,
     /// Memory for what goes past the page cache.
     spare: Buffers<Aligned>,
+    /// What was done to the folder, for those who cut the power.
+    #[cfg(test)]
+    log: power::Log,
 }
 
 impl LocalTarget {
@@ -42,6 +50,8 @@ impl LocalTarget {
                 root,
                 unnamed: true,
                 spare: Buffers::default(),
+                #[cfg(test)]
+                log: power::Log::default(),
             }),
             Ok(_) => Err(TargetError::new(
                 "open",
@@ -61,6 +71,12 @@ impl LocalTarget {
         })
     }
 
+    /// What was done to the folder so far.
+    #[cfg(test)]
+    pub(crate) fn log(&self) -> power::Log {
+        self.log.clone()
+    }
+
     /// Where it is.
     pub fn root(&self) -> &Path {
         &self.root
@@ -78,11 +94,21 @@ impl LocalTarget {
             false => Err(rustix::io::Errno::OPNOTSUPP),
         };
         match written {
-            Ok(file) => self.place(dir, || link_unnamed(&file, &path))?,
+            Ok(file) => {
+                self.place(dir, || link_unnamed(&file, &path))?;
+                #[cfg(test)]
+                self.log.linked(&self.root, &path);
+            }
             Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR) => {
                 let part = self.write_part(name, bytes)?;
                 let placed = self.place(dir, || fs::hard_link(&part, &path));
+                #[cfg(test)]
+                if placed.is_ok() {
+                    self.log.linked(&self.root, &path);
+                }
                 placed.and(fs::remove_file(&part))?;
+                #[cfg(test)]
+                self.log.removed(&self.root, &part);
             }
             Err(error) => return Err(error.into()),
         }
@@ -110,7 +136,12 @@ impl LocalTarget {
         self.make_dirs(dir.parent().unwrap_or(&self.root))?;
         match fs::create_dir(dir) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            other => other,
+            Ok(()) => {
+                #[cfg(test)]
+                self.log.made(&self.root, dir);
+                Ok(())
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -118,12 +149,19 @@ impl LocalTarget {
     fn sync_up(&self, dir: &Path) -> io::Result<()> {
         let mut dir = dir;
         loop {
-            sync_dir(dir)?;
+            self.sync_dir(dir)?;
             if dir == self.root {
                 return Ok(());
             }
             dir = dir.parent().unwrap_or(&self.root);
         }
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        File::open(dir)?.sync_all()?;
+        #[cfg(test)]
+        self.log.synced_folder(&self.root, dir);
+        Ok(())
     }
 
     /// Writes a file that has no name yet, durably.
@@ -135,7 +173,11 @@ impl LocalTarget {
             rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO)
         };
         direct::write_new(&file, bytes, &self.spare).map_err(io_errno)?;
+        #[cfg(test)]
+        self.log.wrote(&file, bytes);
         file.sync_all().map_err(io_errno)?;
+        #[cfg(test)]
+        self.log.synced(&file);
         Ok(file)
     }
 
@@ -151,9 +193,18 @@ impl LocalTarget {
                 Err(error) => return Err(error),
             }
         };
+        #[cfg(test)]
+        {
+            self.log.wrote(&file, bytes);
+            self.log.linked(&self.root, &part);
+        }
         let written = direct::write_new(&file, bytes, &self.spare);
         match written.and_then(|()| file.sync_all()) {
-            Ok(()) => Ok(part),
+            Ok(()) => {
+                #[cfg(test)]
+                self.log.synced(&file);
+                Ok(part)
+            }
             Err(error) => fs::remove_file(&part).and(Err(error)),
         }
     }
@@ -163,11 +214,15 @@ impl LocalTarget {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             other => other?,
         }
+        #[cfg(test)]
+        self.log.removed(&self.root, path);
         let mut dir = path.parent().unwrap_or(&self.root);
         while dir != self.root && fs::remove_dir(dir).is_ok() {
+            #[cfg(test)]
+            self.log.removed(&self.root, dir);
             dir = dir.parent().unwrap_or(&self.root);
         }
-        match sync_dir(dir) {
+        match self.sync_dir(dir) {
             // Somebody else's delete took the directory away: its parent was synced by them.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other,
@@ -194,10 +249,6 @@ fn link_unnamed(file: &File, path: &Path) -> io::Result<()> {
 /// How the names of an object's parts start: slashes are no part of a file's name.
 pub(super) fn part_base(name: &str) -> String {
     format!(".{}", name.replace('/', "+"))
-}
-
-fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
 }
 
 impl Target for LocalTarget {

@@ -17,6 +17,7 @@ use stillpoint_model::progress::NullMonitor;
 use stillpoint_model::{ByteCount, ByteRange};
 
 use super::support::*;
+use super::torture::{each_seed, figure};
 use crate::target::{Fault, FaultTarget, ListPage, MemoryTarget, ObjectName, Target, TargetError};
 use crate::*;
 
@@ -340,18 +341,18 @@ fn history(seed: u64, bad_listings: bool) -> usize {
 
 #[test]
 fn whatever_comes_in_between_every_backup_restores() {
-    let collected: usize = (0..seeds()).map(|seed| history(seed, false)).sum();
-    assert!(collected > 100, "only {collected} packs were collected");
+    each_seed("collection", "packs collected", 0..figure(60), |seed| {
+        history(seed, false) as u64
+    });
 }
 
 #[test]
 fn listings_that_lack_something_lose_nothing() {
-    let collected: usize = (1000..1000 + seeds()).map(|seed| history(seed, true)).sum();
-    assert!(collected > 50, "only {collected} packs were collected");
-}
-
-/// How many histories are tried: `COLLECT_SEEDS`, or a few.
-fn seeds() -> u64 {
-    let asked = std::env::var("COLLECT_SEEDS").ok();
-    asked.and_then(|seeds| seeds.parse().ok()).unwrap_or(60)
+    let seeds = 1_000_000..1_000_000 + figure(60);
+    each_seed(
+        "collection, bad listings",
+        "packs collected",
+        seeds,
+        |seed| history(seed, true) as u64,
+    );
 }

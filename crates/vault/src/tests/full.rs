@@ -8,6 +8,7 @@ use stillpoint_model::ErrorKind;
 use stillpoint_model::progress::NullMonitor;
 
 use super::support::*;
+use super::torture::each_seed;
 use crate::target::{Fault, FaultTarget, LocalTarget, Target};
 use crate::*;
 
@@ -129,4 +130,52 @@ fn deleting_and_reaping_work_on_a_directory_with_no_byte_left() {
     std::fs::remove_file(filler).unwrap();
     let next = bench.back_up(&disk(99), None, None).backup_id;
     assert_eq!(bench.restored(next), disk(99));
+}
+
+/// A life on a target that is full from its `nth` call on; how many calls it took.
+fn life_until_full(seed: u64, nth: u64) -> u64 {
+    let bench = Bench::new(seed);
+    let kept = bench.back_up(&disk(1), None, None).backup_id;
+    let gone = bench.back_up(&disk(2), Some(kept), None).backup_id;
+    let full = Arc::new(FaultTarget::new(bench.target.clone(), nth, Fault::FullFrom));
+    let vault = bench.through(full.clone()).unwrap();
+    let mut told = vec![(kept, disk(1))];
+    for version in [3, 4] {
+        let spec = bench.spec(bench.id(), Some(kept), None);
+        let made = vault.prepare_backup(&spec, &disk(version), &NullMonitor);
+        let made = made.and_then(|prepared| prepared.commit(&mut || Ok(())));
+        let made = made.and_then(|_| vault.read_back(bench.volume, spec.backup_id, &NullMonitor));
+        match made {
+            Ok(()) => told.push((spec.backup_id, disk(version))),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Full, "call {nth}: {error}"),
+        }
+    }
+    // What gives room back works whatever is left.
+    vault.delete_backup(bench.volume, gone).unwrap();
+    for (volume, backup) in vault.open_runs().unwrap() {
+        vault.reap_backup(volume, backup).unwrap();
+    }
+    let policy = CollectPolicy {
+        keep_deleted: std::time::Duration::ZERO,
+        grace: std::time::Duration::ZERO,
+        confirmed: stillpoint_model::ByteCount::new(u64::MAX),
+        ..CollectPolicy::default()
+    };
+    bench.env.advance(std::time::Duration::from_secs(1));
+    let collected = vault.collect(&policy, &NullMonitor).unwrap();
+    assert_eq!(collected.outcome, Outcome::Done, "call {nth}");
+    assert_eq!(bench.vault.unreferenced().unwrap(), Unreferenced::default());
+    for (backup, disk) in told {
+        assert_eq!(bench.restored(backup), disk, "call {nth}");
+    }
+    full.calls()
+}
+
+#[test]
+fn a_target_that_is_full_from_any_call_on_gives_room_back_and_loses_nothing() {
+    let calls = life_until_full(64, u64::MAX);
+    each_seed("full disk", "calls", 0..calls, |nth| {
+        life_until_full(65, nth)
+    });
+    assert!(calls > 100, "only {calls} calls");
 }

@@ -7,6 +7,7 @@ use stillpoint_model::id::BackupId;
 use stillpoint_model::progress::NullMonitor;
 
 use super::support::*;
+use super::torture::{each_seed, figure};
 use crate::target::{MemoryTarget, ObjectName, Target};
 use crate::*;
 
@@ -279,4 +280,74 @@ fn the_runs_that_are_open_are_known_with_their_volumes() {
     assert!(volume == bench.volume && all.iter().all(|(id, _)| *id != backup));
     bench.vault.reap_backup(volume, backup).unwrap();
     assert!(bench.vault.open_runs().unwrap().is_empty());
+}
+
+/// One thing that happens to a vault's objects, by chance; what it was done to, and what it was.
+fn damage(bench: &Bench, chance: impl Fn(usize) -> usize) -> (ObjectName, &'static str) {
+    let names = bench.target.names();
+    let name = names[chance(names.len())].clone();
+    let (whole, other) = (bytes_of(&bench.target, &name), &names[chance(names.len())]);
+    let other = bytes_of(&bench.target, other);
+    let at = chance(whole.len());
+    let what = match chance(6) {
+        0 => "a flipped bit",
+        1 => "a cut",
+        2 => "a sector of zeros",
+        3 => "more at its end",
+        4 => "another object's bytes",
+        _ => "gone",
+    };
+    bench.target.tamper(&name, |bytes| match what {
+        "a flipped bit" => bytes[at] ^= 1 << (at % 8),
+        "a cut" => bytes.truncate(at),
+        "a sector of zeros" => {
+            let end = bytes.len().min(at + 512);
+            bytes[at..end].fill(0);
+        }
+        "more at its end" => bytes.push(7),
+        _ => *bytes = other,
+    });
+    if what == "gone" {
+        bench.target.delete(&name).unwrap();
+    }
+    (name, what)
+}
+
+#[test]
+fn whatever_rots_is_found_and_laid_at_the_right_door() {
+    each_seed("rot", "objects damaged", 0..figure(500), |seed| {
+        let (bench, all) = furnished(100 + seed);
+        let with_bytes = |name: ObjectName| (name.clone(), bytes_of(&bench.target, &name));
+        let before: Vec<_> = bench.target.names().into_iter().map(with_bytes).collect();
+        let chance = |bound: usize| usize::try_from(bench.env.below(bound as u64)).unwrap();
+        let several = 1 + chance(3);
+        let damaged: Vec<_> = (0..several).map(|_| damage(&bench, chance)).collect();
+        let report = bench
+            .vault
+            .check(CheckLevel::Decrypt, &NullMonitor)
+            .unwrap();
+        for (name, what) in &damaged {
+            let (_, was) = before.iter().find(|(other, _)| other == name).unwrap();
+            // What is gone and needed by no backup may come and go at any time. Two damages may
+            // have made it good again, and another object's bytes may be the same.
+            let is_there = bench.target.head(name).is_ok();
+            if is_there && bytes_of(&bench.target, name) != *was {
+                let found = report
+                    .problems
+                    .iter()
+                    .any(|problem| problem.object == *name);
+                assert!(found, "seed {seed}: {what} in {name} went unnoticed");
+            }
+        }
+        // Without its manifest nobody but the caller knows that there was a backup.
+        let mut lost = lost(&bench, &all);
+        let manifest = |id: BackupId| bench.vault.names.manifest(bench.volume, id);
+        lost.retain(|id| bench.target.head(&manifest(*id)).is_ok());
+        assert_eq!(
+            report.affected(),
+            lost,
+            "seed {seed}: {damaged:?}: {report:?}"
+        );
+        several as u64
+    });
 }

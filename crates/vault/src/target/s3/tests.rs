@@ -4,6 +4,7 @@ mod faults;
 mod locks;
 mod server;
 mod servers;
+mod storm;
 
 use std::path::Path;
 use std::sync::Arc;
