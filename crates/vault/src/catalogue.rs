@@ -73,6 +73,14 @@ impl BackupInfo {
 pub(crate) struct Listing {
     pub manifests: BTreeSet<(VolumeId, BackupId)>,
     pub tombstones: BTreeSet<(VolumeId, BackupId)>,
+    pub renewals: BTreeSet<(VolumeId, BackupId)>,
+}
+
+impl Listing {
+    /// Every backup: one that was renewed is there without its own manifest, too.
+    pub fn backups(&self) -> BTreeSet<(VolumeId, BackupId)> {
+        &self.manifests | &self.renewals
+    }
 }
 
 impl Vault {
@@ -91,6 +99,9 @@ impl Vault {
                 Some(Named::Tombstone(volume, backup)) => {
                     listing.tombstones.insert((volume, backup));
                 }
+                Some(Named::Renewal(volume, backup)) => {
+                    listing.renewals.insert((volume, backup));
+                }
                 _ => {}
             }
             Ok::<_, Error>(())
@@ -98,15 +109,16 @@ impl Vault {
         Ok(listing)
     }
 
-    /// The backups of a volume or of the whole vault, deleted ones too, by volume and age.
+    /// The backups of a volume or of the whole vault, deleted ones too, by volume and age. One
+    /// that holds what another lost is shown as that other.
     ///
     /// A manifest that cannot be read is an error with its name: use [`Vault::check`] to learn
     /// about the others.
     pub fn list_backups(&self, volume: Option<VolumeId>) -> Result<Vec<BackupInfo>, Error> {
         let listing = self.list_names(volume)?;
-        let mut backups = vec![];
-        for (volume, backup) in listing.manifests {
-            let manifest = match self.manifest(volume, backup) {
+        let (mut backups, hidden) = (vec![], self.renewing(&listing)?);
+        for (volume, backup) in &listing.backups() - &hidden {
+            let manifest = match self.current(volume, backup) {
                 // A run that is being reaped, or a backup that went away since the listing.
                 Err(Error::BackupNotFound(_)) => continue,
                 other => other?,
@@ -124,7 +136,7 @@ impl Vault {
 
     /// What the vault says about a backup, deleted or not.
     pub fn describe(&self, volume: VolumeId, backup: BackupId) -> Result<BackupInfo, Error> {
-        let manifest = self.manifest(volume, backup)?;
+        let manifest = self.current(volume, backup)?;
         let deleted = self.deleted_at(volume, backup)?;
         Ok(BackupInfo::new(backup, manifest, deleted))
     }
@@ -132,10 +144,8 @@ impl Vault {
     /// The volume that a backup is of, by the names alone.
     pub fn volume_of(&self, backup: BackupId) -> Result<VolumeId, Error> {
         let listing = self.list_names(None)?;
-        let mut of_backup = listing
-            .manifests
-            .into_iter()
-            .filter(|(_, id)| *id == backup);
+        let all = listing.backups().into_iter();
+        let mut of_backup = all.filter(|(_, id)| *id == backup);
         of_backup
             .next()
             .map(|(volume, _)| volume)
@@ -148,10 +158,16 @@ impl Vault {
         volume: VolumeId,
         backup: BackupId,
     ) -> Result<Manifest, Error> {
-        let manifest = self.manifest(volume, backup)?;
+        let manifest = self.current(volume, backup)?;
+        self.refuse_deleted(volume, backup)?;
+        Ok(manifest)
+    }
+
+    /// `BackupDeleted` when it has a tombstone.
+    pub(crate) fn refuse_deleted(&self, volume: VolumeId, backup: BackupId) -> Result<(), Error> {
         match self.target.head(&self.names.tombstone(volume, backup)) {
             Ok(_) => Err(Error::BackupDeleted(backup)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(manifest),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
@@ -182,9 +198,21 @@ impl Vault {
     /// Deletes a backup: writes a tombstone beside its manifest. Its data stays until a
     /// collection; until then it can be undeleted. Deleting twice is deleting once. It works on a
     /// target that is full.
+    ///
+    /// What was made to renew it goes with it, and only with it.
     pub fn delete_backup(&self, volume: VolumeId, backup: BackupId) -> Result<(), Error> {
         self.require_writable()?;
-        let run_id = self.manifest(volume, backup)?.run_id;
+        self.refuse_needed(volume, backup)?;
+        // The backup first: as long as it is alive, so is what it is read by.
+        for backup in self.lineage(volume, backup)? {
+            self.bury(volume, backup)?;
+        }
+        Ok(())
+    }
+
+    /// Puts the tombstone of one backup.
+    pub(crate) fn bury(&self, volume: VolumeId, backup: BackupId) -> Result<(), Error> {
+        let run_id = self.current(volume, backup)?.run_id;
         let name = self.names.tombstone(volume, backup);
         let header = self.header(Class::Tombstone, backup.to_bytes());
         let note = Note {
@@ -204,17 +232,25 @@ impl Vault {
     /// whether it goes then is not known before that collection is done.
     pub fn undelete_backup(&self, volume: VolumeId, backup: BackupId) -> Result<(), Error> {
         self.require_collectable()?;
+        self.refuse_needed(volume, backup)?;
+        for backup in self.lineage(volume, backup)?.into_iter().rev() {
+            self.unbury(volume, backup)?;
+        }
+        Ok(())
+    }
+
+    fn unbury(&self, volume: VolumeId, backup: BackupId) -> Result<(), Error> {
         self.refuse_collected(volume, backup)?;
-        self.manifest(volume, backup)?;
+        self.current(volume, backup)?;
         let name = self.names.tombstone(volume, backup);
         self.target.delete(&name)?;
         // A collection publishes what it removes, and looks at the tombstones after that.
         if let Err(error) = self.refuse_collected(volume, backup) {
-            if let Err(error) = self.delete_backup(volume, backup) {
+            if let Err(error) = self.bury(volume, backup) {
                 tracing::warn!(%name, %error, "a tombstone that was taken away is not back");
             }
             return Err(error);
         }
-        self.manifest(volume, backup).map(drop)
+        self.current(volume, backup).map(drop)
     }
 }

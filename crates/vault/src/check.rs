@@ -201,6 +201,11 @@ impl<'a> Check<'a> {
                 Some(Named::Manifest(volume, backup)) => {
                     self.manifests.insert((volume, backup));
                 }
+                Some(Named::Renewal(volume, backup)) => {
+                    self.manifests.insert((volume, backup));
+                    self.others
+                        .push((entry, Some(Named::Renewal(volume, backup))));
+                }
                 named => self.others.push((entry, named)),
             }
             Ok::<_, Error>(())
@@ -251,6 +256,7 @@ impl<'a> Check<'a> {
                 Some(Named::Proof(volume, backup)) => {
                     self.note_of_backup(&entry.name, Class::Proof, volume, backup)
                 }
+                Some(Named::Renewal(volume, backup)) => vault.renewal(volume, backup).map(drop),
                 Some(Named::Quarantined(pack)) => {
                     let (id, max) = (pack.run.to_bytes(), MAX_NOTE_OBJECT_LEN);
                     vault
@@ -310,7 +316,7 @@ impl<'a> Check<'a> {
 
     fn backup(&mut self, volume: VolumeId, backup: BackupId) -> Result<(), Error> {
         let name = self.vault.names.manifest(volume, backup);
-        let manifest = match self.vault.manifest(volume, backup) {
+        let manifest = match self.vault.current(volume, backup) {
             Ok(manifest) => manifest,
             Err(Error::BackupNotFound(_)) => return Ok(()),
             Err(error) if error.is_of_one_object() => {

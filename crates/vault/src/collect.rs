@@ -212,7 +212,7 @@ impl Collector<'_> {
             return Ok(Some(Collected::at(epoch, Outcome::WaitsForRuns(older))));
         }
         if let Some((volume, backup)) = plan::missing(plan, &survey.look) {
-            match self.vault.manifest(volume, backup) {
+            match self.vault.current(volume, backup) {
                 Ok(_) => return Err(Refusal::Unlisted(backup).into()),
                 Err(Error::BackupNotFound(_)) => {
                     self.give_up(epoch)?;
@@ -271,6 +271,7 @@ impl Collector<'_> {
             self.go_on()?;
             // The tombstone goes last: without it a backup counts.
             target.delete(&names.manifest(volume, backup))?;
+            target.delete(&names.renewal(volume, backup))?;
             target.delete(&names.proof(volume, backup))?;
             target.delete(&names.tombstone(volume, backup))?;
             into.backups += 1;

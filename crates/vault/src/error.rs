@@ -95,6 +95,14 @@ pub enum Error {
     /// What was written is not what was backed up.
     #[error("the restored volume differs from backup {0}")]
     Mismatch(BackupId),
+    /// A damaged backup cannot be made whole from what there is.
+    #[error("backup {backup} cannot be made whole: {what}")]
+    Irreparable {
+        /// The backup.
+        backup: BackupId,
+        /// Why not.
+        what: &'static str,
+    },
     /// The caller did not confirm that the run may still commit.
     #[error("the commit of run {run_id} was not confirmed")]
     NotConfirmed {
@@ -125,7 +133,9 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Target(error) => error.kind(),
-            Self::Corrupt { .. } | Self::Mismatch(_) => ErrorKind::Corrupt,
+            Self::Corrupt { .. } | Self::Mismatch(_) | Self::Irreparable { .. } => {
+                ErrorKind::Corrupt
+            }
             Self::Unsupported { .. } | Self::UnfitTarget(_) => ErrorKind::Unsupported,
             Self::WrongKey { .. } | Self::MalformedRootKey | Self::Invalid(_) => ErrorKind::Invalid,
             Self::VaultNotFound(_) | Self::BackupNotFound(_) | Self::BackupDeleted(_) => {

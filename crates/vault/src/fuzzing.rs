@@ -108,6 +108,7 @@ fn name(bytes: &[u8]) {
         Some(Named::Manifest(volume, backup)) => names.manifest(volume, backup),
         Some(Named::Tombstone(volume, backup)) => names.tombstone(volume, backup),
         Some(Named::Proof(volume, backup)) => names.proof(volume, backup),
+        Some(Named::Renewal(volume, backup)) => names.renewal(volume, backup),
         Some(Named::Quarantined(pack)) => names.mark(pack),
         Some(Named::Plan(epoch)) => names.plan(epoch),
         Some(Named::Doom(epoch)) => names.doom(epoch),

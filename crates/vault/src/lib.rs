@@ -15,6 +15,7 @@
 //!   read back and compared with the whole volume's hash;
 //! - a chunk in a pack that failed verification is never shared again: the next backup of a volume
 //!   that still has it stores it anew;
+//! - what is damaged can be made whole: [`Vault::repair_backup`] stores anew what a source still has;
 //! - [`Vault::collect`] removes what no backup reaches, beside backups that are being written;
 //! - deleting and reaping work on a target without a byte left;
 //! - what is said to have changed can be proven: [`Vault::prepare_proof`] reads everything, stores
@@ -46,6 +47,8 @@ mod raw_file;
 mod read_back;
 mod reader;
 mod reap;
+mod renewal;
+mod repair;
 pub mod rescue;
 mod reserve;
 mod restore;
@@ -66,6 +69,8 @@ pub use format::{AccountKey, CHUNK_LEN, ContentHash, KeyId, MAX_VOLUME_LEN, Root
 pub use ingest::Missed;
 pub use reader::{BackupReader, ReadCache};
 pub use reap::{Reaped, Unreferenced};
+pub use renewal::RENEWS;
+pub use repair::{Repaired, Source};
 pub use restore::RestoreReport;
 pub use vault::{Tuning, Vault, VaultSpec};
 pub use volume::{ReadAt, VolumeReader, VolumeWriter};

@@ -79,7 +79,7 @@ impl Vault {
         if !self.is_proven(volume, parent)? || !self.marked_packs()?.is_empty() {
             return Ok(None);
         }
-        match self.manifest(volume, parent) {
+        match self.current(volume, parent) {
             Ok(manifest) => Ok(Some(manifest)),
             Err(Error::BackupNotFound(_)) => Ok(None),
             Err(error) if error.is_of_one_object() => Ok(None),

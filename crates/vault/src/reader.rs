@@ -55,7 +55,7 @@ impl Vault {
     ) -> Result<BackupReader, Error> {
         Ok(BackupReader {
             vault: self.clone(),
-            manifest: Arc::new(self.manifest(volume, backup)?),
+            manifest: Arc::new(self.current(volume, backup)?),
             cache: Arc::clone(cache),
         })
     }
@@ -110,6 +110,23 @@ impl BackupReader {
             from = start + LEAF;
         }
         Ok(None)
+    }
+
+    /// The frame and the slot of the chunk at a place; none for zeros.
+    pub(crate) fn place_of(&self, offset: u64) -> Result<Option<(FrameLoc, usize)>, Error> {
+        let Some(leaf) = self.leaf(offset / LEAF)? else {
+            return Ok(None);
+        };
+        let within = offset % LEAF;
+        let extent = extents_from(&leaf, within).next();
+        let holds = |extent: &&Extent| span_of(extent).0 <= within;
+        let Some(extent) = extent.filter(holds) else {
+            return Ok(None);
+        };
+        let step = (within - span_of(extent).0) / CHUNK;
+        let slot = usize::from(extent.slot) + usize::try_from(step).unwrap_or(usize::MAX);
+        let frame = leaf.frames.get(usize::from(extent.frame)).copied();
+        Ok(frame.map(|frame| (frame, slot)))
     }
 
     fn read_in_leaf(&self, leaf: &Leaf, within: u64, buf: &mut [u8]) -> Result<(), Error> {

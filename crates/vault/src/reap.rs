@@ -244,9 +244,10 @@ impl Vault {
     pub fn unreferenced(&self) -> Result<Unreferenced, Error> {
         let mut used = Used::default();
         let mut committed = HashSet::new();
-        let manifests = self.list_names(None)?.manifests;
+        let listing = self.list_names(None)?;
+        let manifests = listing.backups();
         for &(volume, backup) in &manifests {
-            let manifest = match self.manifest(volume, backup) {
+            let manifest = match self.current(volume, backup) {
                 Err(Error::BackupNotFound(_)) => continue,
                 other => other?,
             };
@@ -265,6 +266,12 @@ impl Vault {
                     found.objects.push(entry.name);
                 }
                 Some(Named::Proof(volume, backup)) if !manifests.contains(&(volume, backup)) => {
+                    found.objects.push(entry.name);
+                }
+                Some(Named::Renewal(volume, backup))
+                    if !listing.manifests.contains(&(volume, backup))
+                        && self.current(volume, backup).is_err() =>
+                {
                     found.objects.push(entry.name);
                 }
                 Some(Named::Index(run, _)) if !committed.contains(&run) => {

@@ -68,7 +68,7 @@ impl Vault {
         sink: &dyn VolumeWriter,
         monitor: &dyn Monitor,
     ) -> Result<RestoreReport, Error> {
-        let manifest = self.manifest(volume, backup)?;
+        let manifest = self.current(volume, backup)?;
         let size = manifest.size.get();
         let written = self.write_out(&manifest, sink, monitor)?;
         sink.flush()

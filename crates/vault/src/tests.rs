@@ -11,6 +11,7 @@ mod keys;
 mod kill;
 mod proof;
 mod read_back;
+mod repair;
 mod rot;
 pub(crate) mod support;
 pub(crate) mod torture;

@@ -31,7 +31,7 @@ use stillpoint_model::progress::NullMonitor;
 use stillpoint_model::{ByteCount, ByteRange, Env};
 use stillpoint_vault::target::{LocalTarget, ObjectName, Target};
 use stillpoint_vault::{
-    BackupSpec, CheckLevel, ReadAt, Receipt, RootKey, Tuning, Vault, VaultSpec, rescue,
+    BackupSpec, CheckLevel, ReadAt, Receipt, RootKey, Source, Tuning, Vault, VaultSpec, rescue,
 };
 use tempfile::TempDir;
 
@@ -151,6 +151,67 @@ fn a_reader_written_from_the_document_restores_every_golden_backup() {
             second_reader(&[&["restore", text(&target)], &rest[..]].concat());
             assert_eq!(sha256(&fs::read(&path).expect("a disk")), one.sha256);
         }
+    }
+}
+
+/// Copies a folder with everything in it.
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder");
+    for entry in fs::read_dir(from).expect("a folder").flatten() {
+        let to = to.join(entry.file_name());
+        match entry.path().is_dir() {
+            true => copy_folder(&entry.path(), &to),
+            false => drop(fs::copy(entry.path(), to).expect("copied")),
+        }
+    }
+}
+
+/// Flips a bit in each pack of a target's chunks.
+fn rot_packs(target: &dyn Target) {
+    let page = target.list("", None, 10_000).expect("listed");
+    for name in page.entries.into_iter().map(|entry| entry.name) {
+        if name.as_str().contains("/packs/") && !name.as_str().contains("/8") {
+            let len = target.head(&name).expect("there").get();
+            let mut bytes = target.get(&name, ByteRange::new(0, len)).expect("read");
+            bytes[90] ^= 1;
+            target.delete(&name).expect("deleted");
+            target.put_new(&name, &bytes).expect("put");
+        }
+    }
+}
+
+#[test]
+fn the_second_reader_reads_a_repaired_backup() {
+    let (folder, at) = (golden().remove(0), TempDir::new().expect("a folder"));
+    let env: Arc<dyn Env> = Arc::new(SimEnv::new(7));
+    let key = RootKey::load(&folder.join("root.key")).expect("a key");
+    let open = |from: &Path| {
+        let target: Arc<dyn Target> = Arc::new(LocalTarget::open(from).expect("a target"));
+        let (mut vaults, _) = rescue::open_all(&target, &key, &env).expect("opened");
+        (target, vaults.remove(0))
+    };
+    let (_, whole) = open(&folder.join("target"));
+    copy_folder(&folder.join("target"), &at.path().join("target"));
+    let (target, vault) = open(&at.path().join("target"));
+    rot_packs(&*target);
+    let report = vault
+        .check(CheckLevel::Decrypt, &NullMonitor)
+        .expect("checked");
+    let damaged = vault.to_repair(&report).expect("listed");
+    let mut from = |volume, backup| Ok(Vec::from_iter(Source::copy_in(&whole, volume, backup)?));
+    let repaired = vault.repair_backups(&damaged, &mut from, &mut || Ok(()), &NullMonitor);
+    let repaired = repaired.expect("repaired");
+    assert!(
+        repaired.left.is_empty() && repaired.renewed.len() > 1,
+        "{repaired:?}"
+    );
+    for one in kept_in(&folder).into_iter().filter(|one| !one.deleted) {
+        let id = one.backup.to_string();
+        let path = at.path().join(&id);
+        let key = folder.join("root.key");
+        let rest = ["--key", text(&key), "--backup", &id, text(&path)];
+        second_reader(&[&["restore", text(&at.path().join("target"))], &rest[..]].concat());
+        assert_eq!(sha256(&fs::read(&path).expect("a disk")), one.sha256);
     }
 }
 

@@ -33,7 +33,7 @@ LEAF = 4096  # chunks
 ZERO = bytes(CHUNK)
 NOBODY = bytes(16)
 
-KEYS, PACK, TREE_PACK, MANIFEST, TOMBSTONE, VOID = 1, 3, 4, 6, 7, 8  # section 2
+KEYS, PACK, TREE_PACK, MANIFEST, TOMBSTONE, VOID, RENEWAL = 1, 3, 4, 6, 7, 8, 15  # section 2
 FRAME_HEADER, FRAME_BODY, NODE, BODY, ACCOUNT_KEY, VAULT_KEY = 1, 2, 4, 5, 6, 7  # section 4
 
 
@@ -320,13 +320,31 @@ class Vault:
 
     def backups(self):
         """(volume, backup, manifest) of all backups that are not deleted."""
-        for path in sorted(self.folder.glob("volumes/*/*.manifest")):
-            volume, backup = uuid.UUID(path.parent.name), uuid.UUID(path.stem)
+        manifests = set(self.folder.glob("volumes/*/*.manifest"))
+        renewed = {path.with_suffix(".manifest") for path in self.folder.glob("volumes/*/*.renewed")}
+        successors = {self.successor(path) for path in renewed}
+        for path in sorted((manifests | renewed) - successors):
             if path.with_suffix(".tombstone").exists():
                 continue
-            kind, body = self.body(path, [MANIFEST, VOID], backup.bytes)
-            if kind == MANIFEST:
-                yield volume, backup, Manifest(body, volume)
+            last, seen = path, []
+            while last.with_suffix(".renewed").exists():
+                need(last not in seen and len(seen) < 63, "renewals lead to no end")
+                seen.append(last)
+                last = self.successor(last)
+            manifest = self.manifest(last)
+            if manifest:
+                yield uuid.UUID(path.parent.name), uuid.UUID(path.stem), manifest
+
+    def manifest(self, path):
+        volume, backup = uuid.UUID(path.parent.name), uuid.UUID(path.stem)
+        kind, body = self.body(path, [MANIFEST, VOID], backup.bytes)
+        return Manifest(body, volume) if kind == MANIFEST else None
+
+    def successor(self, path):
+        """The manifest of the backup that has what this one lost (section 9)."""
+        _, body = self.body(path.with_suffix(".renewed"), [RENEWAL], uuid.UUID(path.stem).bytes)
+        need(len(body) == 64 and body[24:40] == uuid.UUID(path.parent.name).bytes, "a renewal of something else")
+        return path.with_name(f"{uuid.UUID(bytes=body[48:])}.manifest")
 
     def part(self, kind, run, seq, offset, length):
         """Bytes of a pack, with the header and the key that its segments have."""

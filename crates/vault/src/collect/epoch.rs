@@ -76,7 +76,9 @@ impl Vault {
         volume: VolumeId,
         parent: BackupId,
     ) -> Result<Manifest, Error> {
-        refuse_named(plan, volume, parent)?;
+        for needed in self.lineage(volume, parent)? {
+            refuse_named(plan, volume, needed)?;
+        }
         self.live_manifest(volume, parent)
     }
 

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use stillpoint_model::ErrorKind;
 use stillpoint_model::id::RunId;
 use stillpoint_model::progress::Monitor;
 
@@ -27,6 +28,8 @@ use crate::{Error, Vault};
 pub(super) struct Survey {
     pub look: Look,
     trees: BTreeMap<BackupKey, (u8, NodeRef)>,
+    /// What renewed a backup: as long as that stays, nothing needs the backup's own tree.
+    renewed: BTreeMap<BackupKey, BackupKey>,
 }
 
 impl Survey {
@@ -34,6 +37,7 @@ impl Survey {
         let mut survey = Self {
             look: Look::default(),
             trees: BTreeMap::new(),
+            renewed: BTreeMap::new(),
         };
         survey.packs_and_indexes(vault)?;
         survey.runs(vault)?;
@@ -77,24 +81,40 @@ impl Survey {
 
     fn backups(&mut self, vault: &Vault) -> Result<(), Error> {
         let listing = vault.list_names(None)?;
-        for key in listing.manifests {
-            let manifest = match vault.manifest(key.0, key.1) {
-                Ok(manifest) => manifest,
-                // A void, or it was removed since the listing.
-                Err(Error::BackupNotFound(_)) => continue,
-                Err(error) => return Err(error),
+        for key in listing.backups() {
+            let renewal = match listing.renewals.contains(&key) {
+                true => vault.renewal(key.0, key.1)?,
+                false => None,
             };
+            let (run, created, root) = match (vault.manifest(key.0, key.1), renewal) {
+                (Ok(own), _) => {
+                    let level = own.level();
+                    (own.run_id, own.created, own.root.map(|root| (level, root)))
+                }
+                // Nobody needs a manifest that is damaged or gone when another says the same.
+                (Err(error), Some(by))
+                    if error.is_damage() || error.kind() == ErrorKind::NotFound =>
+                {
+                    (by.note.run_id, by.note.at, None)
+                }
+                // A void, or it was removed since the listing.
+                (Err(Error::BackupNotFound(_)), None) => continue,
+                (Err(error), _) => return Err(error),
+            };
+            if let Some(renewal) = renewal {
+                self.renewed.insert(key, (key.0, renewal.by));
+            }
             let seen = Seen {
-                run: manifest.run_id,
-                created: manifest.created,
+                run,
+                created,
                 deleted: match listing.tombstones.contains(&key) {
                     true => deletion(vault, key)?,
                     false => None,
                 },
             };
             self.look.backups.insert(key, seen);
-            if let Some(root) = manifest.root {
-                self.trees.insert(key, (manifest.level(), root));
+            if let Some(tree) = root {
+                self.trees.insert(key, tree);
             }
         }
         Ok(())
@@ -112,11 +132,14 @@ impl Survey {
             return Err(Refusal::UnlistedRun(run).into());
         }
         let index = Index::decode(&body).map_err(|what| damaged(&name, what))?;
-        match vault.manifest(index.volume_id, index.backup_id) {
+        let key = (index.volume_id, index.backup_id);
+        match vault.manifest(key.0, key.1) {
             Ok(Manifest { run_id, .. }) if run_id == run => {
                 Err(Refusal::Unlisted(index.backup_id).into())
             }
             Ok(_) | Err(Error::BackupNotFound(_)) => Ok(()),
+            // Another manifest stands for the one that cannot be read.
+            Err(error) if error.is_damage() && self.renewed.contains_key(&key) => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -134,11 +157,19 @@ impl Survey {
             if monitor.is_cancelled() {
                 return Err(Error::Cancelled);
             }
-            if !gone.contains(key) {
+            if !gone.contains(key) && !self.is_renewed(key, gone) {
                 vault.walk_tree(*level, 0, root, &mut used)?;
             }
         }
         Ok(used.packs.into_iter().collect())
+    }
+}
+
+impl Survey {
+    /// Whether a backup is read by the tree of another one that was seen and stays.
+    fn is_renewed(&self, key: &BackupKey, gone: &BTreeSet<BackupKey>) -> bool {
+        let by = self.renewed.get(key);
+        by.is_some_and(|by| self.look.backups.contains_key(by) && !gone.contains(by))
     }
 }
 

@@ -23,6 +23,8 @@ pub(crate) enum Named {
     Tombstone(VolumeId, BackupId),
     /// That a backup was read back.
     Proof(VolumeId, BackupId),
+    /// That another backup has what this one held.
+    Renewal(VolumeId, BackupId),
     /// A pack that failed verification.
     Quarantined(PackId),
     /// What a collection condemned.
@@ -81,6 +83,10 @@ impl Names {
 
     pub(crate) fn proof(self, volume: VolumeId, backup: BackupId) -> ObjectName {
         self.made(format_args!("volumes/{volume}/{backup}.proven"))
+    }
+
+    pub(crate) fn renewal(self, volume: VolumeId, backup: BackupId) -> ObjectName {
+        self.made(format_args!("volumes/{volume}/{backup}.renewed"))
     }
 
     pub(crate) fn mark(self, pack: PackId) -> ObjectName {
@@ -142,6 +148,7 @@ impl Names {
                     "manifest" => Named::Manifest(volume, backup),
                     "tombstone" => Named::Tombstone(volume, backup),
                     "proven" => Named::Proof(volume, backup),
+                    "renewed" => Named::Renewal(volume, backup),
                     _ => return None,
                 }
             }

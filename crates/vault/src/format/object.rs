@@ -51,6 +51,8 @@ pub(crate) enum Class {
     Doom = 13,
     /// A collection that ended.
     Done = 14,
+    /// That another backup has what a damaged one held.
+    Renewal = 15,
 }
 
 impl Class {
@@ -70,6 +72,7 @@ impl Class {
             12 => Self::Plan,
             13 => Self::Doom,
             14 => Self::Done,
+            15 => Self::Renewal,
             _ => return Err(Malformed::Unknown("its class")),
         })
     }

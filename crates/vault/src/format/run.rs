@@ -1,8 +1,8 @@
 //! Small objects about backups: the record of a run, the void that blocks its manifest while it
-//! is reaped, and tombstones.
+//! is reaped, tombstones and renewals.
 
 use stillpoint_model::Timestamp;
-use stillpoint_model::id::{RunId, VolumeId};
+use stillpoint_model::id::{BackupId, RunId, VolumeId};
 
 use super::names::IdBytes;
 use super::wire::{Malformed, Reader, Writer};
@@ -22,6 +22,35 @@ pub(crate) struct Note {
     /// In the record of a run: the newest epoch of collection that was there before the record was
     /// put. Elsewhere zero.
     pub epoch: u32,
+}
+
+/// That another backup of the volume has what a damaged one held. The note is of the other's run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Renewal {
+    pub note: Note,
+    /// The backup that has it.
+    pub by: BackupId,
+}
+
+impl Renewal {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut bytes = self.note.encode();
+        bytes.extend(self.by.to_bytes());
+        bytes
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let split = bytes
+            .len()
+            .checked_sub(16)
+            .ok_or(Malformed::Wrong("it is too short"))?;
+        let (note, by) = bytes.split_at(split);
+        let mut r = Reader::new(by);
+        let by = BackupId::of_bytes(r.array()?);
+        r.finish()?;
+        let note = Note::decode(note)?;
+        Ok(Self { note, by })
+    }
 }
 
 impl Note {

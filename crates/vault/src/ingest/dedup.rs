@@ -319,9 +319,10 @@ impl Dedup {
     /// Whether a manifest names the run. Anything else, an error too, is a no.
     fn is_committed(&mut self, vault: &Vault, run: RunId, index: &Index) -> bool {
         *self.committed.entry(run).or_insert_with(|| {
-            vault
-                .live_manifest(index.volume_id, index.backup_id)
-                .is_ok_and(|manifest| manifest.run_id == run)
+            let (volume, backup) = (index.volume_id, index.backup_id);
+            let manifest = vault.manifest(volume, backup);
+            manifest.is_ok_and(|manifest| manifest.run_id == run)
+                && vault.refuse_deleted(volume, backup).is_ok()
         })
     }
 }
