@@ -1,12 +1,14 @@
 //! `stillpoint vault`: backups without the server.
 //!
 //! For the day on which everything else is lost: the target and the key are enough. Nothing here
-//! writes to the target but what is about its [`keys`]; a [`copy`] writes to a second one.
+//! writes to the target but what is about its [`keys`] and a [`repair`], which deletes nothing; a
+//! [`copy`] writes to a second one.
 
 mod copy;
 mod export;
 mod keys;
 mod mount;
+mod repair;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,6 +24,7 @@ use stillpoint_vault::{CheckLevel, CheckReport, Error, RootKey, Vault, rescue};
 
 use self::copy::Copy;
 use self::keys::Keys;
+use self::repair::Repair;
 use super::long_work;
 use crate::failure::{Exit, Failure, Result, print};
 use crate::output::{self, Format};
@@ -79,6 +82,7 @@ enum Verb {
         what: mount::MountArgs,
     },
     Copy(Copy),
+    Repair(Repair),
     #[command(subcommand)]
     Keys(Keys),
 }
@@ -127,6 +131,7 @@ impl Command {
             Verb::Export { place, what } => what.run(&place.open()?.vaults()?).await,
             Verb::Mount { place, what } => what.run(&place.open()?.vaults()?).await,
             Verb::Copy(copy) => copy.run().await,
+            Verb::Repair(repair) => repair.run().await,
             Verb::Keys(keys) => keys.run(),
         }
     }
@@ -193,7 +198,9 @@ fn explain(error: &Error) -> Failure {
         Error::BackupDeleted(_) => (Exit::NotFound, "backup_deleted"),
         Error::WrongKey { .. } => (Exit::Auth, "wrong_key"),
         Error::MalformedRootKey | Error::RootKeyFile { .. } => (Exit::Usage, "root_key"),
-        Error::Corrupt { .. } | Error::Mismatch(_) => (Exit::Other, "integrity_error"),
+        Error::Corrupt { .. } | Error::Mismatch(_) | Error::Irreparable { .. } => {
+            (Exit::Other, "integrity_error")
+        }
         Error::Cancelled => return Failure::interrupted(),
         Error::Target(_) => (Exit::Other, "backup_target"),
         _ => (Exit::Other, "vault"),

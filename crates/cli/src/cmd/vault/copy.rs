@@ -97,7 +97,7 @@ async fn copy(to: &Vault, from: &Vault, info: BackupInfo) -> Result<Copied> {
     copied.await?.map_err(|error| explain(&error))
 }
 
-fn second_place(to: &Path) -> Result<Place> {
+pub(super) fn second_place(to: &Path) -> Result<Place> {
     if to.extension().is_none_or(|extension| extension != "toml") {
         return Ok(Place::Folder(Some(to.to_owned())));
     }
