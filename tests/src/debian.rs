@@ -65,6 +65,16 @@ pub fn debugfs(disk: &Path, commands: &str) -> String {
     answers.collect::<Vec<_>>().join("\n")
 }
 
+/// A raw image of a disk with PostgreSQL and an empty database, for a guest that runs
+/// `tests/guests/database.sh`: read it, copy it, never write it. Kept in `.cache/`.
+///
+/// # Panics
+/// When it cannot be built.
+#[track_caller]
+pub fn database_disk() -> PathBuf {
+    path_from("database-disk")
+}
+
 /// The QEMU that runs guests.
 ///
 /// # Panics

@@ -46,9 +46,8 @@ impl Machine {
     /// The lines with this in them that its guest wrote, as far as its server looked: servers do that
     /// every few seconds.
     pub fn lines_with(&self, text: &str) -> Vec<String> {
-        let console = fs::read(self.folder.join("console")).unwrap_or_default();
-        let console = String::from_utf8_lossy(&console).into_owned();
-        let lines = console.lines().filter(|line| line.contains(text));
+        let said = self.said();
+        let lines = said.lines().filter(|line| line.contains(text));
         lines.map(|line| line.trim().to_owned()).collect()
     }
 
@@ -67,11 +66,27 @@ impl Machine {
         })
     }
 
-    /// How far a guest that does [`journal`](crate::journal) said it was, when its server looked
-    /// last: servers do that every few seconds.
-    pub fn steps_said(&self) -> u64 {
+    /// What the guest wrote to its console until its server looked last: servers do that every few
+    /// seconds.
+    pub fn said(&self) -> String {
         let text = fs::read(self.folder.join("console")).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    /// Waits until the guest has said a line that begins like this; the rest of the last such line.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[track_caller]
+    pub fn wait_for_rest(&self, start: &str) -> String {
+        let line = self.wait_for_line(start, 1);
+        let rest = line.split_once(start).map_or("", |(_, rest)| rest);
+        rest.trim().to_owned()
+    }
+
+    /// How far a guest that writes numbered steps said it was, when its server looked last.
+    pub fn steps_said(&self) -> u64 {
+        let text = self.said();
         let steps = text.lines().rev().find_map(|line| {
             let (steps, _) = line.trim().strip_prefix("wrote ")?.split_once(" of ")?;
             steps.parse().ok()
@@ -110,6 +125,27 @@ impl Machine {
                 .then_some(())
                 .ok_or(format!("{now} writes"))
         });
+    }
+
+    /// What the guest says of its file systems: `frozen` or `thawed`. Its agent listens to one at a
+    /// time.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    #[track_caller]
+    pub fn frozen_state(&self) -> String {
+        let stream = UnixStream::connect(self.folder.join("agent")).expect("connect to the guest");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a bound");
+        (&stream)
+            .write_all(b"{\"execute\": \"guest-fsfreeze-status\"}\n")
+            .expect("ask the guest");
+        // What comes first may answer an earlier question.
+        let mut answers = BufReader::new(&stream).lines().map_while(Result::ok);
+        let state = answers.find_map(|line| {
+            let answer: Value = serde_json::from_str(&line).ok()?;
+            answer["return"].as_str().map(str::to_owned)
+        });
+        state.expect("an answer")
     }
 
     /// The jobs that it knows, while no server runs.
