@@ -207,6 +207,47 @@ impl Server {
             .unwrap_or_else(|error| panic!("{error}"));
     }
 
+    /// Has it stand still.
+    ///
+    /// # Panics
+    /// When it is not running.
+    #[track_caller]
+    pub fn suspend(&self) {
+        self.running().process.signal(Signal::STOP);
+    }
+
+    /// Has it go on.
+    ///
+    /// # Panics
+    /// When it is not running.
+    #[track_caller]
+    pub fn go_on(&self) {
+        self.running().process.signal(Signal::CONT);
+    }
+
+    /// The process with which it freezes a guest at the moment.
+    ///
+    /// # Panics
+    /// When it is not running.
+    #[track_caller]
+    pub fn guard(&self) -> Option<Pid> {
+        let server = self.process_id();
+        let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let mut guards = processes.filter_map(|process| {
+            let pid: i32 = process.file_name().to_str()?.parse().ok()?;
+            let line = fs::read(process.path().join("cmdline")).ok()?;
+            let stat = fs::read_to_string(process.path().join("stat")).ok()?;
+            // The parent is the second word behind the name, which may hold anything.
+            let (_, rest) = stat.rsplit_once(") ")?;
+            let parent: u32 = rest.split(' ').nth(1)?.parse().ok()?;
+            let is_guard = line
+                .split(|byte| *byte == 0)
+                .any(|word| word == b"freeze-guard");
+            (parent == server && is_guard).then(|| Pid::from_raw(pid))?
+        });
+        guards.next()
+    }
+
     /// Starts it again on the same data, on a new port.
     ///
     /// # Panics

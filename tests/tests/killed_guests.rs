@@ -1,5 +1,6 @@
-//! `kill -9` of the server and of a machine while layers of its running guest are merged, and while
-//! its disk is backed up. The guest writes on, is never left paused, and everything ends well.
+//! `kill -9` of the server and of a machine while layers of its running guest are merged, while its
+//! disk is backed up, and while it is frozen. The guest writes on, is never left paused or frozen, and
+//! everything ends well.
 //!
 //! The guest writes numbered steps to two disks in lock-step. The first also holds files of noise,
 //! each from before another snapshot, so that a merge and a backup of it take a while and whatever
@@ -14,12 +15,15 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use blake3::Hash;
 use stillpoint_client::Change;
 use stillpoint_env::SimEnv;
 use stillpoint_model::ByteCount;
 use stillpoint_model::id::{InstanceId, VolumeId};
+use stillpoint_model::item::FreezePolicy;
+use stillpoint_tests::debian::guest_with;
 use stillpoint_tests::guest::make_database;
 use stillpoint_tests::hash::file_hash;
 use stillpoint_tests::journal;
@@ -33,7 +37,8 @@ use stillpoint_tests::server::Server;
 use stillpoint_tests::wait::{PATIENCE, until};
 use stillpoint_wire::backup::{Backup, BackupCreate};
 use stillpoint_wire::instance::{InstanceCreate, InstanceDisk, InstanceState, InstanceStop, Power};
-use stillpoint_wire::item::{ItemKind, ItemState};
+use stillpoint_wire::instance_snapshot::InstanceSnapshotCreate;
+use stillpoint_wire::item::{Consistency, ItemKind, ItemState};
 use stillpoint_wire::operation::{Operation, OperationState};
 use stillpoint_wire::snapshot::Snapshot;
 use stillpoint_wire::upload::ImageFormat;
@@ -45,6 +50,11 @@ const NOISE: ByteCount = ByteCount::from_mib(96);
 
 /// How much of a merge or a backup is done when something is killed.
 const MOVED: ByteCount = ByteCount::from_mib(4);
+
+/// For how many seconds the hook of a guest that is slow to freeze sleeps.
+const SLOWNESS: u32 = 3;
+/// How soon a guest is thawed after whoever had it frozen was killed: at once, but for a busy host.
+const THAW: Duration = Duration::from_secs(8);
 
 /// A server with a guest that writes.
 struct Trial {
@@ -65,11 +75,31 @@ fn disk(volume: VolumeId) -> InstanceDisk {
     }
 }
 
+/// A guest as any, with a freeze hook that takes its time.
+fn make_slow_root(disk: &Path) {
+    let work = Path::new(env!("CARGO_MANIFEST_DIR")).join("guests/journal.sh");
+    let work = fs::read_to_string(work).unwrap();
+    let hook = "/etc/qemu/fsfreeze-hook.d/slow";
+    let text = format!(
+        "#!/bin/sh\nprintf '#!/bin/sh\\n[ \"$1\" = thaw ] || sleep {SLOWNESS}\\n' >{hook}\n\
+         chmod +x {hook}\n{work}"
+    );
+    let program = disk.with_extension("program");
+    fs::write(&program, text).unwrap();
+    guest_with(&program, disk, &[]);
+}
+
 /// Fills a volume; what the files hold, and the snapshots between them.
-fn make_noise(server: &Server, tenant: &Person, volume: VolumeId) -> (Vec<Hash>, Vec<Snapshot>) {
+fn make_noise(
+    files: usize,
+    server: &Server,
+    tenant: &Person,
+    volume: VolumeId,
+) -> (Vec<Hash>, Vec<Snapshot>) {
+    let count = files;
     let random = SimEnv::new(3);
     let (mut files, mut snapshots) = (Vec::new(), Vec::new());
-    for number in 0..FILES {
+    for number in 0..count {
         if number > 0 {
             snapshots.push(tenant.snapshot(volume, &format!("before-{number}")));
         }
@@ -84,19 +114,29 @@ fn make_noise(server: &Server, tenant: &Person, volume: VolumeId) -> (Vec<Hash>,
 
 impl Trial {
     fn begin() -> Self {
+        Self::begin_with(FILES, FreezePolicy::Try, journal::make_root)
+    }
+
+    /// A guest that is slow to freeze, and must be frozen to be captured.
+    fn begin_slow_to_freeze() -> Self {
+        Self::begin_with(0, FreezePolicy::Require, make_slow_root)
+    }
+
+    fn begin_with(files: usize, freeze: FreezePolicy, make_root: fn(&Path)) -> Self {
         let server = Server::start_with_instances(|plan| {
             plan.pacing.cooldown_s = 0;
             plan.pacing.in_flight_per_account = 100;
+            plan.freeze = freeze;
         });
         let tenant = Person::tenant(&server);
         let scratch = scratch_folder();
         let image = scratch.path().join("image");
         let import = |name: &str| tenant.import(name, &image, ImageFormat::Raw);
-        journal::make_root(&image);
+        make_root(&image);
         let root = import("root");
         journal::make_data(&image, SIZE);
         let data = [import("first"), import("second")];
-        let (noise, snapshots) = make_noise(&server, &tenant, data[0]);
+        let (noise, snapshots) = make_noise(files, &server, &tenant, data[0]);
         let request = InstanceCreate {
             name: Some("writer".into()),
             root: disk(root),
@@ -182,19 +222,61 @@ impl Trial {
     fn begin_backup(&self) -> Operation {
         let target = self.server.data().join("target");
         let before = stored(&target);
-        let request = BackupCreate {
-            volume: self.data[0].to_string(),
-            ..BackupCreate::default()
-        };
-        let operation = self
-            .tenant
-            .begin(async |client| client.backup_create(&request, &Change::default()).await);
+        let operation = self.ask_for_backup();
         until(PATIENCE, "a backup that stores", || {
             let now = stored(&target).saturating_sub(before);
             let is_storing = now >= MOVED.get();
             is_storing.then_some(()).ok_or(format!("{now} bytes"))
         });
         operation
+    }
+
+    /// Begins to back up the first disk.
+    fn ask_for_backup(&self) -> Operation {
+        let request = BackupCreate {
+            volume: self.data[0].to_string(),
+            ..BackupCreate::default()
+        };
+        self.tenant
+            .begin(async |client| client.backup_create(&request, &Change::default()).await)
+    }
+
+    /// Begins to capture the instance.
+    fn ask_for_instance_snapshot(&self) -> Operation {
+        let request = InstanceSnapshotCreate {
+            instance: self.instance.to_string(),
+            ..InstanceSnapshotCreate::default()
+        };
+        self.tenant.begin(async |client| {
+            client
+                .instance_snapshot_create(&request, &Change::default())
+                .await
+        })
+    }
+
+    /// Has the server stand still once its guard has told the guest to freeze, and waits until it is
+    /// frozen.
+    fn wait_until_frozen(&self) {
+        until(PATIENCE, "a guard", || {
+            self.server.guard().ok_or("there is none")
+        });
+        self.server.suspend();
+        let machine = self.machine();
+        until(PATIENCE, "a frozen guest", || {
+            match machine.frozen_state() {
+                state if state == "frozen" => Ok(()),
+                state => Err(state),
+            }
+        });
+    }
+
+    /// Waits until the guest is thawed, while no server runs that could do it.
+    fn wait_until_thawed(&self) {
+        let machine = self.machine();
+        until(THAW, "a thawed guest", || match machine.frozen_state() {
+            state if state == "thawed" => Ok(()),
+            state => Err(state),
+        });
     }
 
     /// What a backup of the first disk restores to is whole.
@@ -308,6 +390,59 @@ fn a_backup_outlives_the_machine_whose_disk_it_is_of() {
         .tenant
         .get(async |client| client.backup_show(&id).await);
     trial.check_backup(&backup);
+    trial.start_again();
+    trial.end();
+}
+
+#[test]
+fn a_guest_is_thawed_when_the_server_is_killed_that_captures_its_instance() {
+    let mut trial = Trial::begin_slow_to_freeze();
+    let operation = trial.ask_for_instance_snapshot();
+    trial.wait_until_frozen();
+    trial.kill_server();
+    trial.wait_until_thawed();
+    trial.machine().wait_for_writes();
+    trial.resume_server();
+    let ended = trial.tenant.end_of(&operation);
+    assert_eq!(ended.state, OperationState::Succeeded, "{ended:?}");
+    let id = ended.instance_snapshot_id.expect("its id").to_string();
+    let snapshot = trial
+        .tenant
+        .get(async |client| client.instance_snapshot_show(&id).await);
+    assert_eq!(snapshot.consistency, Some(Consistency::Filesystem));
+    trial.end();
+}
+
+#[test]
+fn a_guest_is_thawed_when_the_server_is_killed_that_captures_a_disk_for_a_backup() {
+    let mut trial = Trial::begin_slow_to_freeze();
+    let operation = trial.ask_for_backup();
+    trial.wait_until_frozen();
+    trial.kill_server();
+    trial.wait_until_thawed();
+    trial.machine().wait_for_writes();
+    trial.resume_server();
+    let ended = trial.tenant.end_of(&operation);
+    assert_eq!(ended.state, OperationState::Succeeded, "{ended:?}");
+    let id = ended.backup_id.expect("the backup's id").to_string();
+    let backup = trial
+        .tenant
+        .get(async |client| client.backup_show(&id).await);
+    assert_eq!(backup.consistency, Some(Consistency::Filesystem));
+    trial.check_backup(&backup);
+    trial.end();
+}
+
+#[test]
+fn a_capture_ends_when_the_machine_is_killed_that_is_frozen_for_it() {
+    let trial = Trial::begin_slow_to_freeze();
+    let operation = trial.ask_for_instance_snapshot();
+    trial.wait_until_frozen();
+    trial.machine().kill();
+    trial.server.go_on();
+    // It may be captured as it is then, off; or be refused, since it cannot be frozen.
+    let ended = trial.tenant.end_of(&operation);
+    assert!(ended.finished_at.is_some(), "{ended:?}");
     trial.start_again();
     trial.end();
 }
