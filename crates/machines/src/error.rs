@@ -134,6 +134,11 @@ impl Error {
         }
     }
 
+    pub(crate) fn without_memory(id: InstanceId) -> Self {
+        let reason = "its driver captures no memory".to_owned();
+        Self::BadSpec { id, reason }
+    }
+
     /// What to do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {

@@ -1,12 +1,13 @@
 //! What the node asks of a hypervisor.
 
+use std::fs::File;
 use std::time::Duration;
 
 use serde_json::Value;
 use stillpoint_model::ByteCount;
 use stillpoint_model::id::{InstanceId, VolumeId};
 
-use crate::{DiskSpec, Error, MachineSpec, MachineView};
+use crate::{DiskSpec, Error, MachineLayout, MachineSpec, MachineView, MemoryReport};
 
 /// A volume that goes on in an overlay.
 #[derive(Clone, Debug, PartialEq)]
@@ -151,6 +152,30 @@ pub trait Hypervisor: Send + Sync {
         switches: &[Switch],
         freeze: Freeze,
     ) -> Result<SwitchReport, Error>;
+
+    /// Puts overlays on the tips of a running machine's volumes, and writes what its memory held at
+    /// that instant to an empty file, while the guest goes on. Returns when that is whole; it cannot
+    /// be given up. The file takes up at most the memory and a little more. When it fails after the
+    /// disks were switched, they are.
+    fn switch_with_memory(
+        &self,
+        id: InstanceId,
+        _switches: &[Switch],
+        _into: &File,
+    ) -> Result<MemoryReport, Error> {
+        Err(Error::without_memory(id))
+    }
+
+    /// Runs a machine that goes on from captured memory, with disks that hold what they held at that
+    /// instant. One that is on already is left as it is. Refuses a machine that is not as it was.
+    fn start_from_memory(
+        &self,
+        spec: &MachineSpec,
+        _layout: &MachineLayout,
+        _from: &File,
+    ) -> Result<(), Error> {
+        Err(Error::without_memory(spec.id))
+    }
 
     /// Merges two layers while the guest goes on. A job of that name that runs already is waited
     /// for, whoever began it. `watch` is asked several times a second. [`Error::Failed`] when it

@@ -27,6 +27,7 @@ mod error;
 pub mod guard;
 mod guest_agent;
 mod hypervisor;
+mod memory;
 pub mod qemu;
 mod qmp;
 pub mod simulated;
@@ -37,4 +38,5 @@ pub use error::Error;
 pub use hypervisor::{
     Direction, Freeze, Hypervisor, Join, JoinEnd, JoinWatch, Switch, SwitchReport,
 };
+pub use memory::{MachineLayout, MemoryReport};
 pub use spec::{DiskSpec, Forward, MAX_DISKS, MachineSpec, MachineState, MachineView};

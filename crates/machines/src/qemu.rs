@@ -7,6 +7,7 @@
 //! ```text
 //! RUN/<instance id>/  spec.json   what it is made of: noted before it gets a disk, until after it
 //!                                 has lost it
+//!                     standing    stands while it stands still for a capture of its memory
 //!                     running     stands while it runs, goes when it ends as it should
 //!                     qmp  agent  sockets
 //!                     pid         locked by QEMU
@@ -43,11 +44,13 @@ mod graph;
 mod joins;
 mod launch;
 mod machine;
+mod memory;
 #[cfg(test)]
 mod tests;
 mod thaw;
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -62,8 +65,8 @@ use machine::Machine;
 
 use crate::guard::GuardProgram;
 use crate::{
-    DiskSpec, Error, Freeze, Hypervisor, Join, JoinEnd, JoinWatch, MachineSpec, MachineView,
-    Switch, SwitchReport,
+    DiskSpec, Error, Freeze, Hypervisor, Join, JoinEnd, JoinWatch, MachineLayout, MachineSpec,
+    MachineView, MemoryReport, Switch, SwitchReport,
 };
 
 /// What the driver works with.
@@ -235,6 +238,25 @@ impl Hypervisor for QemuDriver {
         freeze: Freeze,
     ) -> Result<SwitchReport, Error> {
         self.machine(id).switch(switches, freeze)
+    }
+
+    fn switch_with_memory(
+        &self,
+        id: InstanceId,
+        switches: &[Switch],
+        into: &File,
+    ) -> Result<MemoryReport, Error> {
+        self.machine(id).switch_with_memory(switches, into)
+    }
+
+    fn start_from_memory(
+        &self,
+        spec: &MachineSpec,
+        layout: &MachineLayout,
+        from: &File,
+    ) -> Result<(), Error> {
+        spec.check()?;
+        self.machine(spec.id).start_from_memory(spec, layout, from)
     }
 
     fn join(&self, id: InstanceId, join: &Join, watch: JoinWatch<'_>) -> Result<JoinEnd, Error> {

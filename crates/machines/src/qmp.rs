@@ -9,8 +9,10 @@
 //! too when a command cannot be sent whole: what is sent next would be taken for the rest of it.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, IoSlice, Read, Write};
+use std::mem::MaybeUninit;
 use std::net::Shutdown;
+use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,6 +20,7 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde_json::{Value, json};
 
 use crate::socket::connect_now;
@@ -134,6 +137,18 @@ fn read_all(reader: &mut impl BufRead, waiting: &Mutex<Waiting>) {
     lock(waiting).end(reason);
 }
 
+/// Sends the beginning of a line, at least a byte, with a file; how much of it.
+fn send_with(writer: &UnixStream, line: &[u8], file: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let files = [file];
+    if !control.push(SendAncillaryMessage::ScmRights(&files)) {
+        return Err(io::Error::other("no room for a file"));
+    }
+    let parts = [IoSlice::new(line)];
+    Ok(sendmsg(writer, &parts, &mut control, SendFlags::NOSIGNAL)?)
+}
+
 impl Qmp {
     /// Connects and negotiates. Fails when nobody listens, or when somebody else is connected.
     pub(crate) fn connect(socket: &Path) -> io::Result<Self> {
@@ -177,6 +192,28 @@ impl Qmp {
 
     /// Has the machine do something.
     pub(crate) fn call(&self, command: &str, arguments: &Value, bound: Duration) -> Reply {
+        self.call_with(command, arguments, None, bound)
+    }
+
+    /// Gives the machine a file, under a name.
+    pub(crate) fn give(
+        &self,
+        name: &str,
+        file: BorrowedFd<'_>,
+        bound: Duration,
+    ) -> Result<(), QmpError> {
+        let arguments = json!({"fdname": name});
+        self.call_with("getfd", &arguments, Some(file), bound)
+            .map(drop)
+    }
+
+    fn call_with(
+        &self,
+        command: &str,
+        arguments: &Value,
+        file: Option<BorrowedFd<'_>>,
+        bound: Duration,
+    ) -> Reply {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = sync_channel(1);
         {
@@ -188,7 +225,7 @@ impl Qmp {
         }
         let mut line = json!({"execute": command, "arguments": arguments, "id": id}).to_string();
         line.push('\n');
-        let answer = match self.send(line.as_bytes(), bound) {
+        let answer = match self.send(line.as_bytes(), file, bound) {
             Err(error) => Err(QmpError::NoAnswer(error.to_string())),
             Ok(()) => receiver.recv_timeout(bound).unwrap_or_else(|_| {
                 let ended = lock(&self.waiting).ended.clone();
@@ -202,12 +239,16 @@ impl Qmp {
 
     /// Sends a whole line, or ends the connection: after half a line the machine would take
     /// whatever comes next for the other half.
-    fn send(&self, line: &[u8], bound: Duration) -> io::Result<()> {
+    fn send(&self, line: &[u8], file: Option<BorrowedFd<'_>>, bound: Duration) -> io::Result<()> {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let bound = bound.clamp(Duration::from_millis(1), TAKE);
         let sent = writer
             .set_write_timeout(Some(bound))
-            .and_then(|()| writer.write_all(line));
+            .and_then(|()| match file {
+                Some(file) => send_with(&writer, line, file),
+                None => Ok(0),
+            })
+            .and_then(|sent| writer.write_all(line.get(sent..).unwrap_or_default()));
         if let Err(error) = &sent {
             lock(&self.waiting).end(format!("a command was not sent whole: {error}"));
             let _closed_already = writer.shutdown(Shutdown::Both);

@@ -8,7 +8,7 @@ use super::console::RING;
 use super::folder::Folder;
 use super::graph::for_machine;
 use super::{Accelerator, QemuConfig};
-use crate::{DiskSpec, MAX_DISKS, MachineSpec};
+use crate::{DiskSpec, MAX_DISKS, MachineLayout, MachineSpec};
 
 /// The device that a volume is.
 pub(super) fn device_of(volume: VolumeId) -> String {
@@ -49,18 +49,24 @@ fn mac(spec: &MachineSpec) -> String {
     format!("52:54:00:{a:02x}:{b:02x}:{c:02x}")
 }
 
-/// The arguments that run a machine in a session of its own.
+/// The arguments that run a machine in a session of its own. One that is to go on from memory of this
+/// layout waits for it, and is in all what its guest can see what it was.
 pub(super) fn arguments(
     spec: &MachineSpec,
     folder: &Folder,
     config: &QemuConfig,
     accelerator: Accelerator,
+    resumed: Option<&MachineLayout>,
 ) -> Vec<String> {
     let path = |name: &str| folder.file(name).to_string_lossy().into_owned();
     let mut args = Vec::new();
     let mut add = |name: &str, value: String| args.extend([format!("-{name}"), value]);
     add("name", format!("guest={},debug-threads=on", spec.hostname));
-    add("machine", "q35,usb=off,vmport=off".to_owned());
+    let machine_type = resumed.map_or("q35", |layout| layout.machine_type.as_str());
+    add("machine", format!("{machine_type},usb=off,vmport=off"));
+    if resumed.is_some() {
+        add("incoming", "defer".to_owned());
+    }
     add("accel", accelerator.argument().to_owned());
     add("cpu", accelerator.processor().to_owned());
     add("smp", spec.vcpus.to_string());
@@ -105,7 +111,7 @@ pub(super) fn arguments(
         add("blockdev", graph.to_string());
         add(
             "device",
-            disk_device(disk, &node, &port(number)).to_string(),
+            disk_device(disk, &node, &port_of(number, disk, resumed)).to_string(),
         );
     }
     // QEMU 7.2 sets the filter before it forks and takes a session of its own, so what forbids
@@ -123,6 +129,12 @@ pub(super) fn arguments(
         .map(String::from),
     );
     args
+}
+
+/// Where a disk is plugged: where it was, or one after the other.
+fn port_of(number: usize, disk: &DiskSpec, resumed: Option<&MachineLayout>) -> String {
+    let was = resumed.and_then(|layout| layout.ports.get(&disk.place));
+    was.cloned().unwrap_or_else(|| port(number))
 }
 
 fn mebibytes(memory: ByteCount) -> String {

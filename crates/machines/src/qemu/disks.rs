@@ -19,7 +19,7 @@ use crate::{DiskSpec, Error, Freeze, MAX_DISKS, Switch, SwitchReport};
 const REMIND: Duration = Duration::from_secs(3);
 
 /// Where QEMU keeps the devices that have a name.
-const PERIPHERAL: &str = "/machine/peripheral/";
+pub(super) const PERIPHERAL: &str = "/machine/peripheral/";
 
 fn name_of(graph: &Value) -> String {
     graph["node-name"].as_str().unwrap_or_default().to_owned()
@@ -201,8 +201,20 @@ impl Machine {
     ) -> Result<SwitchReport, Error> {
         let _turn = self.turn();
         let qmp = self.on()?;
+        self.check_tips(&qmp, switches)?;
+        let done = self
+            .add_overlays(&qmp, switches)
+            .and_then(|()| self.switch_frozen(&qmp, switches, freeze));
+        if matches!(done, Err(Error::Refused { .. } | Error::NotFrozen { .. })) {
+            self.delete_overlays(&qmp, switches);
+        }
+        done
+    }
+
+    /// Refuses a switch from something that is not a tip.
+    pub(super) fn check_tips(&self, qmp: &Qmp, switches: &[Switch]) -> Result<(), Error> {
         for switch in switches {
-            if self.tip(&qmp, switch.volume)?.as_ref() != Some(&switch.tip) {
+            if self.tip(qmp, switch.volume)?.as_ref() != Some(&switch.tip) {
                 return Err(Error::Refused {
                     id: self.id,
                     command: "a switch".to_owned(),
@@ -210,18 +222,17 @@ impl Machine {
                 });
             }
         }
-        let done = self
-            .add_overlays(&qmp, switches)
-            .and_then(|()| self.switch_frozen(&qmp, switches, freeze));
-        if matches!(done, Err(Error::Refused { .. } | Error::NotFrozen { .. })) {
-            for switch in switches {
-                self.delete_node(&qmp, &name_of(&switch.graph));
-            }
-        }
-        done
+        Ok(())
     }
 
-    fn add_overlays(&self, qmp: &Qmp, switches: &[Switch]) -> Result<(), Error> {
+    /// Closes overlays that nothing switched to.
+    pub(super) fn delete_overlays(&self, qmp: &Qmp, switches: &[Switch]) {
+        for switch in switches {
+            self.delete_node(qmp, &name_of(&switch.graph));
+        }
+    }
+
+    pub(super) fn add_overlays(&self, qmp: &Qmp, switches: &[Switch]) -> Result<(), Error> {
         self.close_what_is_left(qmp)?;
         for switch in switches {
             let graph = for_machine(&switch.graph, self.shared.config.disk_io);
@@ -298,7 +309,7 @@ impl Machine {
         }
     }
 
-    fn transact(&self, qmp: &Qmp, switches: &[Switch]) -> Result<(), Error> {
+    pub(super) fn transact(&self, qmp: &Qmp, switches: &[Switch]) -> Result<(), Error> {
         let actions: Vec<Value> = switches
             .iter()
             .map(|switch| {

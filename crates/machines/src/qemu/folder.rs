@@ -91,7 +91,7 @@ impl Folder {
             .create(&self.path);
         made.map_err(|e| Error::io("making", &self.path, e))?;
         self.write_spec(spec)?;
-        for stale in ["qmp", "agent"] {
+        for stale in ["qmp", "agent", "standing"] {
             self.remove(stale)?;
         }
         Ok(())
@@ -149,6 +149,20 @@ impl Folder {
     /// Notes that it ends as it should.
     pub(super) fn note_ended(&self) -> Result<(), Error> {
         self.remove("running")
+    }
+
+    /// Notes that it stands still for a capture of its memory.
+    pub(super) fn note_standing(&self) -> Result<(), Error> {
+        self.write("standing", b"")
+    }
+
+    pub(super) fn is_standing_noted(&self) -> bool {
+        self.file("standing").exists()
+    }
+
+    /// Notes that it goes on.
+    pub(super) fn note_not_standing(&self) -> Result<(), Error> {
+        self.remove("standing")
     }
 
     /// A new file for what QEMU says while it starts.

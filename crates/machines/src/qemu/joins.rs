@@ -209,7 +209,7 @@ impl Machine {
         }
     }
 
-    fn failed(&self, command: &str, reason: String) -> Error {
+    pub(super) fn failed(&self, command: &str, reason: String) -> Error {
         Error::Failed {
             id: self.id,
             command: command.to_owned(),

@@ -11,19 +11,23 @@ use std::time::Duration;
 use super::command::arguments;
 use super::folder::Process;
 use super::machine::Machine;
-use crate::{Error, MachineSpec};
+use crate::{Error, MachineLayout, MachineSpec};
 
 /// How long a machine may take to start.
 pub(super) const START: Duration = Duration::from_mins(2);
 
 impl Machine {
     /// Runs a machine that has no process. One that does not start leaves none.
-    pub(super) fn launch(&self, spec: &MachineSpec) -> Result<(), Error> {
+    pub(super) fn launch(
+        &self,
+        spec: &MachineSpec,
+        resumed: Option<&MachineLayout>,
+    ) -> Result<(), Error> {
         // What an agent left half started that was killed meanwhile.
         self.end_process()?;
         self.folder.prepare(spec)?;
         let launched = self
-            .run(spec)
+            .run(spec, resumed)
             .and_then(|()| self.folder.note_running())
             .and_then(|()| self.first_answer());
         if launched.is_err() {
@@ -33,11 +37,11 @@ impl Machine {
         launched
     }
 
-    fn run(&self, spec: &MachineSpec) -> Result<(), Error> {
+    fn run(&self, spec: &MachineSpec, resumed: Option<&MachineLayout>) -> Result<(), Error> {
         let accelerator = self.shared.accelerator();
         let config = &self.shared.config;
         let child = Command::new(&config.program)
-            .args(arguments(spec, &self.folder, config, accelerator))
+            .args(arguments(spec, &self.folder, config, accelerator, resumed))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(self.folder.new_log()?)
@@ -66,7 +70,7 @@ impl Machine {
         }
     }
 
-    fn not_started(&self, reason: &str) -> Error {
+    pub(super) fn not_started(&self, reason: &str) -> Error {
         Error::NotStarted {
             id: self.id,
             reason: reason.chars().take(1000).collect(),

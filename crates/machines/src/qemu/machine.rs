@@ -138,7 +138,7 @@ impl Machine {
     }
 
     /// What a machine that has a process does; none when its guest shut down or it is broken.
-    fn state_of(&self, qmp: &Qmp) -> Result<Option<MachineState>, Error> {
+    pub(super) fn state_of(&self, qmp: &Qmp) -> Result<Option<MachineState>, Error> {
         let status = self.call_on(qmp, "query-status", &json!({}))?;
         Ok(match status["status"].as_str().unwrap_or_default() {
             "running" | "suspended" => Some(MachineState::Running),
@@ -161,6 +161,7 @@ impl Machine {
             return;
         }
         let noted = self.folder.note_running();
+        self.end_standing();
         self.keep_thawing();
         tracing::info!(instance = %self.id, ?noted, "adopted a machine");
     }
@@ -282,15 +283,23 @@ impl Machine {
 
     pub(super) fn start(&self, spec: &MachineSpec) -> Result<(), Error> {
         let _turn = self.turn();
+        if self.is_on_or_ended()? {
+            return Ok(());
+        }
+        self.launch(spec, None)
+    }
+
+    /// Whether it is on. Otherwise nothing is left of how it was, so that it can be started.
+    pub(super) fn is_on_or_ended(&self) -> Result<bool, Error> {
         if let Some(qmp) = self.link()? {
             if self.state_of(&qmp)?.is_some() {
-                return Ok(());
+                return Ok(true);
             }
             self.end_process()?;
         }
         self.agent_answered.store(false, Ordering::Relaxed);
         *lock(&self.last_load) = None;
-        self.launch(spec)
+        Ok(false)
     }
 
     /// Ends the process, whatever it does, and waits until it is gone and has nothing open.

@@ -3,6 +3,7 @@
 //! Two of the tests here are no tests: they are what child processes of the others run, and do
 //! nothing unless they are told to by the environment.
 
+mod memory;
 mod played;
 
 use std::cell::Cell;

@@ -20,7 +20,13 @@ fn qemu_itself_keeps_no_more_than_a_ring_of_it() {
     let stage = Stage::new();
     let player = stage.cast(&[]);
     let spec = player.folder.spec().unwrap();
-    let words = arguments(&spec, &player.folder, &stage.config(), Accelerator::Tcg);
+    let words = arguments(
+        &spec,
+        &player.folder,
+        &stage.config(),
+        Accelerator::Tcg,
+        None,
+    );
     let console = words
         .iter()
         .find(|word| word.contains("id=console"))
