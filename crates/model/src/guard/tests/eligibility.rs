@@ -156,7 +156,10 @@ fn r30_anything_and_crash_consistent_while_it_runs() {
     let rules = "[[eligibility]]\nanswer = \"allow\"";
     let seen = walk(rules);
     assert!(seen.lines().all(|line| line.ends_with(": yes")), "{seen}");
-    let plan = plan_with(rules);
+    let plan = Plan {
+        freeze: FreezePolicy::Skip,
+        ..plan_with(rules)
+    };
     let running = of_instance(InstanceState::Active, true, None);
     let allowed = can(Action::SnapshotCreate, &facts(&plan, running)).unwrap();
     assert_eq!(allowed.consistency, Some(Consistency::Crash));
