@@ -161,7 +161,7 @@ pub(super) fn page(viewer: &Viewer, view: &InstanceSnapshotView) -> Markup {
                 (ui::failure_note("This instance snapshot failed", None, failure))
             }
             section.card {
-                header { h2 { "Volumes in it" } }
+                header { h2 { "Volumes in it" } span.small.muted { "Each restores alone, too" } }
                 (parts(view))
             }
             section.card {
@@ -197,7 +197,7 @@ fn part(captured: &CapturedVolume, there: bool) -> Markup {
             (ui::cell("Role", "", &html! { (role) }))
             (ui::cell("Size", "num", &html! { (captured.size) }))
             (ui::cell("Snapshot", "", &html! {
-                @if there { a href=(snapshot) { "Open: it restores alone, too" } } @else { "–" }
+                @if there { a href=(snapshot) { "Snapshot of " (captured.name) } } @else { "–" }
             }))
         }
     }
