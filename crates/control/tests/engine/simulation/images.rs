@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use stillpoint_model::ByteCount;
 use stillpoint_model::id::{ImageId, InstanceId, InstanceSnapshotId, PoolId, SnapshotId, VolumeId};
 use stillpoint_model::image::sealed;
-use stillpoint_model::instance::Instance;
+use stillpoint_model::instance::{Instance, Power};
 use stillpoint_model::item::{FreezePolicy, ItemState};
-use stillpoint_model::saga::{ImageContent, Request, RestoreSource};
+use stillpoint_model::saga::{ImageContent, PutBack, Request, RestoreSource};
 use stillpoint_model::task::SealPoint;
-use stillpoint_model::ByteCount;
+use stillpoint_model::volume::Volume;
 
 use super::storage::{SMALL, World};
 use super::users::{Users, pick};
@@ -24,8 +25,17 @@ pub struct Made {
 /// A snapshot of an instance, and what each of its parts holds.
 pub struct Whole {
     id: InstanceSnapshotId,
+    instance: InstanceId,
     pool: PoolId,
-    parts: Vec<(SnapshotId, u64)>,
+    parts: Vec<Part>,
+}
+
+/// The part of a volume, and what it holds.
+#[derive(Clone, Copy)]
+struct Part {
+    volume: VolumeId,
+    snapshot: SnapshotId,
+    content: u64,
 }
 
 fn about(request: Request, pool: PoolId) -> Wanted {
@@ -118,20 +128,28 @@ impl Users {
         }
         let volumes = ground.volumes_of(row.id).await;
         let idle = volumes.iter().all(|v| v.active_operation.is_none());
-        let held = |id: VolumeId| Some(world.pools.get(&pool)?.volumes.get(&id)?.content);
-        let contents: Option<Vec<u64>> = volumes.iter().map(|v| held(v.id)).collect();
-        let Some(contents) = contents.filter(|c| idle && !c.is_empty()) else {
+        let certain = volumes.iter().all(|v| self.is_certain(v.id));
+        let part = |volume: &Volume| {
+            Some(Part {
+                volume: volume.id,
+                snapshot: SnapshotId::generate(&*ground.env),
+                content: world.pools.get(&pool)?.volumes.get(&volume.id)?.content,
+            })
+        };
+        let parts: Option<Vec<Part>> = volumes.iter().map(part).collect();
+        let Some(parts) = parts.filter(|parts| idle && certain && !parts.is_empty()) else {
             return "waits".into();
         };
-        let point = |volume_id| SealPoint {
-            volume_id,
-            snapshot_id: SnapshotId::generate(&*ground.env),
+        if row.power == Power::Off && pick(ground, 2) == 0 {
+            return self.rebuild(ground, row.id, pool, &parts).await;
+        }
+        let point = |part: &Part| SealPoint {
+            volume_id: part.volume,
+            snapshot_id: part.snapshot,
         };
-        let points: Vec<_> = volumes.iter().map(|v| point(v.id)).collect();
+        let points = parts.iter().map(point).collect();
         let id = InstanceSnapshotId::generate(&*ground.env);
         let image = (pick(ground, 2) == 0).then(|| ImageId::generate(&*ground.env));
-        let parts = points.iter().map(|p| p.snapshot_id).zip(contents);
-        let parts: Vec<_> = parts.collect();
         let freeze = FreezePolicy::Try;
         self.capture(
             ground,
@@ -142,10 +160,15 @@ impl Users {
         )
         .await;
         if let Some(id) = image {
-            let may_hold = BTreeSet::from([parts[0].1]);
+            let may_hold = BTreeSet::from([parts[0].content]);
             self.images.push(Made { id, pool, may_hold });
         }
-        self.wholes.push(Whole { id, pool, parts });
+        self.wholes.push(Whole {
+            id,
+            instance: row.id,
+            pool,
+            parts,
+        });
         "asks for an instance snapshot".into()
     }
 
@@ -166,10 +189,62 @@ impl Users {
         self.accept(ground, wanted).await;
     }
 
+    /// Puts an instance back to a snapshot of it, when its volumes are those that it had.
+    async fn rebuild(
+        &mut self,
+        ground: &Ground,
+        instance: InstanceId,
+        pool: PoolId,
+        now: &[Part],
+    ) -> String {
+        let of_it = |whole: &&Whole| {
+            let volumes = whole.parts.iter().map(|part| part.volume);
+            whole.instance == instance && volumes.eq(now.iter().map(|part| part.volume))
+        };
+        let Some(Whole { id, parts, .. }) = self.wholes.iter().rfind(of_it) else {
+            return "waits".into();
+        };
+        let (id, parts) = (*id, parts.clone());
+        let usable = ground.whole(id).await;
+        let usable = usable.is_some_and(|whole| whole.state == ItemState::Available);
+        if !usable || !self.is_idle_item(ground, id.as_uuid()).await {
+            return "waits".into();
+        }
+        let put_back = |part: &Part| PutBack {
+            volume_id: part.volume,
+            snapshot_id: part.snapshot,
+            safety_id: SnapshotId::generate(&*ground.env),
+        };
+        let put_back: Vec<_> = parts.iter().map(put_back).collect();
+        let wanted = Wanted {
+            instance: Some(instance),
+            whole: Some(id),
+            ..about(
+                Request::InstanceRebuild {
+                    put_back: put_back.clone(),
+                },
+                pool,
+            )
+        };
+        let op = self.accept(ground, wanted).await;
+        for ((one, old), new) in put_back.iter().zip(now).zip(&parts) {
+            self.expect_back(
+                op,
+                (old.volume, pool),
+                one.safety_id,
+                old.content,
+                new.content,
+            );
+        }
+        "puts an instance back".into()
+    }
+
     async fn forget_whole(&mut self, ground: &Ground) -> String {
-        let Whole { id, pool, parts } = &self.wholes[pick(ground, self.wholes.len())];
+        let Whole {
+            id, pool, parts, ..
+        } = &self.wholes[pick(ground, self.wholes.len())];
         let (id, pool) = (*id, *pool);
-        let snapshots: Vec<_> = parts.iter().map(|(part, _)| *part).collect();
+        let snapshots: Vec<_> = parts.iter().map(|part| part.snapshot).collect();
         let usable = ground.whole(id).await;
         let usable = usable.is_some_and(|whole| whole.state == ItemState::Available);
         if !usable || !self.is_idle_item(ground, id.as_uuid()).await {
@@ -181,6 +256,18 @@ impl Users {
         };
         self.accept(ground, wanted).await;
         "deletes an instance snapshot".into()
+    }
+
+    /// An image in this pool that a new instance can boot from, its size and what it holds.
+    pub async fn bootable(
+        &self,
+        ground: &Ground,
+        pool: PoolId,
+    ) -> Option<(ImageId, ByteCount, BTreeSet<u64>)> {
+        let here = self.images.iter().rfind(|made| made.pool == pool)?;
+        let row = ground.image(here.id).await?;
+        let usable = row.state == ItemState::Available;
+        usable.then(|| (here.id, row.size, here.may_hold.clone()))
     }
 
     /// I1, I5 and I6 of images and of instance snapshots, at rest.
@@ -198,17 +285,21 @@ impl Users {
                 other => panic!("I5: image {id} stays {other:?}"),
             }
         }
-        for Whole { id, pool, parts } in &self.wholes {
+        for Whole {
+            id, pool, parts, ..
+        } in &self.wholes
+        {
             let state = ground.whole(*id).await.map(|row| row.state);
             let ended = matches!(state, None | Some(ItemState::Available | ItemState::Failed));
             assert!(ended, "I5: instance snapshot {id} stays {state:?}");
-            for (part, content) in parts {
-                let held = world.pools.get(pool).and_then(|p| p.snapshots.get(part));
-                let row = ground.snapshot(*part).await.map(|row| row.state);
+            for part in parts {
+                let held = world.pools.get(pool);
+                let held = held.and_then(|p| p.snapshots.get(&part.snapshot));
+                let row = ground.snapshot(part.snapshot).await.map(|row| row.state);
                 match state {
                     Some(ItemState::Available) => {
                         assert_eq!(row, Some(ItemState::Available), "I2: a part of {id}");
-                        assert_eq!(held.map(|h| h.content), Some(*content), "I1: of {id}");
+                        assert_eq!(held.map(|h| h.content), Some(part.content), "I1: of {id}");
                     }
                     None => assert_eq!((row, held), (None, None), "I6: a part of {id}"),
                     // Not made, or not quite deleted.

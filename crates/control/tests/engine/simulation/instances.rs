@@ -1,10 +1,13 @@
 //! Users with instances, guests that die, and what must be true of both.
 
+use std::collections::BTreeSet;
+
 use stillpoint_model::id::{InstanceId, PoolId, VolumeId};
 use stillpoint_model::instance::{
     Instance, InstanceState, MachineDisk, MachineOrder, Power, StopMode,
 };
 use stillpoint_model::saga::{DiskSource, NewDisk, Request};
+use stillpoint_model::volume::Volume;
 
 use super::storage::{SMALL, World};
 use super::users::{Users, pick};
@@ -49,7 +52,7 @@ impl Users {
         if !settled || row.active_operation.is_some() {
             return "waits".into();
         }
-        if pick(ground, 4) == 0 {
+        if pick(ground, 3) == 0 {
             return self.ask_of_whole(ground, world, &row, pool).await;
         }
         let Some((request, volume)) = self.request(ground, &row, pool).await else {
@@ -76,9 +79,21 @@ impl Users {
             InstanceId::generate(&*ground.env),
             VolumeId::generate(&*ground.env),
         );
+        let image = match pick(ground, 2) {
+            0 => self.bootable(ground, pool).await,
+            _ => None,
+        };
+        let (from, image, may_hold) = match image {
+            Some((image_id, size, may_hold)) => (
+                DiskSource::Image { image_id, size },
+                Some(image_id),
+                may_hold,
+            ),
+            None => (DiskSource::Empty { size: SMALL }, None, BTreeSet::from([0])),
+        };
         let make = NewDisk {
             volume_id: root,
-            from: DiskSource::Empty { size: SMALL },
+            from,
         };
         let request = Request::InstanceCreate {
             machine: order(vec![disk(pool, root, 0)]),
@@ -92,12 +107,12 @@ impl Users {
             snapshot: None,
             backup: None,
             instance: Some(id),
-            image: None,
+            image,
             whole: None,
         };
         let op = self.accept(ground, wanted).await;
         self.instances.push((id, pool));
-        self.roots.insert(root, op);
+        self.roots.insert(root, (op, may_hold));
         "asks for an instance".into()
     }
 
@@ -115,18 +130,19 @@ impl Users {
             which.push(disk(pool, volume.id, place));
         }
         let ids = |disks: &[MachineDisk]| disks.iter().map(|d| d.volume_id).collect::<Vec<_>>();
-        let idle = volumes.iter().all(|v| v.active_operation.is_none());
+        let still = |v: &Volume| v.active_operation.is_none() && self.is_certain(v.id);
+        let idle = volumes.iter().all(still);
         Some(match (pick(ground, 8), row.power) {
             (0..2, Power::Off) => {
                 let machine = order(roots.into_iter().chain(data).collect());
                 (Request::InstanceStart { machine }, None)
             }
-            (0, _) => {
+            (0, _) | (5, Power::Running) => {
                 let mode = StopMode::USUAL;
                 (Request::InstanceStop { mode }, None)
             }
-            (1, Power::Running) => (Request::InstancePause, None),
-            (1, Power::Paused) => (Request::InstanceResume, None),
+            (1 | 2, Power::Running) => (Request::InstancePause, None),
+            (1..5, Power::Paused) => (Request::InstanceResume, None),
             (2..5, _) => {
                 let (volume, home) = self.idle_volume(ground).await?;
                 let disk = disk(pool, volume, row.next_place + 1);
@@ -160,9 +176,17 @@ impl Users {
             assert!(ended, "I5: instance {id} stays {}", row.state);
             let mut attached: Vec<_> = ground.volumes_of(*id).await.iter().map(|v| v.id).collect();
             for volume in &attached {
-                let held = world.pools.values().any(|p| p.volumes.contains_key(volume));
+                let mut pools = world.pools.values();
+                let held = pools.find_map(|p| p.volumes.get(volume));
                 let failed = row.state == InstanceState::Failed;
-                assert!(held || failed, "I1: {volume} of {id} is not there");
+                assert!(
+                    held.is_some() || failed,
+                    "I1: {volume} of {id} is not there"
+                );
+                if let (Some(held), Some((_, may_hold))) = (held, self.roots.get(volume)) {
+                    let right = may_hold.contains(&held.content);
+                    assert!(right, "I1: the root of {id}: {held:?} of {may_hold:?}");
+                }
             }
             let mut open = machine.map(|m| m.open.clone()).unwrap_or_default();
             attached.sort();

@@ -33,8 +33,8 @@ pub struct Users {
     /// Every operation that was accepted.
     pub accepted: Vec<OperationId>,
     pub instances: Vec<(InstanceId, PoolId)>,
-    /// The operation that was to make a root.
-    pub roots: BTreeMap<VolumeId, OperationId>,
+    /// The operation that was to make a root, and what it may hold.
+    pub roots: BTreeMap<VolumeId, (OperationId, BTreeSet<u64>)>,
     pub images: Vec<Made>,
     pub wholes: Vec<Whole>,
     volumes: Vec<(VolumeId, PoolId)>,
@@ -90,8 +90,13 @@ impl Users {
         let (id, pool) = self.volumes[pick(ground, self.volumes.len())];
         let row = ground.volume(id).await?;
         let idle = row.state == VolumeState::Available && row.active_operation.is_none();
-        let certain = !self.put_back.iter().any(|p| p.volume == id);
+        let certain = self.is_certain(id);
         (idle && certain && self.known.contains_key(&id)).then_some((id, pool))
+    }
+
+    /// Whether it is known what a volume holds, as far as it was put back.
+    pub fn is_certain(&self, id: VolumeId) -> bool {
+        !self.put_back.iter().any(|p| p.volume == id)
     }
 
     /// Guests write.
@@ -190,9 +195,9 @@ impl Users {
     }
 
     async fn ask(&mut self, ground: &Ground, world: &mut World) -> String {
-        match pick(ground, 15) {
-            13.. => self.ask_of_image(ground, world).await,
-            10..13 => self.ask_of_instance(ground, world).await,
+        match pick(ground, 18) {
+            16.. => self.ask_of_image(ground, world).await,
+            10..16 => self.ask_of_instance(ground, world).await,
             0..5 => self.ask_of_volume(ground, world).await,
             5..8 => self.ask_of_snapshot(ground, world).await,
             _ => self.ask_of_backup(ground, world).await,
@@ -387,7 +392,7 @@ impl Users {
             Some(row) => row.state == VolumeState::Available && row.active_operation.is_none(),
             None => false,
         };
-        let certain = !self.put_back.iter().any(|p| p.volume == volume);
+        let certain = self.is_certain(volume);
         let Some(old) = self.known.get(&volume).copied().filter(|_| idle && certain) else {
             return "waits".into();
         };
@@ -415,6 +420,19 @@ impl Users {
             whole: None,
         };
         let op = self.accept(ground, wanted).await;
+        self.expect_back(op, (volume, pool), safety, old, new);
+        "puts a volume back".into()
+    }
+
+    /// Remembers that a volume is being put back, and what its safety snapshot is to keep.
+    pub fn expect_back(
+        &mut self,
+        op: OperationId,
+        (volume, pool): (VolumeId, PoolId),
+        safety: SnapshotId,
+        old: u64,
+        new: u64,
+    ) {
         self.snapshots.push((safety, volume, pool));
         self.may_hold_snapshot.insert(safety, BTreeSet::from([old]));
         self.put_back.push(PutBack {
@@ -425,7 +443,6 @@ impl Users {
             old,
             new,
         });
-        "puts a volume back".into()
     }
 
     /// Users look at what became of what they asked for.
@@ -601,7 +618,7 @@ impl Users {
     }
 
     async fn made_by(&self, ground: &Ground, volume: VolumeId) -> Option<OperationState> {
-        if let Some(op) = self.roots.get(&volume) {
+        if let Some((op, _)) = self.roots.get(&volume) {
             return Some(ground.operation(*op).await.state);
         }
         for id in &self.accepted {
