@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use stillpoint_client::{Change, ListQuery, OperationFilter};
 use stillpoint_env::SystemEnv;
-use stillpoint_model::id::VolumeId;
+use stillpoint_model::id::{ImageId, SnapshotId, VolumeId};
 use stillpoint_model::{ByteCount, Env as _};
 use stillpoint_tests::browser::Browser;
 use stillpoint_tests::person::{Login, Person};
@@ -257,6 +257,33 @@ fn sign_in_without_scripts(browser: &mut Browser, server: &Server) {
     browser.wait_for("link", "Volumes");
 }
 
+/// An image of a snapshot.
+fn golden(tenant: &Person, snapshot: SnapshotId) -> ImageId {
+    let request = ImageCreate {
+        name: Some("golden".into()),
+        description: Some("What every web server starts as".into()),
+        source: Some(RestoreSource {
+            kind: ItemKind::Snapshot,
+            item: snapshot.to_string(),
+        }),
+        ..ImageCreate::default()
+    };
+    let made = tenant.complete(async |c| c.image_create(&request, &Change::default()).await);
+    made.image_id.unwrap()
+}
+
+/// The pages about images.
+fn pages_of(image: ImageId) -> [(&'static str, String); 6] {
+    [
+        ("images", "/images".into()),
+        ("image", format!("/images/{image}")),
+        ("image-new", "/images/new".into()),
+        ("image-upload", "/images/upload".into()),
+        ("image-volume", format!("/images/{image}/volume")),
+        ("image-delete", format!("/images/{image}/delete")),
+    ]
+}
+
 /// Every page of the portal, with something on it.
 struct Gallery {
     pages: Vec<(String, String)>,
@@ -272,17 +299,7 @@ impl Gallery {
         );
         let backup = tenant.backup(empty, "nightly");
         tenant.restore_new(ItemKind::Backup, backup.id, "database-copy");
-        let request = ImageCreate {
-            name: Some("golden".into()),
-            description: Some("What every web server starts as".into()),
-            source: Some(RestoreSource {
-                kind: ItemKind::Snapshot,
-                item: snapshot.id.to_string(),
-            }),
-            ..ImageCreate::default()
-        };
-        let made = tenant.complete(async |c| c.image_create(&request, &Change::default()).await);
-        let image = made.image_id.unwrap();
+        let image = golden(tenant, snapshot.id);
         let operations = tenant.get(async |c| {
             c.operation_list(&OperationFilter::default(), &ListQuery::default())
                 .await
@@ -290,58 +307,52 @@ impl Gallery {
         let operation = operations.items[0].id;
         let url = server.url();
         let page = |name: &str, path: String| (name.to_owned(), format!("{url}{path}"));
-        Self {
-            pages: vec![
-                page("overview", "/".into()),
-                page("instances", "/instances".into()),
-                page("instance-new", "/instances/new".into()),
-                page("volumes", "/volumes".into()),
-                page("volume-new", "/volumes/new".into()),
-                page("volume-import", "/volumes/import".into()),
-                page("volume", format!("/volumes/{volume}")),
-                page("volume-snapshots", format!("/volumes/{volume}/snapshots")),
-                page("volume-backups", format!("/volumes/{empty}/backups")),
-                page(
-                    "volume-snapshots-none",
-                    format!("/volumes/{empty}/snapshots"),
-                ),
-                page("volume-resize", format!("/volumes/{volume}/resize")),
-                page("volume-clone", format!("/volumes/{volume}/clone")),
-                page("volume-delete", format!("/volumes/{volume}/delete")),
-                page("volume-attach", format!("/volumes/{volume}/attach")),
-                page("snapshot-new", format!("/volumes/{empty}/snapshots/new")),
-                page("backup-new", format!("/volumes/{empty}/backups/new")),
-                page("snapshots", "/snapshots".into()),
-                page("snapshot", format!("/snapshots/{}", snapshot.id)),
-                page(
-                    "snapshot-restore",
-                    format!("/snapshots/{}/restore?mode=in-place", snapshot.id),
-                ),
-                page(
-                    "snapshot-rename",
-                    format!("/snapshots/{}/rename", snapshot.id),
-                ),
-                page(
-                    "snapshot-delete",
-                    format!("/snapshots/{}/delete", snapshot.id),
-                ),
-                page("backups", "/backups".into()),
-                page("backup", format!("/backups/{}", backup.id)),
-                page("backup-verify", format!("/backups/{}/verify", backup.id)),
-                page("images", "/images".into()),
-                page("image", format!("/images/{image}")),
-                page("image-new", "/images/new".into()),
-                page("image-upload", "/images/upload".into()),
-                page("image-volume", format!("/images/{image}/volume")),
-                page("image-delete", format!("/images/{image}/delete")),
-                page("instance-snapshots-none", "/instance-snapshots".into()),
-                page("operations", "/operations".into()),
-                page("operation", format!("/operations/{operation}")),
-                page("tokens", "/settings/tokens".into()),
-                page("token-new", "/settings/tokens/new".into()),
-                page("not-found", "/nowhere".into()),
-            ],
-        }
+        let mut pages = vec![
+            page("overview", "/".into()),
+            page("instances", "/instances".into()),
+            page("instance-new", "/instances/new".into()),
+            page("volumes", "/volumes".into()),
+            page("volume-new", "/volumes/new".into()),
+            page("volume-import", "/volumes/import".into()),
+            page("volume", format!("/volumes/{volume}")),
+            page("volume-snapshots", format!("/volumes/{volume}/snapshots")),
+            page("volume-backups", format!("/volumes/{empty}/backups")),
+            page(
+                "volume-snapshots-none",
+                format!("/volumes/{empty}/snapshots"),
+            ),
+            page("volume-resize", format!("/volumes/{volume}/resize")),
+            page("volume-clone", format!("/volumes/{volume}/clone")),
+            page("volume-delete", format!("/volumes/{volume}/delete")),
+            page("volume-attach", format!("/volumes/{volume}/attach")),
+            page("snapshot-new", format!("/volumes/{empty}/snapshots/new")),
+            page("backup-new", format!("/volumes/{empty}/backups/new")),
+            page("snapshots", "/snapshots".into()),
+            page("snapshot", format!("/snapshots/{}", snapshot.id)),
+            page(
+                "snapshot-restore",
+                format!("/snapshots/{}/restore?mode=in-place", snapshot.id),
+            ),
+            page(
+                "snapshot-rename",
+                format!("/snapshots/{}/rename", snapshot.id),
+            ),
+            page(
+                "snapshot-delete",
+                format!("/snapshots/{}/delete", snapshot.id),
+            ),
+            page("backups", "/backups".into()),
+            page("backup", format!("/backups/{}", backup.id)),
+            page("backup-verify", format!("/backups/{}/verify", backup.id)),
+            page("instance-snapshots-none", "/instance-snapshots".into()),
+            page("operations", "/operations".into()),
+            page("operation", format!("/operations/{operation}")),
+            page("tokens", "/settings/tokens".into()),
+            page("token-new", "/settings/tokens/new".into()),
+            page("not-found", "/nowhere".into()),
+        ];
+        pages.extend(pages_of(image).map(|(name, path)| page(name, path)));
+        Self { pages }
     }
 
     fn of_the_administrator(server: &Server) -> Self {
