@@ -49,7 +49,7 @@ mod create;
 mod rebuild;
 
 pub(crate) use create::admit_again;
-pub use create::{create, create_with_image};
+pub use create::{InstanceSnapshotCreate, create};
 pub(crate) use rebuild::admit_rebuild;
 pub use rebuild::rebuild;
 

@@ -36,12 +36,13 @@ use stillpoint_model::progress::Monitor;
 use stillpoint_model::task::CloneSource;
 use stillpoint_model::{ByteCount, ByteRange, Env};
 
+use self::live::points_of;
 use self::pinned::Pinned;
 use self::restore::Restore;
 use self::shared::{Shared, State};
 use crate::chain;
 use crate::image::Image;
-use crate::live::LiveHost;
+use crate::live::{LiveHost, SwitchAll};
 use crate::{
     Capabilities, Driver, Error, ImageSource, LayerReader, MergeOutcome, Orphan, Pool,
     RestoreWriter, SECTOR_SIZE, Sealed, Usage, VolumeInfo,
@@ -121,10 +122,8 @@ impl<D: Driver> LayerPool<D> {
     fn volume_info(&self, state: &mut State, volume: VolumeId) -> Result<VolumeInfo, Error> {
         let tip = self.live_tip(state, volume)?;
         self.shared.measure(state, tip)?;
-        let size = state
-            .tree
-            .layer(tip)
-            .map_or(ByteCount::ZERO, |layer| layer.size);
+        let layer = state.tree.layer(tip);
+        let size = layer.map_or(ByteCount::ZERO, |layer| layer.size);
         Ok(VolumeInfo {
             tip,
             size,
@@ -149,11 +148,14 @@ impl<D: Driver> LayerPool<D> {
         })
     }
 
-    fn sealed_snapshot(&self, volume: VolumeId, snapshot: SnapshotId) -> Result<Sealed, Error> {
-        let mut state = self.shared.lock()?;
-        let found = state.tree.snapshot(snapshot);
-        let layer = found.ok_or(Refusal::NoSnapshot(snapshot))?.1.layer;
-        self.sealed(&mut state, volume, layer)
+    fn sealed_snapshots(&self, set: &[(VolumeId, SnapshotId)]) -> Result<Vec<Sealed>, Error> {
+        let sealed = set.iter().map(|(volume, snapshot)| {
+            let mut state = self.shared.lock()?;
+            let found = state.tree.snapshot(*snapshot);
+            let layer = found.ok_or(Refusal::NoSnapshot(*snapshot))?.1.layer;
+            self.sealed(&mut state, *volume, layer)
+        });
+        sealed.collect()
     }
 
     fn check_size(&self, size: ByteCount) -> Result<(), Error> {
@@ -301,10 +303,9 @@ impl<D: Driver> Pool for LayerPool<D> {
     }
 
     fn snapshot(&self, volume: VolumeId, snapshot: SnapshotId) -> Result<Sealed, Error> {
-        let purpose = Purpose::Snapshot(snapshot);
-        self.shared
-            .seal_together(&[(volume, purpose)], FreezePolicy::Skip)?;
-        self.sealed_snapshot(volume, snapshot)
+        let sealed = self.snapshot_together(&[(volume, snapshot)], FreezePolicy::Skip)?;
+        let one = sealed.into_iter().next();
+        one.ok_or_else(|| Refusal::NoSnapshot(snapshot).into())
     }
 
     fn snapshot_together(
@@ -312,15 +313,17 @@ impl<D: Driver> Pool for LayerPool<D> {
         set: &[(VolumeId, SnapshotId)],
         freeze: FreezePolicy,
     ) -> Result<Vec<Sealed>, Error> {
-        let points = set.iter();
-        let points: Vec<_> = points
-            .map(|(volume, snapshot)| (*volume, Purpose::Snapshot(*snapshot)))
-            .collect();
-        self.shared.seal_together(&points, freeze)?;
-        let sealed = set.iter();
-        sealed
-            .map(|(volume, snapshot)| self.sealed_snapshot(*volume, *snapshot))
-            .collect()
+        self.shared.seal_together(&points_of(set), freeze)?;
+        self.sealed_snapshots(set)
+    }
+
+    fn snapshot_by(
+        &self,
+        set: &[(VolumeId, SnapshotId)],
+        switch: SwitchAll<'_>,
+    ) -> Result<Vec<Sealed>, Error> {
+        self.shared.seal_by(&points_of(set), switch)?;
+        self.sealed_snapshots(set)
     }
 
     fn verify_snapshot(&self, snapshot: SnapshotId, monitor: &dyn Monitor) -> Result<(), Error> {

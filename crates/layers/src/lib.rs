@@ -6,6 +6,7 @@
 //!     ├ qcow2::Qcow2Driver     a folder of qcow2 files
 //!     ├ memory::MemoryDriver   the same in memory, for simulations
 //!     └ fault::FaultyDriver    any of them, failing or crashing at a chosen step
+//! machine_memory          the memory of machines that were captured, as files beside the layers
 //! live::LiveHost (trait)  whoever has volumes open: switches, merges and grows them as asked
 //! ```
 //!
@@ -25,6 +26,7 @@ pub mod fault;
 mod image;
 mod layer_pool;
 pub mod live;
+pub mod machine_memory;
 pub mod memory;
 mod pool;
 pub mod qcow2;

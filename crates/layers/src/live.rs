@@ -93,6 +93,9 @@ pub enum HostError {
 /// Hears how many bytes of how many are done; answers whether to go on.
 pub type JoinWatch<'a> = &'a dyn Fn(ByteCount, ByteCount) -> bool;
 
+/// Puts the overlays on the tips: see [`LiveHost::switch`].
+pub type SwitchAll<'a> = &'a dyn Fn(&[LiveSwitch]) -> Result<Consistency, HostError>;
+
 /// Whoever runs the guests that have volumes open.
 pub trait LiveHost: Send + Sync {
     /// The nodes of the chain that has this volume open, the tip first; none when nobody has.

@@ -24,6 +24,7 @@ use stillpoint_model::task::{CloneSource, ImageFormat};
 use stillpoint_model::{ByteCount, ByteRange};
 
 use crate::Error;
+use crate::live::SwitchAll;
 
 /// The smallest piece that a pool stores apart from its neighbours, in bytes. Restores write in
 /// multiples of it, except for the last piece of a volume.
@@ -220,6 +221,14 @@ pub trait Pool: Send + Sync {
         staged: VolumeId,
         safety: SnapshotId,
     ) -> Result<VolumeInfo, Error>;
+
+    /// [`snapshot_together`](Pool::snapshot_together), with the switch of what is open made by the
+    /// caller. It is not called when nothing is open, or when all is sealed already.
+    fn snapshot_by(
+        &self,
+        set: &[(VolumeId, SnapshotId)],
+        switch: SwitchAll<'_>,
+    ) -> Result<Vec<Sealed>, Error>;
 
     /// Fixes what a backup will contain: the volume as it is now, or one of its snapshots. `freeze`
     /// as for [`snapshot_together`](Pool::snapshot_together).

@@ -18,10 +18,12 @@ use crate::words::words;
 
 mod instance;
 mod item;
+mod memory;
 mod pace;
 mod together;
 pub use instance::{InstanceFacts, OtherVolume};
 pub use item::ItemFacts;
+pub use memory::{can_capture_memory, can_go_on_from};
 pub use pace::cooldown_left;
 pub use together::{Member, can_together};
 

@@ -6,6 +6,9 @@
 //! deleted alone. The whole outlives the instance, and so do its parts.
 //!
 //! What it promises is the least that one of its parts does.
+//!
+//! On request it holds what the machine's memory held at that instant, so that an instance of it goes
+//! on where it was. Its guest was not frozen then, so its disks alone are as after a loss of power.
 
 use std::collections::BTreeMap;
 
@@ -75,6 +78,8 @@ pub struct InstanceSnapshot {
     pub trigger: Trigger,
     /// The five sizes of its parts, added up.
     pub sizes: ItemSizes,
+    /// How much of its machine's memory is captured with it; none when it is of disks alone.
+    pub memory: Option<ByteCount>,
     /// What the instance was made of.
     pub config: InstanceConfig,
     /// How long its creation took, in milliseconds.

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{BackupId, ImageId, PoolId, SnapshotId, TaskId, VolumeId};
+use crate::id::{BackupId, ImageId, InstanceSnapshotId, PoolId, SnapshotId, TaskId, VolumeId};
 use crate::instance::{InstanceState, MachineDisk, MachineOrder, StopMode};
 use crate::item::FreezePolicy;
 use crate::operation::{Failure, Operation, OperationKind};
@@ -168,6 +168,9 @@ pub enum Request {
         make: Vec<NewDisk>,
         /// Whether it is started, too.
         start: bool,
+        /// It goes on from the memory of this instance snapshot as it starts.
+        #[serde(default)]
+        memory: Option<InstanceSnapshotId>,
     },
     /// Start an instance.
     InstanceStart {
@@ -215,6 +218,9 @@ pub enum Request {
         points: Vec<SealPoint>,
         /// What is asked of its guest.
         freeze: FreezePolicy,
+        /// Whether its memory is captured, too.
+        #[serde(default)]
+        memory: bool,
     },
     /// Delete an instance snapshot.
     InstanceSnapshotDelete {

@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::care::{BackupKey, CollectTerms, VerifyLevel};
 use crate::id::{
-    AccountId, BackupId, ImageId, InstanceId, SnapshotId, TargetId, VaultId, VolumeId,
+    AccountId, BackupId, ImageId, InstanceId, InstanceSnapshotId, SnapshotId, TargetId, VaultId,
+    VolumeId,
 };
 use crate::instance::{MachineDisk, MachineOrder, StopMode};
 use crate::item::FreezePolicy;
@@ -124,6 +125,23 @@ pub enum TaskSpec {
         points: Vec<SealPoint>,
         /// What is asked of a guest that has them open.
         freeze: FreezePolicy,
+    },
+    /// The same, of the volumes of a machine that runs, with what its memory holds at that instant.
+    SnapshotSealWithMemory {
+        /// The volumes with their snapshots.
+        points: Vec<SealPoint>,
+        /// The whole, whose memory it is.
+        instance_snapshot_id: InstanceSnapshotId,
+    },
+    /// Prove that the memory of an instance snapshot is what was written.
+    MemoryVerify {
+        /// The instance snapshot.
+        instance_snapshot_id: InstanceSnapshotId,
+    },
+    /// Delete the memory of an instance snapshot, or what was begun of it.
+    MemoryDrop {
+        /// The instance snapshot.
+        instance_snapshot_id: InstanceSnapshotId,
     },
     /// Prove that a snapshot's layers are whole.
     SnapshotVerify {
@@ -243,6 +261,9 @@ pub enum TaskSpec {
         instance_id: InstanceId,
         /// What its machine is made of.
         machine: MachineOrder,
+        /// It goes on from the memory of this instance snapshot, of which its disks are.
+        #[serde(default)]
+        memory: Option<InstanceSnapshotId>,
     },
     /// Stop an instance's machine. One that is off is left as it is.
     InstanceStop {
@@ -325,6 +346,7 @@ impl TaskSpec {
             Self::InstanceStart {
                 instance_id,
                 ref machine,
+                ..
             } => owners_with(instance_id, machine),
             Self::InstanceStop { instance_id, .. }
             | Self::InstancePause { instance_id }
@@ -351,17 +373,13 @@ impl TaskSpec {
                 CloneSource::Snapshot(_) => vec![volume_id.as_uuid()],
                 CloneSource::Volume(source) => vec![volume_id.as_uuid(), source.as_uuid()],
             },
-            Self::SnapshotSeal {
-                volume_id,
-                snapshot_id,
-                ..
-            } => {
-                vec![volume_id.as_uuid(), snapshot_id.as_uuid()]
-            }
-            Self::SnapshotSealTogether { ref points, .. } => seal::owners_of(points),
-            Self::SnapshotVerify { snapshot_id } | Self::SnapshotDrop { snapshot_id } => {
-                vec![snapshot_id.as_uuid()]
-            }
+            Self::SnapshotSeal { .. }
+            | Self::SnapshotSealTogether { .. }
+            | Self::SnapshotSealWithMemory { .. }
+            | Self::SnapshotVerify { .. }
+            | Self::SnapshotDrop { .. }
+            | Self::MemoryVerify { .. }
+            | Self::MemoryDrop { .. } => self.owners_of_capture(),
             Self::BackupCapture {
                 volume_id,
                 backup_id,
@@ -388,6 +406,36 @@ impl TaskSpec {
                 vec![vault.vault_id.as_uuid()]
             }
             Self::PoolTidy => Vec::new(),
+        }
+    }
+
+    /// What a task of snapshots, or of the memory that belongs to them, changes.
+    fn owners_of_capture(&self) -> Vec<uuid::Uuid> {
+        match *self {
+            Self::SnapshotSeal {
+                volume_id,
+                snapshot_id,
+                ..
+            } => vec![volume_id.as_uuid(), snapshot_id.as_uuid()],
+            Self::SnapshotSealTogether { ref points, .. } => seal::owners_of(points),
+            Self::SnapshotSealWithMemory {
+                ref points,
+                instance_snapshot_id,
+            } => {
+                let mut owners = seal::owners_of(points);
+                owners.push(instance_snapshot_id.as_uuid());
+                owners
+            }
+            Self::SnapshotVerify { snapshot_id } | Self::SnapshotDrop { snapshot_id } => {
+                vec![snapshot_id.as_uuid()]
+            }
+            Self::MemoryVerify {
+                instance_snapshot_id,
+            }
+            | Self::MemoryDrop {
+                instance_snapshot_id,
+            } => vec![instance_snapshot_id.as_uuid()],
+            _ => Vec::new(),
         }
     }
 }

@@ -5,8 +5,11 @@
 //! never come at the same time ([`crate::Node`] has one owner per instance); calls about different
 //! instances do.
 
+use std::fs::File;
 use std::time::Duration;
 
+use stillpoint_layers::live::{HostError, LiveSwitch};
+use stillpoint_machines::MachineLayout;
 use stillpoint_model::id::{InstanceId, VolumeId};
 use stillpoint_model::instance::{MachineDisk, MachineOrder, Power, Sight};
 use stillpoint_model::progress::Monitor;
@@ -97,6 +100,9 @@ impl MachineError {
     }
 }
 
+/// What machines say that capture no memory.
+const NO_MEMORY: &str = "these machines capture no memory";
+
 /// What is said of a machine.
 pub type MachineResult = Result<MachineSeen, MachineError>;
 
@@ -104,6 +110,31 @@ pub type MachineResult = Result<MachineSeen, MachineError>;
 pub trait Machines: Send + Sync {
     /// Runs a machine. One that runs, or is paused, is left as it is.
     fn start(&self, id: InstanceId, order: &MachineOrder, disks: &[OpenDisk]) -> MachineResult;
+
+    /// Puts overlays on the tips of the volumes of one machine that runs, and writes what its memory
+    /// holds at that instant to an empty file; what the machine must be like to go on from it.
+    fn switch_with_memory(
+        &self,
+        _switches: &[LiveSwitch],
+        _into: &File,
+    ) -> Result<MachineLayout, HostError> {
+        Err(HostError::Refused(NO_MEMORY.to_owned()))
+    }
+
+    /// Runs a machine that goes on from captured memory. One that runs, or is paused, is left as it
+    /// is.
+    fn start_from_memory(
+        &self,
+        _id: InstanceId,
+        _order: &MachineOrder,
+        _disks: &[OpenDisk],
+        _memory: (MachineLayout, &File),
+    ) -> MachineResult {
+        Err(MachineError::Driver {
+            kind: ErrorKind::Unsupported,
+            detail: NO_MEMORY.to_owned(),
+        })
+    }
 
     /// Asks the guest to shut down, and waits for it. One that is off is left as it is.
     fn shut_down(&self, id: InstanceId, bound: Duration, monitor: &dyn Monitor) -> MachineResult;

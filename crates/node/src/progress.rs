@@ -80,6 +80,7 @@ pub fn phase_of(spec: &TaskSpec) -> Phase {
         | TaskSpec::VolumeResize { .. }
         | TaskSpec::SnapshotSeal { .. }
         | TaskSpec::SnapshotSealTogether { .. }
+        | TaskSpec::SnapshotSealWithMemory { .. }
         | TaskSpec::BackupCapture { .. }
         | TaskSpec::BackupUpload { .. } => Phase::DataCapture,
         TaskSpec::InstanceStart { .. }
@@ -100,11 +101,13 @@ pub fn phase_of(spec: &TaskSpec) -> Phase {
         | TaskSpec::VolumeSwitch { .. }
         | TaskSpec::BackupRestore { .. } => Phase::Restoring,
         TaskSpec::SnapshotVerify { .. }
+        | TaskSpec::MemoryVerify { .. }
         | TaskSpec::BackupVerify { .. }
         | TaskSpec::VaultVerify { .. }
         | TaskSpec::VolumeInspect { .. } => Phase::Verification,
         TaskSpec::VolumeDelete { .. }
         | TaskSpec::SnapshotDrop { .. }
+        | TaskSpec::MemoryDrop { .. }
         | TaskSpec::BackupSettle { .. }
         | TaskSpec::BackupReap { .. }
         | TaskSpec::BackupDelete { .. }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use stillpoint_layers::machine_memory::MemoryFolder;
 use stillpoint_layers::{ImageSource, Pool};
 use stillpoint_model::id::{PoolId, TargetId, VaultId};
 use stillpoint_model::task::{ImageFormat, TaskFailure, VaultRef};
@@ -29,6 +30,7 @@ pub struct Storage {
     targets: HashMap<TargetId, KeyedTarget>,
     vaults: Mutex<HashMap<VaultId, Vault>>,
     machines: Option<Arc<dyn Machines>>,
+    memories: HashMap<PoolId, MemoryFolder>,
 }
 
 impl Storage {
@@ -42,6 +44,7 @@ impl Storage {
             targets: HashMap::new(),
             vaults: Mutex::default(),
             machines: None,
+            memories: HashMap::new(),
         }
     }
 
@@ -64,6 +67,19 @@ impl Storage {
     pub fn with_machines(mut self, machines: Arc<dyn Machines>) -> Self {
         self.machines = Some(machines);
         self
+    }
+
+    /// Adds the folder for the memory of machines whose volumes are in a pool.
+    #[must_use]
+    pub fn with_memories(mut self, pool: PoolId, folder: MemoryFolder) -> Self {
+        self.memories.insert(pool, folder);
+        self
+    }
+
+    /// The memory of machines whose volumes are in a pool.
+    pub(crate) fn memories(&self, pool: PoolId) -> Result<&MemoryFolder, TaskFailure> {
+        let folder = self.memories.get(&pool);
+        folder.ok_or_else(|| not_configured("memory of machines"))
     }
 
     /// The machines of this node.

@@ -6,6 +6,7 @@
 mod backup;
 mod care;
 mod machine;
+mod memory;
 mod tidy;
 mod volume;
 
@@ -41,6 +42,9 @@ pub fn perform(
     let pool = storage.pool(pool_id)?;
     match spec {
         TaskSpec::All { tasks } => all(storage, pool_id, tasks, hooks),
+        TaskSpec::SnapshotSealWithMemory { .. }
+        | TaskSpec::MemoryVerify { .. }
+        | TaskSpec::MemoryDrop { .. } => memory::perform(storage, pool, spec, hooks.watch()),
         TaskSpec::InstanceStart { .. }
         | TaskSpec::InstanceStop { .. }
         | TaskSpec::InstancePause { .. }

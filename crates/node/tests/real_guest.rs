@@ -247,6 +247,7 @@ impl Scene {
         self.perform(&TaskSpec::InstanceStart {
             instance_id: self.instance,
             machine,
+            memory: None,
         });
     }
 

@@ -18,7 +18,7 @@ macro_rules! columns {
         "id, account_id, project_id, pool_id, instance_id, instance_name, name, description, \
          labels, state, consistency, trigger_word, provisioned_bytes, used_bytes, \
          changed_bytes, stored_bytes, freed_bytes, config, duration_ms, protected, failure, \
-         operation_id, created_at, version"
+         operation_id, created_at, version, memory_bytes"
     };
 }
 
@@ -51,6 +51,7 @@ fn instance_snapshot(row: &AnyRow) -> Result<InstanceSnapshot> {
         operation_id: columns.optional()?,
         created_at: columns.time()?,
         version: columns.integer()?,
+        memory: columns.optional_bytes()?,
     })
 }
 
@@ -61,7 +62,7 @@ pub async fn instance_snapshot_insert(tx: &mut Tx, row: &InstanceSnapshot) -> Re
             "INSERT INTO instance_snapshots (",
             columns!(),
             ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, \
-             $17, $18, $19, $20, $21, $22, $23, $24)"
+             $17, $18, $19, $20, $21, $22, $23, $24, $25)"
         ),
         row.id,
         row.account_id,
@@ -87,6 +88,7 @@ pub async fn instance_snapshot_insert(tx: &mut Tx, row: &InstanceSnapshot) -> Re
         row.operation_id,
         row.created_at,
         row.version,
+        row.memory,
     )
     .execute(&mut **tx)
     .await?;
@@ -99,7 +101,7 @@ pub async fn instance_snapshot_update(tx: &mut Tx, row: &InstanceSnapshot) -> Re
         "UPDATE instance_snapshots SET name = $2, description = $3, labels = $4, state = $5, \
          consistency = $6, provisioned_bytes = $7, used_bytes = $8, changed_bytes = $9, \
          stored_bytes = $10, freed_bytes = $11, duration_ms = $12, protected = $13, \
-         failure = $14, operation_id = $15, version = $16 WHERE id = $1",
+         failure = $14, operation_id = $15, version = $16, memory_bytes = $17 WHERE id = $1",
         row.id,
         &row.name,
         &row.description,
@@ -116,6 +118,7 @@ pub async fn instance_snapshot_update(tx: &mut Tx, row: &InstanceSnapshot) -> Re
         row.failure.as_deref(),
         row.operation_id,
         row.version,
+        row.memory,
     )
     .execute(&mut **tx)
     .await?;

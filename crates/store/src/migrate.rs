@@ -16,6 +16,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0008_instance_snapshots.sql"),
     include_str!("../migrations/0009_images.sql"),
     include_str!("../migrations/0010_care.sql"),
+    include_str!("../migrations/0013_instance_memory.sql"),
 ];
 
 const HISTORY: &str = "CREATE TABLE IF NOT EXISTS migrations (\

@@ -85,6 +85,9 @@ pub struct InstanceSnapshot {
     pub trigger: Trigger,
     /// The five sizes of its snapshots, added up.
     pub sizes: ItemSizes,
+    /// How much of its machine's memory it holds, in bytes; null when it is of disks alone.
+    #[schema(value_type = Option<u64>)]
+    pub memory_bytes: Option<ByteCount>,
     /// What the instance was made of.
     pub flavor: Flavor,
     /// Its volumes, the root first, each with the snapshot of it.
@@ -135,6 +138,7 @@ impl InstanceSnapshot {
             operation_id,
             created_at,
             version,
+            memory,
         } = row;
         Self {
             id,
@@ -148,6 +152,7 @@ impl InstanceSnapshot {
             consistency: consistency.map(Into::into),
             trigger: trigger.into(),
             sizes: sizes.into(),
+            memory_bytes: memory,
             flavor: config.flavor.into(),
             volumes: config.volumes.into_iter().map(Into::into).collect(),
             duration_ms,
@@ -186,6 +191,10 @@ pub struct InstanceSnapshotCreate {
     /// neither.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// Whether what the machine's memory holds is captured, too, so that an instance of it goes on
+    /// where it was. The instance must run. False when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub with_memory: Option<bool>,
 }
 
 /// A request for a new instance of an instance snapshot.
@@ -201,6 +210,10 @@ pub struct InstanceRestore {
     /// Whether it is started, too; true when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<bool>,
+    /// Whether it goes on from the memory that the snapshot holds, instead of booting. Its flavor must
+    /// be that of the snapshot. False when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub with_memory: Option<bool>,
 }
 
 /// A request to put an instance back to a snapshot of it.

@@ -65,6 +65,11 @@ impl DataDir {
         self.path.join("pool")
     }
 
+    /// Where the memory of machines is that were captured with it.
+    pub fn memories(&self) -> PathBuf {
+        self.pool().join("memory")
+    }
+
     /// The folder of the local backup target.
     pub fn target(&self) -> PathBuf {
         self.path.join("target")

@@ -26,6 +26,7 @@ use stillpoint_control::{Change, Context, Secret, engine, volume};
 use stillpoint_env::SystemEnv;
 use stillpoint_http::HttpSettings;
 use stillpoint_layers::LayerPool;
+use stillpoint_layers::machine_memory::MemoryFolder;
 use stillpoint_layers::qcow2::Qcow2Driver;
 use stillpoint_machines::qemu::QemuDriver;
 use stillpoint_model::account::Actor;
@@ -351,7 +352,10 @@ fn storage(opened: &mut Opened) -> Result<Storage> {
         // Before any task: what guests have open is theirs to switch and to merge.
         pool.connect(Arc::<Hypervised<QemuDriver>>::clone(machines));
     }
-    let storage = storage.with_pool(pool);
+    let memories = MemoryFolder::open(&data.memories()).map_err(|error| broken(&error))?;
+    let storage = storage
+        .with_pool(pool)
+        .with_memories(installed.pool_id, memories);
     let storage = match (installed.target_id, target) {
         (Some(id), Some(target)) => storage.with_target(id, Arc::clone(target), root_key.clone()),
         _ => storage,

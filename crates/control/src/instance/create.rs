@@ -205,6 +205,7 @@ async fn admit_create(mut desk: Desk<'_>, request: InstanceCreate) -> Result<Acc
         machine: machine(&instance, &volumes),
         make,
         start: request.start,
+        memory: None,
     };
     let (snapshot_id, backup_id) = work.reads();
     let image = looked.image.map(|image| (image.id, image.name));

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use stillpoint_model::account::Actor;
-use stillpoint_model::guard::Action;
+use stillpoint_model::guard::{Action, can_go_on_from};
 use stillpoint_model::id::InstanceId;
 use stillpoint_model::instance::{Flavor, Instance, InstanceState, Power};
 use stillpoint_model::instance_snapshot::{CapturedVolume, InstanceSnapshot};
@@ -31,6 +31,8 @@ pub struct InstanceOfSnapshot {
     pub flavor: Option<Name>,
     /// Whether it is started, too.
     pub start: bool,
+    /// Whether it goes on from the memory that the snapshot holds.
+    pub with_memory: bool,
 }
 
 /// Makes an instance of an instance snapshot. The instance it was taken of stays as it is.
@@ -60,6 +62,9 @@ async fn admit_from_snapshot(mut desk: Desk<'_>, request: InstanceOfSnapshot) ->
         Some(name) => desk.cx.settings().flavors.find(Some(name))?.clone(),
         None => source.config.flavor.clone(),
     };
+    if request.with_memory {
+        can_go_on_from(&source, &flavor, request.start)?;
+    }
     let instance = new_row(&mut desk, &source, flavor, request.name).await?;
     instance_insert(desk.tx, &instance).await?;
     let disks = source.config.volumes.iter().map(disk).collect();
@@ -70,6 +75,7 @@ async fn admit_from_snapshot(mut desk: Desk<'_>, request: InstanceOfSnapshot) ->
             machine: machine(&instance, &volumes),
             make,
             start: request.start,
+            memory: request.with_memory.then_some(source.id),
         },
         pool_id: pool.id,
         project_id: instance.project_id,

@@ -1,7 +1,8 @@
 //! How a snapshot of an instance is asked for: all its volumes at one instant.
 
+use serde::Serialize;
 use stillpoint_model::account::Actor;
-use stillpoint_model::guard::{Action, Member};
+use stillpoint_model::guard::{Action, Member, can_capture_memory};
 use stillpoint_model::id::{AccountId, ImageId, InstanceId, InstanceSnapshotId, SnapshotId};
 use stillpoint_model::image::ImageOrigin;
 use stillpoint_model::instance::Instance;
@@ -34,37 +35,42 @@ use crate::item::name::no_generated;
 use crate::reference::own_instance;
 use crate::{Answer, Change, Context, Reference};
 
+/// A request for a snapshot of an instance.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct InstanceSnapshotCreate {
+    /// Name, description and labels.
+    pub item: ItemCreate,
+    /// Whether what its machine's memory holds is captured, too.
+    pub with_memory: bool,
+    /// The name of an image that its root volume becomes at once: there are both in the end, or
+    /// neither.
+    pub image: Option<Name>,
+}
+
+impl From<ItemCreate> for InstanceSnapshotCreate {
+    /// One of disks alone.
+    fn from(item: ItemCreate) -> Self {
+        Self {
+            item,
+            ..Self::default()
+        }
+    }
+}
+
 /// Takes a snapshot of an instance.
 pub async fn create(
     cx: &Context,
     actor: &Actor,
     instance: &Reference,
-    request: ItemCreate,
+    request: impl Into<InstanceSnapshotCreate>,
     change: &Change,
 ) -> Result<Answer> {
-    check_texts(&request.description, &request.labels)?;
+    let request: InstanceSnapshotCreate = request.into();
+    check_texts(&request.item.description, &request.item.labels)?;
     let asked = (instance, &request);
     let ask = Ask::new(cx, actor, change, "instance_snapshot_create", &asked)?;
     let instance = instance.clone();
-    ask.admit(move |desk| Box::pin(admit_create(desk, instance, request, None)))
-        .await
-}
-
-/// Takes a snapshot of an instance, and makes an image of its root volume at once: there are both in
-/// the end, or neither.
-pub async fn create_with_image(
-    cx: &Context,
-    actor: &Actor,
-    instance: &Reference,
-    request: ItemCreate,
-    image: Name,
-    change: &Change,
-) -> Result<Answer> {
-    check_texts(&request.description, &request.labels)?;
-    let asked = (instance, &request, &image);
-    let ask = Ask::new(cx, actor, change, "instance_snapshot_create", &asked)?;
-    let instance = instance.clone();
-    ask.admit(move |desk| Box::pin(admit_create(desk, instance, request, Some(image))))
+    ask.admit(move |desk| Box::pin(admit_create(desk, instance, request)))
         .await
 }
 
@@ -72,9 +78,13 @@ pub async fn create_with_image(
 async fn admit_create(
     mut desk: Desk<'_>,
     instance: Reference,
-    request: ItemCreate,
-    image: Option<Name>,
+    request: InstanceSnapshotCreate,
 ) -> Result<Accepted> {
+    let InstanceSnapshotCreate {
+        item: request,
+        with_memory,
+        image,
+    } = request;
     let mut instance = own_instance(desk.tx, &desk.actor, &instance).await?;
     desk.check_version(instance.version)?;
     let counted = volume_counted_of_instance(desk.tx, instance.id).await?;
@@ -92,6 +102,11 @@ async fn admit_create(
     let allowed = desk
         .can_together(action, rules, facts, None, &members)
         .await?;
+    let freeze = plans.iter().map(|plan| plan.plan.freeze).max();
+    let freeze = freeze.unwrap_or_default();
+    if with_memory {
+        can_capture_memory(instance.power, freeze)?;
+    }
     let name = choose_name(
         &mut desk,
         &plan.plan.naming,
@@ -114,12 +129,12 @@ async fn admit_create(
     instance.active_operation = Some(desk.operation_id);
     instance.version += 1;
     instance_update(desk.tx, &instance).await?;
-    let freeze = plans.iter().map(|plan| plan.plan.freeze).max();
     let draft = Draft {
         action,
         request: Request::InstanceSnapshotCreate {
             points: points(&whole),
-            freeze: freeze.unwrap_or_default(),
+            freeze,
+            memory: with_memory,
         },
         pool_id,
         project_id: whole.project_id,
@@ -134,7 +149,11 @@ async fn admit_create(
 }
 
 /// Asks again for one that failed, under the same name.
-pub(crate) async fn admit_again(mut desk: Desk<'_>, failed: &Operation) -> Result<Accepted> {
+pub(crate) async fn admit_again(
+    mut desk: Desk<'_>,
+    failed: &Operation,
+    with_memory: bool,
+) -> Result<Accepted> {
     let gone = || Refusal::not_found("instance snapshot");
     let id = failed.instance_snapshot_id.ok_or_else(gone)?;
     let row = instance_snapshot_by_id(desk.tx, id)
@@ -149,12 +168,17 @@ pub(crate) async fn admit_again(mut desk: Desk<'_>, failed: &Operation) -> Resul
         Some(image) => Some(make_way(&mut desk, image).await?.name),
         None => None,
     };
-    let request = ItemCreate {
+    let item = ItemCreate {
         name: Some(row.name),
         description: row.description,
         labels: row.labels,
     };
-    admit_create(desk, row.instance_id.into(), request, image).await
+    let request = InstanceSnapshotCreate {
+        item,
+        with_memory,
+        image,
+    };
+    admit_create(desk, row.instance_id.into(), request).await
 }
 
 /// Decides on the image that the root of a new instance snapshot becomes at once.
@@ -263,6 +287,7 @@ fn pending(
         operation_id: Some(desk.operation_id),
         created_at: desk.now,
         version: 1,
+        memory: None,
     }
 }
 

@@ -99,8 +99,8 @@ async fn instance_snapshot_again(
     let instance = operation.instance_id.map(Reference::from);
     let instance = instance.ok_or_else(|| gone("instance"));
     match request {
-        Request::InstanceSnapshotCreate { .. } => {
-            instance_snapshot::admit_again(desk, operation).await
+        Request::InstanceSnapshotCreate { memory, .. } => {
+            instance_snapshot::admit_again(desk, operation, memory).await
         }
         Request::InstanceSnapshotDelete { .. } => {
             let row = own_instance_snapshot(desk.tx, &desk.actor, &whole).await?;

@@ -4,7 +4,8 @@
 //! make     the node makes the new volumes: empty, or from an     undo: delete them
 //!          image, a snapshot or a backup
 //! made     their sizes are recorded; they are in use
-//! start    the node starts the machine, where that was asked     undo: end it and forget it
+//! start    the node starts the machine, where that was asked;    undo: end it and forget it
+//!          it goes on from captured memory, where that was
 //! finish   the instance is active, or stopped
 //! ```
 //!
@@ -98,10 +99,12 @@ fn start(scene: &Scene) -> Option<TaskSpec> {
         Request::InstanceCreate {
             machine,
             start: true,
+            memory,
             ..
         } => Some(TaskSpec::InstanceStart {
             instance_id,
             machine: machine.clone(),
+            memory: *memory,
         }),
         _ => None,
     }

@@ -83,6 +83,7 @@ fn start(scene: &Scene) -> Option<TaskSpec> {
         Request::InstanceStart { machine } => Some(TaskSpec::InstanceStart {
             instance_id,
             machine: machine.clone(),
+            memory: None,
         }),
         _ => None,
     }

@@ -5,8 +5,9 @@
 //!
 //! ```text
 //! begin      the whole and its parts are creating
-//! seal       the node seals the tips of all volumes at one      undo: take the names off again
-//!            instant, each under its part's name
+//! seal       the node seals the tips of all volumes at one      undo: take the names off again,
+//!            instant, each under its part's name; with          delete the memory
+//!            memory, where that was asked
 //! captured   sizes and consistency are recorded; verifying
 //! verify     the node proves that all layers are whole
 //! image      a linked clone of the root's part that nobody sees     undo: delete that
@@ -21,6 +22,7 @@
 //! switch. What the whole promises is the least that a part does. One that failed stays listed with
 //! its reason and without parts; a cancelled one goes.
 
+use stillpoint_model::id::InstanceSnapshotId;
 use stillpoint_model::image::staged_volume;
 use stillpoint_model::item::{ItemSizes, ItemState};
 use stillpoint_model::operation::{OperationKind, Phase};
@@ -79,20 +81,38 @@ fn begin(scene: &mut Scene) {
 
 fn seal(scene: &Scene) -> Option<TaskSpec> {
     match &scene.run.order.request {
-        Request::InstanceSnapshotCreate { points, freeze } => {
-            Some(TaskSpec::SnapshotSealTogether {
+        Request::InstanceSnapshotCreate { points, freeze, .. } => Some(match memory_of(scene) {
+            Some(instance_snapshot_id) => TaskSpec::SnapshotSealWithMemory {
+                points: points.clone(),
+                instance_snapshot_id,
+            },
+            None => TaskSpec::SnapshotSealTogether {
                 points: points.clone(),
                 freeze: *freeze,
-            })
+            },
+        }),
+        _ => None,
+    }
+}
+
+/// The whole, when its memory is captured, too.
+fn memory_of(scene: &Scene) -> Option<InstanceSnapshotId> {
+    match scene.run.order.request {
+        Request::InstanceSnapshotCreate { memory: true, .. } => {
+            scene.run.operation.instance_snapshot_id
         }
         _ => None,
     }
 }
 
 fn drop_names(scene: &Scene) -> Option<TaskSpec> {
-    all(points(scene).iter().map(|point| TaskSpec::SnapshotDrop {
+    let names = points(scene).iter().map(|point| TaskSpec::SnapshotDrop {
         snapshot_id: point.snapshot_id,
-    }))
+    });
+    let memory = memory_of(scene).map(|instance_snapshot_id| TaskSpec::MemoryDrop {
+        instance_snapshot_id,
+    });
+    all(names.chain(memory))
 }
 
 fn captured(scene: &mut Scene) {
@@ -159,9 +179,13 @@ fn sum(parts: &[Snapshot]) -> ItemSizes {
 }
 
 fn verify(scene: &Scene) -> Option<TaskSpec> {
-    all(points(scene).iter().map(|point| TaskSpec::SnapshotVerify {
+    let parts = points(scene).iter().map(|point| TaskSpec::SnapshotVerify {
         snapshot_id: point.snapshot_id,
-    }))
+    });
+    let memory = memory_of(scene).map(|instance_snapshot_id| TaskSpec::MemoryVerify {
+        instance_snapshot_id,
+    });
+    all(parts.chain(memory))
 }
 
 /// What becomes the image: the root's part, which all of them were captured with.
@@ -183,6 +207,10 @@ fn finish(scene: &mut Scene) {
     image_create::record(scene, "image-seal", consistency);
     image_made(scene);
     let duration_ms = scene.duration_ms();
+    let memory = match outcomes(scene.outcome("verify")).last() {
+        Some(TaskOutcome::Memory { size }) => Some(*size),
+        _ => None,
+    };
     set_state(scene, ItemState::Available);
     for part in &mut scene.snapshots {
         part.duration_ms = duration_ms;
@@ -190,6 +218,11 @@ fn finish(scene: &mut Scene) {
     if let Some(whole) = &mut scene.instance_snapshot {
         whole.duration_ms = duration_ms;
         whole.failure = None;
+        whole.memory = memory;
+        if let Some(memory) = memory {
+            whole.sizes.stored += memory;
+            whole.sizes.freed_if_deleted += memory;
+        }
     }
 }
 

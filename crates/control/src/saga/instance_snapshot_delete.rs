@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! begin     the whole and its parts are deleting
-//! drop      the node takes the names off their layers     no way back
+//! drop      the node takes the names off their layers,    no way back
+//!           and deletes the memory
 //! finish    the rows go; the pool's upkeep merges what no name keeps apart
 //! ```
 //!
@@ -42,8 +43,15 @@ fn drop_names(scene: &Scene) -> Option<TaskSpec> {
     let Request::InstanceSnapshotDelete { snapshots } = &scene.run.order.request else {
         return None;
     };
-    let ids = snapshots.iter();
-    all(ids.map(|id| TaskSpec::SnapshotDrop { snapshot_id: *id }))
+    let names = snapshots
+        .iter()
+        .map(|id| TaskSpec::SnapshotDrop { snapshot_id: *id });
+    let whole = scene.instance_snapshot.as_ref();
+    let with_memory = whole.filter(|whole| whole.memory.is_some());
+    let memory = with_memory.map(|whole| TaskSpec::MemoryDrop {
+        instance_snapshot_id: whole.id,
+    });
+    all(names.chain(memory))
 }
 
 fn finish(scene: &mut Scene) {

@@ -293,6 +293,7 @@ fn record_volume(volume: &mut Volume, outcome: &TaskOutcome) {
         | TaskOutcome::Machine { .. }
         | TaskOutcome::Collected { .. }
         | TaskOutcome::Verified { .. }
+        | TaskOutcome::Memory { .. }
         | TaskOutcome::All { .. } => return,
     };
     volume.tip = Some(tip);

@@ -475,6 +475,7 @@ async fn new_whole(
         operation_id: Some(by),
         created_at: now,
         version: 1,
+        memory: None,
     };
     instance_snapshot::instance_snapshot_insert(tx, &row).await?;
     for point in points {

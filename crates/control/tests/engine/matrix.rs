@@ -420,6 +420,7 @@ fn capture(lab: &Lab, start: &Start) -> Wanted {
     let request = Request::InstanceSnapshotCreate {
         points: volumes.map(point).collect(),
         freeze: FreezePolicy::Try,
+        memory: false,
     };
     Wanted {
         whole: Some(start.whole),
@@ -474,6 +475,7 @@ fn new_instance(lab: &Lab, begin: &Start, from: DiskSource, start: bool) -> Want
         machine: machine(lab, &[volume_id, begin.volume]),
         make: vec![NewDisk { volume_id, from }],
         start,
+        memory: None,
     };
     let (snapshot, backup) = request.reads();
     Wanted {
@@ -525,6 +527,7 @@ async fn set_up(lab: &Lab, start: &Start, setup: Setup) {
             from: empty(),
         }],
         start: power != Power::Off,
+        memory: None,
     };
     done(lab, of_instance(lab, start, request)).await;
     if has_volume {

@@ -176,6 +176,7 @@ impl<'a> Walk<'a> {
             name: None,
             flavor: None,
             start: true,
+            with_memory: false,
         };
         let made = instance::create_of_snapshot(cx, me, request, &change);
         self.step("instance::create_of_snapshot", "instance_create", made)
@@ -186,13 +187,6 @@ impl<'a> Walk<'a> {
         let deleted = instance_snapshot::delete(cx, me, &whole, Some("whole"), &change);
         let (case, action) = ("instance_snapshot::delete", "instance_snapshot_delete");
         self.step(case, action, deleted).await;
-        let (item, image) = (ItemCreate::default(), name("of the root"));
-        let both = instance_snapshot::create_with_image(cx, me, vm, item, image, &change);
-        let (case, action) = (
-            "instance_snapshot::create_with_image",
-            "instance_snapshot_create",
-        );
-        self.step(case, action, both).await;
     }
 
     async fn items(&mut self, web: &Reference) {

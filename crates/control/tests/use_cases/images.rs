@@ -2,10 +2,11 @@
 
 use stillpoint_control::image::{self, ImageCreate, ImageSource, ImageView};
 use stillpoint_control::instance::{self, DiskRequest, InstanceCreate};
+use stillpoint_control::instance_snapshot::{self, InstanceSnapshotCreate};
 use stillpoint_control::item::ItemCreate;
 use stillpoint_control::restore::RestorePointRef;
 use stillpoint_control::volume::{VolumeFromImage, create_from_image};
-use stillpoint_control::{Answer, Change, Error, instance_snapshot, operation, snapshot, volume};
+use stillpoint_control::{Answer, Change, Error, operation, snapshot, volume};
 use stillpoint_model::ByteCount;
 use stillpoint_model::account::Actor;
 use stillpoint_model::id::{ImageId, InstanceSnapshotId, SnapshotId};
@@ -244,6 +245,14 @@ async fn an_image_of_an_instance_snapshot_is_its_root_and_outlives_it() {
     assert_eq!(image.consistency, before.consistency);
 }
 
+/// A snapshot of an instance whose root becomes an image at once.
+fn with_image(image: &str) -> InstanceSnapshotCreate {
+    InstanceSnapshotCreate {
+        image: Some(name(image)),
+        ..InstanceSnapshotCreate::default()
+    }
+}
+
 #[tokio::test]
 async fn an_instance_snapshot_becomes_an_image_at_once() {
     let lab = Lab::new().await;
@@ -252,8 +261,8 @@ async fn an_instance_snapshot_becomes_an_image_at_once() {
     accepted(instance::stop(cx, me, &web.into(), StopMode::Forced, &change).await);
     lab.settle().await;
     let ask = || async {
-        let (item, image) = (ItemCreate::default(), name("golden"));
-        instance_snapshot::create_with_image(cx, me, &web.into(), item, image, &change).await
+        let request = with_image("golden");
+        instance_snapshot::create(cx, me, &web.into(), request, &change).await
     };
     let asked = accepted(ask().await);
     lab.settle().await;
@@ -284,9 +293,8 @@ async fn without_a_root_there_is_no_image() {
     lab.settle().await;
     accepted(volume::detach(cx, me, &by_name("web-root"), &change).await);
     lab.settle().await;
-    let (item, at_once) = (ItemCreate::default(), name("golden"));
-    let asked =
-        instance_snapshot::create_with_image(cx, me, &web.into(), item, at_once, &change).await;
+    let request = with_image("golden");
+    let asked = instance_snapshot::create(cx, me, &web.into(), request, &change).await;
     assert_eq!(refused(asked).pointer.as_deref(), Some("/image"));
     let item = ItemCreate::default();
     let taken = instance_snapshot::create(cx, me, &web.into(), item, &change).await;

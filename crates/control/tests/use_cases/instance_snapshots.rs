@@ -1,7 +1,9 @@
 //! Instance snapshots: taken, shown, restored both ways, deleted.
 
 use stillpoint_control::instance::{self, InstanceOfSnapshot};
-use stillpoint_control::instance_snapshot::{self, InstanceSnapshotQuery, InstanceSnapshotView};
+use stillpoint_control::instance_snapshot::{
+    self, InstanceSnapshotCreate, InstanceSnapshotQuery, InstanceSnapshotView,
+};
 use stillpoint_control::item::{ItemCreate, ItemQuery, ItemUpdate};
 use stillpoint_control::restore::{RestoreCreate, RestoreMode, RestorePointRef};
 use stillpoint_control::{Change, restore, snapshot};
@@ -170,6 +172,7 @@ async fn a_new_instance_outlives_and_is_like_the_one_that_was_captured() {
         name: Some(name("again")),
         flavor: None,
         start: true,
+        with_memory: false,
     };
     let made = accepted(instance::create_of_snapshot(cx, me, request, &change).await);
     lab.settle().await;
@@ -225,4 +228,28 @@ async fn an_instance_does_not_go_back_to_what_another_was() {
     let refusal = refused(asked);
     assert_eq!(refusal.code, ProblemCode::InvalidRequest);
     assert_eq!(refusal.pointer.as_deref(), Some("/instance_snapshot"));
+}
+
+#[tokio::test]
+async fn there_is_no_memory_of_an_instance_that_is_off() {
+    let lab = Lab::new().await;
+    let web = instance_of(&lab, &lab.tenant, "web").await;
+    let (cx, me, change) = (&lab.cx, &lab.tenant, Change::default());
+    let cold = captured(&lab, me, web, "cold").await;
+    assert_eq!(show(&lab, cold).await.instance_snapshot.memory, None);
+    let request = InstanceSnapshotCreate {
+        with_memory: true,
+        ..InstanceSnapshotCreate::default()
+    };
+    let asked = instance_snapshot::create(cx, me, &web.into(), request, &change).await;
+    assert_eq!(code(asked), ProblemCode::NotEligible);
+    let request = InstanceOfSnapshot {
+        source: cold.into(),
+        name: None,
+        flavor: None,
+        start: true,
+        with_memory: true,
+    };
+    let asked = instance::create_of_snapshot(cx, me, request, &change).await;
+    assert_eq!(code(asked), ProblemCode::NotEligible);
 }

@@ -118,6 +118,7 @@ fn asked<'a>(
         name: None,
         flavor: None,
         start: true,
+        with_memory: false,
     };
     cases![
         "volume::show" => volume::show(cx, me, volume),
@@ -142,10 +143,6 @@ fn asked<'a>(
         "instance_snapshot::show" => instance_snapshot::show(cx, me, whole),
         "instance_snapshot::create" =>
             instance_snapshot::create(cx, me, instance, ItemCreate::default(), change),
-        "instance_snapshot::create_with_image" => {
-            let (item, image) = (ItemCreate::default(), name("m"));
-            instance_snapshot::create_with_image(cx, me, instance, item, image, change)
-        },
         "instance_snapshot::update" =>
             instance_snapshot::update(cx, me, whole, ItemUpdate::default(), change),
         "instance_snapshot::delete" => instance_snapshot::delete(cx, me, whole, typed, change),

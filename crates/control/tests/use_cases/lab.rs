@@ -192,6 +192,13 @@ impl Lab {
                     outcomes: outcomes.collect(),
                 }
             }
+            TaskSpec::SnapshotSealWithMemory { ref points, .. } => {
+                self.outcome(&TaskSpec::SnapshotSealTogether {
+                    points: points.clone(),
+                    freeze: FreezePolicy::Skip,
+                })
+            }
+            TaskSpec::MemoryVerify { .. } => TaskOutcome::Memory { size: used },
             TaskSpec::All { ref tasks } => TaskOutcome::All {
                 outcomes: tasks.iter().map(|task| self.outcome(task)).collect(),
             },

@@ -102,14 +102,12 @@ async fn instance_snapshot_create(
 ) -> Result<Response> {
     let instance = reference_at(&body.instance, "instance", "/instance")?;
     let item = item_create(body.name.as_deref(), body.description, body.labels)?;
-    let image = optional_name(body.image.as_deref(), "/image")?;
-    let (cx, change) = (app.cx(), &change);
-    let answer = match image {
-        None => instance_snapshot::create(cx, &actor, &instance, item, change).await?,
-        Some(image) => {
-            instance_snapshot::create_with_image(cx, &actor, &instance, item, image, change).await?
-        }
+    let request = instance_snapshot::InstanceSnapshotCreate {
+        item,
+        with_memory: body.with_memory.unwrap_or_default(),
+        image: optional_name(body.image.as_deref(), "/image")?,
     };
+    let answer = instance_snapshot::create(app.cx(), &actor, &instance, request, &change).await?;
     Ok(reply::answer(answer))
 }
 
@@ -174,12 +172,14 @@ async fn instance_snapshot_restore(
         name,
         flavor,
         start,
+        with_memory,
     } = body;
     let request = InstanceOfSnapshot {
         source: reference(&id, WHAT)?,
         name: optional_name(name.as_deref(), "/name")?,
         flavor: optional_name(flavor.as_deref(), "/flavor")?,
         start: start.unwrap_or(true),
+        with_memory: with_memory.unwrap_or_default(),
     };
     let answer = instance::create_of_snapshot(app.cx(), &actor, request, &change).await?;
     Ok(reply::answer(answer))

@@ -115,6 +115,16 @@ fn outcome(env: &SimEnv, spec: &TaskSpec) -> TaskOutcome {
                 outcomes: outcomes.collect(),
             }
         }
+        TaskSpec::SnapshotSealWithMemory { points, .. } => {
+            let spec = TaskSpec::SnapshotSealTogether {
+                points: points.clone(),
+                freeze: FreezePolicy::Skip,
+            };
+            outcome(env, &spec)
+        }
+        TaskSpec::MemoryVerify { .. } => TaskOutcome::Memory {
+            size: ByteCount::from_mib(1),
+        },
         TaskSpec::All { tasks } => TaskOutcome::All {
             outcomes: tasks.iter().map(|task| outcome(env, task)).collect(),
         },
@@ -137,6 +147,7 @@ fn outcome(env: &SimEnv, spec: &TaskSpec) -> TaskOutcome {
         | TaskSpec::VolumeDelete { .. }
         | TaskSpec::SnapshotVerify { .. }
         | TaskSpec::SnapshotDrop { .. }
+        | TaskSpec::MemoryDrop { .. }
         | TaskSpec::BackupVerify { .. }
         | TaskSpec::BackupSettle { .. }
         | TaskSpec::BackupReap { .. }

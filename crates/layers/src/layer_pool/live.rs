@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use stillpoint_model::ByteCount;
-use stillpoint_model::id::{LayerId, VolumeId};
+use stillpoint_model::id::{LayerId, SnapshotId, VolumeId};
 use stillpoint_model::item::{Consistency, FreezePolicy};
 use stillpoint_model::layer_tree::{
     FreshLayers, Pending, Purpose, Refusal, Request, Step, VolumeOrigin,
@@ -24,7 +24,7 @@ use stillpoint_model::task::CloneSource;
 
 use super::shared::{Shared, State};
 use crate::driver::{Holds, LiveStorage};
-use crate::live::{HostError, LiveHost, LiveSwitch};
+use crate::live::{HostError, LiveHost, LiveSwitch, SwitchAll};
 use crate::{Driver, Error};
 
 /// What is said of a switch whose answer was lost: at least that is true.
@@ -32,6 +32,14 @@ const LOST: Consistency = Consistency::Crash;
 
 /// What is to be captured, and as what.
 pub(super) type Point = (VolumeId, Purpose);
+
+/// Volumes, each with what it is sealed for.
+pub(super) fn points_of(set: &[(VolumeId, SnapshotId)]) -> Vec<Point> {
+    let points = set.iter();
+    points
+        .map(|(volume, snapshot)| (*volume, Purpose::Snapshot(*snapshot)))
+        .collect()
+}
 
 /// Volumes that are being switched. While they are marked nobody else changes them.
 struct Switching<'a, D: Driver> {
@@ -110,6 +118,14 @@ impl<D: Driver> Shared<D> {
         points: &[Point],
         freeze: FreezePolicy,
     ) -> Result<(), Error> {
+        self.seal_by(points, &|switches| match self.live() {
+            Some((host, _)) => host.switch(switches, freeze),
+            None => Err(HostError::Unreachable),
+        })
+    }
+
+    /// Seals these volumes at one instant; what is open is switched like this.
+    pub(super) fn seal_by(&self, points: &[Point], switch: SwitchAll<'_>) -> Result<(), Error> {
         let volumes: Vec<VolumeId> = points.iter().map(|(volume, _)| *volume).collect();
         let mut state = self.lock_volumes(&volumes)?;
         let mut todo = Vec::new();
@@ -145,7 +161,7 @@ impl<D: Driver> Shared<D> {
         if switches.is_empty() {
             return Ok(());
         }
-        let answer = host.switch(&switches, freeze);
+        let answer = switch(&switches);
         self.after_switch(&switches, answer)
     }
 

@@ -71,6 +71,11 @@ pub enum TaskOutcome {
         /// The volumes that it has open.
         open: Vec<VolumeId>,
     },
+    /// The memory of a machine is whole.
+    Memory {
+        /// How long it is.
+        size: ByteCount,
+    },
     /// What several tasks found out, in their order.
     All {
         /// One for each.

@@ -3,10 +3,14 @@
 //! The driver does one thing at a time and says no to what makes no sense; here what is done already
 //! is found done. Nothing is remembered: each call looks first.
 
+use std::fs::File;
 use std::time::Duration;
 
 use serde_json::Value;
-use stillpoint_machines::{DiskSpec, Error, Hypervisor, MachineSpec, MachineState, MachineView};
+use stillpoint_layers::live::{HostError, LiveSwitch};
+use stillpoint_machines::{
+    DiskSpec, Error, Hypervisor, MachineLayout, MachineSpec, MachineState, MachineView,
+};
 use stillpoint_model::ByteCount;
 use stillpoint_model::error::with_causes;
 use stillpoint_model::id::{InstanceId, VolumeId};
@@ -75,6 +79,17 @@ fn disk_spec(open: &OpenDisk) -> DiskSpec {
     }
 }
 
+fn machine_spec(id: InstanceId, order: &MachineOrder, disks: &[OpenDisk]) -> MachineSpec {
+    MachineSpec {
+        id,
+        hostname: order.hostname.clone(),
+        vcpus: order.vcpus,
+        memory: order.memory,
+        disks: disks.iter().map(disk_spec).collect(),
+        forwards: Vec::new(),
+    }
+}
+
 fn said(error: Error) -> MachineError {
     match error {
         Error::GuestStays { id, bound } => MachineError::GuestStays {
@@ -110,15 +125,29 @@ fn sight(view: &MachineView) -> Sight {
 
 impl<H: Hypervisor> Machines for Hypervised<H> {
     fn start(&self, id: InstanceId, order: &MachineOrder, disks: &[OpenDisk]) -> MachineResult {
-        let spec = MachineSpec {
-            id,
-            hostname: order.hostname.clone(),
-            vcpus: order.vcpus,
-            memory: order.memory,
-            disks: disks.iter().map(disk_spec).collect(),
-            forwards: Vec::new(),
-        };
+        let spec = machine_spec(id, order, disks);
         self.driver.start(&spec).map_err(said)?;
+        self.seen(id)
+    }
+
+    fn switch_with_memory(
+        &self,
+        switches: &[LiveSwitch],
+        into: &File,
+    ) -> Result<MachineLayout, HostError> {
+        self.capture_memory(switches, into)
+    }
+
+    fn start_from_memory(
+        &self,
+        id: InstanceId,
+        order: &MachineOrder,
+        disks: &[OpenDisk],
+        (layout, from): (MachineLayout, &File),
+    ) -> MachineResult {
+        let spec = machine_spec(id, order, disks);
+        let started = self.driver.start_from_memory(&spec, &layout, from);
+        started.map_err(said)?;
         self.seen(id)
     }
 

@@ -17,11 +17,12 @@
 //! **One instant.** Volumes of one machine are switched by one of its transactions. Two machines
 //! have no instant in common, so a set that is spread over them is refused.
 
+use std::fs::File;
 use std::time::Duration;
 
 use stillpoint_layers::live::{HostError, JoinEnd, JoinWatch, LiveHost, LiveJoin, LiveSwitch};
 use stillpoint_machines as machines;
-use stillpoint_machines::{Error, Freeze, Hypervisor, Switch};
+use stillpoint_machines::{Error, Freeze, Hypervisor, MachineLayout, Switch};
 use stillpoint_model::ByteCount;
 use stillpoint_model::error::with_causes;
 use stillpoint_model::id::{InstanceId, VolumeId};
@@ -87,7 +88,30 @@ fn join_of(join: &LiveJoin) -> machines::Join {
     }
 }
 
+fn driver_switches(switches: &[LiveSwitch]) -> Vec<Switch> {
+    let switch = |switch: &LiveSwitch| Switch {
+        volume: switch.volume,
+        tip: switch.tip.clone(),
+        graph: switch.graph.clone(),
+    };
+    switches.iter().map(switch).collect()
+}
+
 impl<H: Hypervisor> Hypervised<H> {
+    /// Switches the volumes of one machine, and writes its memory of that instant.
+    pub(super) fn capture_memory(
+        &self,
+        switches: &[LiveSwitch],
+        into: &File,
+    ) -> Result<MachineLayout, HostError> {
+        let id = self.one_opener(switches)?.ok_or(HostError::Unreachable)?;
+        let all = driver_switches(switches);
+        let report = self.driver.switch_with_memory(id, &all, into);
+        let report = report.map_err(became)?;
+        tracing::info!(instance = %id, ?report, "captured with its memory");
+        Ok(report.layout)
+    }
+
     /// The machine that has a volume open.
     fn holder(&self, volume: VolumeId) -> Result<Option<InstanceId>, HostError> {
         self.driver.holder(volume).map_err(|error| unknown(&error))
@@ -149,14 +173,7 @@ impl<H: Hypervisor> LiveHost for Hypervised<H> {
         let Some(id) = self.one_opener(switches)? else {
             return Ok(Consistency::Crash);
         };
-        let all: Vec<Switch> = switches
-            .iter()
-            .map(|switch| Switch {
-                volume: switch.volume,
-                tip: switch.tip.clone(),
-                graph: switch.graph.clone(),
-            })
-            .collect();
+        let all = driver_switches(switches);
         let report = match self.driver.switch(id, &all, self.freeze(id, freeze)) {
             // The disks are switched; whoever required more hears what was reached.
             Err(Error::FreezeBroke { report, .. }) => report,

@@ -5,13 +5,13 @@ use std::time::Duration;
 use stillpoint_layers::{Error, LayerReader, Pool};
 use stillpoint_model::ErrorKind;
 use stillpoint_model::error::with_causes;
-use stillpoint_model::id::{InstanceId, VolumeId};
-use stillpoint_model::instance::{MachineDisk, MachineOrder, StopMode};
+use stillpoint_model::id::{InstanceId, InstanceSnapshotId, VolumeId};
+use stillpoint_model::instance::{MachineDisk, MachineOrder, Power, StopMode};
 use stillpoint_model::progress::Monitor;
 use stillpoint_model::refusal::ProblemCode;
 use stillpoint_model::task::{TaskFailure, TaskOutcome, TaskSpec};
 
-use super::TaskResult;
+use super::{TaskResult, memory};
 use crate::failure::{misdirected, of_kind, of_pool};
 use crate::machines::{MachineError, MachineResult, Machines, OpenDisk};
 use crate::progress::Watch;
@@ -27,7 +27,13 @@ pub fn perform(storage: &Storage, spec: &TaskSpec, watch: &Watch) -> TaskResult 
         TaskSpec::InstanceStart {
             instance_id,
             machine,
+            memory: None,
         } => return start(storage, machines, *instance_id, machine),
+        TaskSpec::InstanceStart {
+            instance_id,
+            machine,
+            memory: Some(memory),
+        } => return go_on(storage, machines, (*instance_id, machine), *memory, watch),
         TaskSpec::InstanceStop { instance_id, mode } => stop(machines, *instance_id, *mode, watch),
         TaskSpec::InstancePause { instance_id } => machines.pause(*instance_id),
         TaskSpec::InstanceResume { instance_id } => machines.resume(*instance_id),
@@ -55,6 +61,25 @@ fn start(
     let disks: Vec<_> = disks.collect::<Result<_, _>>()?;
     let (disks, _pins): (Vec<OpenDisk>, Vec<Pin>) = disks.into_iter().unzip();
     seen(machines.start(id, order, &disks))
+}
+
+/// Runs a machine that goes on from memory, with disks that are as they were at that instant.
+fn go_on(
+    storage: &Storage,
+    machines: &dyn Machines,
+    (id, order): (InstanceId, &MachineOrder),
+    memory: InstanceSnapshotId,
+    watch: &Watch,
+) -> TaskResult {
+    let seen_before = machines.inspect(id).map_err(|error| of_machine(&error))?;
+    if seen_before.power != Power::Off {
+        return seen(Ok(seen_before));
+    }
+    let (file, layout) = memory::to_go_on_from(storage, order, memory, watch)?;
+    let disks = order.disks.iter().map(|disk| open_disk(storage, *disk));
+    let disks: Vec<_> = disks.collect::<Result<_, _>>()?;
+    let (disks, _pins): (Vec<OpenDisk>, Vec<Pin>) = disks.into_iter().unzip();
+    seen(machines.start_from_memory(id, order, &disks, (layout, &file)))
 }
 
 /// While it lives, what is below a volume's tip is not merged.

@@ -41,6 +41,9 @@ pub enum Verb {
         /// Make an image of its root at once, of this name: both or neither
         #[arg(long, value_name = "NAME")]
         image: Option<String>,
+        /// Capture what the machine's memory holds, too; the instance must run
+        #[arg(long)]
+        with_memory: bool,
         #[command(flatten)]
         change: ChangeArgs,
     },
@@ -87,6 +90,9 @@ pub struct RestoreArgs {
     /// Leave it stopped
     #[arg(long)]
     no_start: bool,
+    /// Go on from the memory that the snapshot holds, instead of booting
+    #[arg(long)]
+    with_memory: bool,
     #[command(flatten)]
     change: ChangeArgs,
 }
@@ -122,8 +128,9 @@ pub async fn run(remote: &Remote, verb: Verb) -> Result<()> {
             instance,
             new,
             image,
+            with_memory,
             change,
-        } => create(remote, instance, new, image, &change).await,
+        } => create(remote, instance, new, (image, with_memory), &change).await,
         Verb::Rename { snapshot, new_name } => {
             update(remote, &snapshot, &item::renamed(new_name)).await
         }
@@ -145,7 +152,7 @@ async fn create(
     remote: &Remote,
     instance: String,
     new: NewItemArgs,
-    image: Option<String>,
+    (image, with_memory): (Option<String>, bool),
     change: &ChangeArgs,
 ) -> Result<()> {
     let labels = new.labels();
@@ -155,6 +162,7 @@ async fn create(
         description: new.description,
         labels,
         image,
+        with_memory: with_memory.then_some(true),
     };
     let asked = remote
         .client
@@ -218,12 +226,14 @@ pub async fn restore(remote: &Remote, asked: RestoreArgs) -> Result<()> {
         name,
         flavor,
         no_start,
+        with_memory,
         change,
     } = asked;
     let request = InstanceRestore {
         name,
         flavor,
         start: Some(!no_start),
+        with_memory: with_memory.then_some(true),
     };
     let asked = remote
         .client

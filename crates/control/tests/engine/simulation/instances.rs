@@ -99,6 +99,7 @@ impl Users {
             machine: order(vec![disk(pool, root, 0)]),
             make: vec![make],
             start: pick(ground, 2) == 0,
+            memory: None,
         };
         let wanted = Wanted {
             request,

@@ -175,6 +175,7 @@ impl World {
             TaskSpec::InstanceStart {
                 instance_id,
                 ref machine,
+                ..
             } => {
                 let open = machine.disks.iter().map(|disk| disk.volume_id).collect();
                 let power = Power::Running;
@@ -311,6 +312,9 @@ impl World {
                 let tasks = points.iter().map(seal).collect();
                 self.perform(pool_id, &TaskSpec::All { tasks })
             }
+            TaskSpec::SnapshotSealWithMemory { .. }
+            | TaskSpec::MemoryVerify { .. }
+            | TaskSpec::MemoryDrop { .. } => Err(failure(ErrorKind::Unsupported)),
             TaskSpec::SnapshotVerify { snapshot_id } => {
                 self.pool(pool_id).snapshot(snapshot_id)?;
                 Ok(TaskOutcome::Done)

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use maud::{Markup, html};
 use stillpoint_control::instance::{self, InstanceQuery, InstanceView};
-use stillpoint_control::instance_snapshot;
+use stillpoint_control::instance_snapshot::{self, InstanceSnapshotCreate};
 use stillpoint_control::{ListQuery, Reference};
 use stillpoint_model::guard::Action;
 use stillpoint_model::refusal::{ProblemCode, Refusal};
@@ -113,15 +113,13 @@ impl Capture {
     ) -> Response {
         let outcome = async {
             let instance = instance?;
-            let item = snapshot::read(fields)?;
-            let (cx, actor, change) = (app.cx(), &viewer.actor, Viewer::change(fields));
-            let asked = match snapshot::read_image(fields)? {
-                None => instance_snapshot::create(cx, actor, &instance, item, &change).await,
-                Some(image) => {
-                    instance_snapshot::create_with_image(cx, actor, &instance, item, image, &change)
-                        .await
-                }
+            let request = InstanceSnapshotCreate {
+                item: snapshot::read(fields)?,
+                image: snapshot::read_image(fields)?,
+                with_memory: false,
             };
+            let (cx, actor, change) = (app.cx(), &viewer.actor, Viewer::change(fields));
+            let asked = instance_snapshot::create(cx, actor, &instance, request, &change).await;
             asked.map_err(|error| refusal(&error))?;
             Ok(match &instance {
                 Reference::Id(id) => format!("/instances/{id}/snapshots"),

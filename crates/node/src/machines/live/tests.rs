@@ -96,6 +96,7 @@ impl Scene {
         self.perform(&TaskSpec::InstanceStart {
             instance_id,
             machine,
+            memory: None,
         })
         .unwrap();
         instance_id
