@@ -9,7 +9,7 @@ use stillpoint_env::SimEnv;
 use stillpoint_model::ByteCount;
 use stillpoint_model::id::{LayerId, NodeId};
 use stillpoint_model::instance::Power;
-use stillpoint_model::item::Consistency;
+use stillpoint_model::item::{Consistency, FreezePolicy};
 use stillpoint_model::question::Said;
 use stillpoint_model::task::{SealPoint, TaskOutcome, TaskSpec};
 use tokio::sync::watch;
