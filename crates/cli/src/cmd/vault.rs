@@ -9,6 +9,8 @@ mod export;
 mod keys;
 mod mount;
 mod repair;
+mod serve;
+mod signals;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -81,6 +83,13 @@ enum Verb {
         #[command(flatten)]
         what: mount::MountArgs,
     },
+    /// Serve a backup as a read-only network block device (NBD) on a unix socket, until Ctrl-C
+    Serve {
+        #[command(flatten)]
+        place: PlaceArgs,
+        #[command(flatten)]
+        what: serve::ServeArgs,
+    },
     Copy(Copy),
     Repair(Repair),
     #[command(subcommand)]
@@ -130,6 +139,7 @@ impl Command {
             }
             Verb::Export { place, what } => what.run(&place.open()?.vaults()?).await,
             Verb::Mount { place, what } => what.run(&place.open()?.vaults()?).await,
+            Verb::Serve { place, what } => what.run(&place.open()?.vaults()?).await,
             Verb::Copy(copy) => copy.run().await,
             Verb::Repair(repair) => repair.run().await,
             Verb::Keys(keys) => keys.run(),

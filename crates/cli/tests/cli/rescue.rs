@@ -326,3 +326,36 @@ fn backups_are_mounted_until_they_are_interrupted() {
     let refused = kept.vault("mount", &[&text(&dir)]);
     assert_eq!(refused.code, 2, "{}", refused.stderr);
 }
+
+#[test]
+fn a_backup_is_served_as_a_block_device_until_it_is_interrupted() {
+    let kept = Kept::new();
+    let (id, socket) = (kept.backup.to_string(), kept.path("nbd"));
+    let mut serving = command(kept.folder.path())
+        .args(["vault", "serve", &id, "--socket", &text(&socket)])
+        .arg("--target")
+        .arg(kept.path("target"))
+        .arg("--key")
+        .arg(kept.path("root.key"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("started");
+    let mut first = String::new();
+    let answer = serving.stdout.take().expect("stdout");
+    BufReader::new(answer)
+        .read_line(&mut first)
+        .expect("a line");
+    assert_eq!(first.trim_end(), text(&socket), "it says when it is there");
+    let compared = Command::new("qemu-img")
+        .args(["compare", "-q", "-f", "raw", "-F", "raw"])
+        .arg(kept.path("disk.raw"))
+        .arg(format!("nbd+unix:///?socket={}", text(&socket)))
+        .status();
+    assert!(compared.expect("qemu-img").success());
+    let again = kept.vault("serve", &[&id, "--socket", &text(&socket)]);
+    assert_eq!(again.code, 1, "{}", again.stderr);
+    let pid = rustix::process::Pid::from_child(&serving);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("a signal");
+    assert!(serving.wait().expect("ended").success());
+    assert!(!socket.exists(), "nothing is left");
+}

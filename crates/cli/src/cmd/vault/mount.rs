@@ -10,10 +10,10 @@ use stillpoint_model::error::with_causes;
 use stillpoint_model::id::BackupId;
 use stillpoint_mount::{Error, Mounted, Unmount};
 use stillpoint_vault::{BackupInfo, ReadCache, Vault, rescue};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::explain;
+use super::signals::Signals;
 use crate::failure::{Exit, Failure, Result, print};
 use crate::size;
 
@@ -68,29 +68,6 @@ impl MountArgs {
                 ),
             }
             detached = true;
-        }
-    }
-}
-
-/// What asks a process to end.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self> {
-        let listen = |kind| signal(kind).map_err(|error| Failure::file("hear signals", &error));
-        Ok(Self {
-            interrupt: listen(SignalKind::interrupt())?,
-            terminate: listen(SignalKind::terminate())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
         }
     }
 }
