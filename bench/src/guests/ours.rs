@@ -71,6 +71,10 @@ impl LiveHost for Host {
         })
     }
 
+    fn can_stream(&self, _: VolumeId) -> bool {
+        self.driver.can_stream(self.id).unwrap_or(false)
+    }
+
     fn join(&self, join: &LiveJoin, watch: JoinWatch<'_>) -> Result<JoinEnd, HostError> {
         let LiveJoin {
             volume,
@@ -105,6 +109,11 @@ impl LiveHost for Host {
     fn stop_joins(&self, volume: VolumeId) -> Result<(), HostError> {
         let stopped = self.driver.stop_joins(self.id, volume);
         stopped.map_err(|error| failed(&error))
+    }
+
+    fn rebase(&self, volume: VolumeId, tip: &str, below: &Value) -> Result<(), HostError> {
+        let rebased = self.driver.rebase(self.id, volume, tip, below);
+        rebased.map_err(|error| failed(&error))
     }
 
     fn resize(&self, volume: VolumeId, _: &str, size: ByteCount) -> Result<(), HostError> {

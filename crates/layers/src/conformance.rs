@@ -13,6 +13,7 @@
 
 mod crash;
 mod data;
+mod filling;
 mod image;
 mod lost;
 mod tree;
@@ -111,6 +112,12 @@ fn checks<S: Storage>(part: Part) -> Vec<Check<S>> {
             ("what changed", data::changed_extents_cover_every_difference),
             ("importing", data::importing_raw),
             ("readers", data::reader_keeps_its_layers),
+            (
+                "filling, refused",
+                filling::nothing_is_made_of_what_is_not_whole,
+            ),
+            ("filling", filling::a_volume_becomes_whole),
+            ("filling, opened", filling::who_opens_it_keeps_its_reader),
             ("merges", data::cancelled_merge_changes_nothing),
             ("merges among readers", data::merge_that_gives_way_ends),
         ],

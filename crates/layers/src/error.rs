@@ -79,6 +79,9 @@ pub enum Error {
     /// Nobody can say now who has the volume open.
     #[error("who has volume {0} open cannot be found out now")]
     HostUnreachable(VolumeId),
+    /// The volume is whole.
+    #[error("volume {0} is not being filled")]
+    NotFilling(VolumeId),
     /// Another process has the pool open.
     #[error("the pool at {0} is open in another process")]
     PoolInUse(PathBuf),
@@ -162,7 +165,8 @@ impl Error {
         match self {
             Self::Refused(refusal) => refusal.kind(),
             Self::NoLayer(_) | Self::NoCapture { .. } => ErrorKind::NotFound,
-            Self::BadSize { .. }
+            Self::NotFilling(_)
+            | Self::BadSize { .. }
             | Self::OutOfBounds { .. }
             | Self::ImageRefused(_)
             | Self::ImageTooLarge { .. }

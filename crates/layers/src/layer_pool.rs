@@ -13,10 +13,15 @@
 //! it (`live`, `live_merge`); everything else about such a volume is as for any other, and what
 //! would pull its layers away is refused.
 //!
+//! **Filled later.** A volume may be in use before it is whole (`fill`): then it is opened over a
+//! reader of its backup, and can be filled and deleted; nothing else.
+//!
 //! **Doubt.** While the storage holds anything that cannot be read, or layers of a volume whose
 //! record is gone, no layer counts as garbage. A record goes with the last layer of its volume,
 //! and comes before the first.
 
+mod describe;
+mod fill;
 mod live;
 mod live_merge;
 mod merge;
@@ -28,14 +33,15 @@ mod shared;
 use std::sync::{Arc, PoisonError};
 
 use stillpoint_model::id::{BackupId, LayerId, PoolId, SnapshotId, VolumeId};
-use stillpoint_model::item::{Consistency, FreezePolicy};
+use stillpoint_model::item::FreezePolicy;
 use stillpoint_model::layer_tree::{
-    LayerTree, MergeCandidate, Purpose, Refusal, Request, VolumeOrigin,
+    FillSource, Filling, LayerTree, MergeCandidate, Purpose, Refusal, Request, VolumeOrigin,
 };
 use stillpoint_model::progress::Monitor;
 use stillpoint_model::task::CloneSource;
 use stillpoint_model::{ByteCount, ByteRange, Env};
 
+use self::fill::Base;
 use self::live::points_of;
 use self::pinned::Pinned;
 use self::restore::Restore;
@@ -44,8 +50,8 @@ use crate::chain;
 use crate::image::Image;
 use crate::live::{LiveHost, SwitchAll};
 use crate::{
-    Capabilities, Driver, Error, ImageSource, LayerReader, MergeOutcome, Orphan, Pool,
-    RestoreWriter, SECTOR_SIZE, Sealed, Usage, VolumeInfo,
+    Capabilities, Driver, Error, FillOutcome, Hold, ImageSource, LayerReader, MergeOutcome, Orphan,
+    Pool, RestoreWriter, SECTOR_SIZE, Sealed, Usage, VolumeInfo,
 };
 
 /// A pool made of a driver.
@@ -117,45 +123,6 @@ impl<D: Driver> LayerPool<D> {
         self.shared.settle_places(&mut state)?;
         self.shared.execute(&mut state, request)?;
         self.volume_info(&mut state, volume)
-    }
-
-    fn volume_info(&self, state: &mut State, volume: VolumeId) -> Result<VolumeInfo, Error> {
-        let tip = self.live_tip(state, volume)?;
-        self.shared.measure(state, tip)?;
-        let layer = state.tree.layer(tip);
-        let size = layer.map_or(ByteCount::ZERO, |layer| layer.size);
-        Ok(VolumeInfo {
-            tip,
-            size,
-            used: state.tree.used(tip).min(size),
-        })
-    }
-
-    /// What a sealed layer is, with the volume's tip of now.
-    fn sealed(&self, state: &mut State, volume: VolumeId, layer: LayerId) -> Result<Sealed, Error> {
-        self.shared.measure(state, layer)?;
-        let sealed = *state.tree.layer(layer).ok_or(Error::LayerMissing(layer))?;
-        // What layers occupy includes their tables and what later layers hide: an upper bound.
-        let used = state.tree.used(layer).min(sealed.size);
-        let record = state.tree.record(volume);
-        Ok(Sealed {
-            layer,
-            tip: record.and_then(|record| record.tip).unwrap_or(layer),
-            size: sealed.size,
-            used,
-            changed: sealed.allocated.min(sealed.size),
-            consistency: record.map_or(Consistency::Stopped, |record| record.promise(layer)),
-        })
-    }
-
-    fn sealed_snapshots(&self, set: &[(VolumeId, SnapshotId)]) -> Result<Vec<Sealed>, Error> {
-        let sealed = set.iter().map(|(volume, snapshot)| {
-            let mut state = self.shared.lock()?;
-            let found = state.tree.snapshot(*snapshot);
-            let layer = found.ok_or(Refusal::NoSnapshot(*snapshot))?.1.layer;
-            self.sealed(&mut state, *volume, layer)
-        });
-        sealed.collect()
     }
 
     fn check_size(&self, size: ByteCount) -> Result<(), Error> {
@@ -494,7 +461,40 @@ impl<D: Driver> Pool for LayerPool<D> {
     fn block_graph(&self, volume: VolumeId) -> Result<serde_json::Value, Error> {
         let state = self.shared.lock_volumes(&[volume])?;
         let tip = self.live_tip(&state, volume)?;
+        state.tree.check_whole(volume)?;
         let chain = state.tree.chain(tip);
         self.shared.driver.block_graph(volume, &chain)
+    }
+
+    fn begin_fill(
+        &self,
+        volume: VolumeId,
+        size: ByteCount,
+        source: FillSource,
+    ) -> Result<VolumeInfo, Error> {
+        self.check_size(size)?;
+        self.shared.begin_fill(volume, size, source)?;
+        self.volume(volume)
+    }
+
+    fn filling(&self, volume: VolumeId) -> Result<Option<Filling>, Error> {
+        Ok(self.shared.lock()?.tree.filling(volume))
+    }
+
+    fn open_filling(
+        &self,
+        volume: VolumeId,
+        reader: &serde_json::Value,
+    ) -> Result<(serde_json::Value, Box<dyn Hold>), Error> {
+        let (graph, pins) = self.shared.open_filling(volume, reader)?;
+        Ok((graph, Box::new(pins)))
+    }
+
+    fn fill_base(&self, volume: VolumeId) -> Result<Box<dyn RestoreWriter>, Error> {
+        Ok(Box::new(Base::open(&self.shared, volume)?))
+    }
+
+    fn end_fill(&self, volume: VolumeId) -> Result<FillOutcome, Error> {
+        self.shared.end_fill(volume)
     }
 }

@@ -37,6 +37,6 @@ pub use driver::{Driver, Found, Holds, Join, LayerMap, LayerWriter, LiveStorage,
 pub use error::Error;
 pub use layer_pool::LayerPool;
 pub use pool::{
-    BLOCK_SIZE, Capabilities, Extent, ImageSource, LayerReader, MergeOutcome, Orphan, Pool,
-    RestoreWriter, SECTOR_SIZE, Sealed, Usage, VolumeInfo,
+    BLOCK_SIZE, Capabilities, Extent, FillOutcome, Hold, ImageSource, LayerReader, MergeOutcome,
+    Orphan, Pool, RestoreWriter, SECTOR_SIZE, Sealed, Usage, VolumeInfo,
 };

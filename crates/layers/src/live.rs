@@ -21,7 +21,8 @@
 //! added by name.
 //!
 //! Every method blocks. None is called with a lock of the pool held but
-//! [`open_chain`](LiveHost::open_chain), also when merges are looked for, and
+//! [`open_chain`](LiveHost::open_chain) and [`can_stream`](LiveHost::can_stream), also when merges are
+//! looked for, and
 //! [`stop_joins`](LiveHost::stop_joins), when the pool finds out what a crash left.
 
 use serde_json::Value;
@@ -111,6 +112,10 @@ pub trait LiveHost: Send + Sync {
         freeze: FreezePolicy,
     ) -> Result<Consistency, HostError>;
 
+    /// Whether whoever has a volume open can merge up into a layer of which parts are written; true
+    /// when nobody has. What cannot is never asked to.
+    fn can_stream(&self, volume: VolumeId) -> bool;
+
     /// Merges two layers while the guest goes on. A job of that name that runs already is
     /// waited for. `watch` is asked several times a second, so that the join can give way.
     fn join(&self, join: &LiveJoin, watch: JoinWatch<'_>) -> Result<JoinEnd, HostError>;
@@ -118,6 +123,10 @@ pub trait LiveHost: Send + Sync {
     /// Stops every join in a volume's chain; afterwards nobody writes below its tip. One that
     /// had ended stays done.
     fn stop_joins(&self, volume: VolumeId) -> Result<(), HostError>;
+
+    /// Puts the node of `below` under a volume's tip instead of what is there and shows the same.
+    /// What was there is closed.
+    fn rebase(&self, volume: VolumeId, tip: &str, below: &Value) -> Result<(), HostError>;
 
     /// Makes the tip larger, durably.
     fn resize(&self, volume: VolumeId, tip: &str, size: ByteCount) -> Result<(), HostError>;

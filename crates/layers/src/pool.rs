@@ -18,7 +18,7 @@ use std::path::PathBuf;
 
 use stillpoint_model::id::{BackupId, LayerId, PoolId, SnapshotId, VolumeId};
 use stillpoint_model::item::{Consistency, FreezePolicy};
-use stillpoint_model::layer_tree::{LayerTree, MergeCandidate};
+use stillpoint_model::layer_tree::{FillSource, Filling, LayerTree, MergeCandidate};
 use stillpoint_model::progress::Monitor;
 use stillpoint_model::task::{CloneSource, ImageFormat};
 use stillpoint_model::{ByteCount, ByteRange};
@@ -116,6 +116,18 @@ pub trait RestoreWriter: Send {
     /// Makes everything durable and the volume exist.
     fn finish(self: Box<Self>) -> Result<VolumeInfo, Error>;
 }
+
+/// How filling a volume ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FillOutcome {
+    /// It is a volume as any other.
+    Whole,
+    /// Somebody is opening it right now; ask again.
+    GaveWay,
+}
+
+/// While it lives, a volume's fill does not end.
+pub trait Hold: Send {}
 
 /// How a merge ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -289,5 +301,35 @@ pub trait Pool: Send + Sync {
     /// The explicit block graph of a volume, for QEMU's `-blockdev`: every node named, every
     /// driver given, every backing chain spelled out. [`Error::Unsupported`] where volumes are
     /// no files.
+    ///
+    /// A volume that is being filled has one over a reader alone
+    /// ([`open_filling`](Pool::open_filling)): without it zeros would show for data.
     fn block_graph(&self, volume: VolumeId) -> Result<serde_json::Value, Error>;
+
+    /// Makes a volume of this size that shows a backup until it is filled.
+    fn begin_fill(
+        &self,
+        volume: VolumeId,
+        size: ByteCount,
+        source: FillSource,
+    ) -> Result<VolumeInfo, Error>;
+
+    /// How a volume is being filled; none when it is whole, or is not there.
+    fn filling(&self, volume: VolumeId) -> Result<Option<Filling>, Error>;
+
+    /// The block graph of a volume that is being filled, over the node that reads its backup. The
+    /// hold is kept until whoever opens it has it open. One that is whole has its own graph.
+    fn open_filling(
+        &self,
+        volume: VolumeId,
+        reader: &serde_json::Value,
+    ) -> Result<(serde_json::Value, Box<dyn Hold>), Error>;
+
+    /// Writes what a volume stands on, whoever has the volume open. `finish` makes it durable and
+    /// answers with the layer that was written, for whoever compares it.
+    fn fill_base(&self, volume: VolumeId) -> Result<Box<dyn RestoreWriter>, Error>;
+
+    /// What a volume stands on is all there and was compared with the backup: from now on it is a
+    /// volume as any other. Whoever has it open does not read its backup any more.
+    fn end_fill(&self, volume: VolumeId) -> Result<FillOutcome, Error>;
 }

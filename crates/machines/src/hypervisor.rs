@@ -177,10 +177,24 @@ pub trait Hypervisor: Send + Sync {
         Err(Error::without_memory(spec.id))
     }
 
+    /// Whether a machine that is on can do a join with [`Direction::Stream`] into a layer of which
+    /// parts are written. One that cannot may end when it is asked to.
+    fn can_stream(&self, id: InstanceId) -> Result<bool, Error>;
+
     /// Merges two layers while the guest goes on. A job of that name that runs already is waited
     /// for, whoever began it. `watch` is asked several times a second. [`Error::Failed`] when it
     /// ended with an error of the machine's storage; both layers are in the chain then.
     fn join(&self, id: InstanceId, join: &Join, watch: JoinWatch<'_>) -> Result<JoinEnd, Error>;
+
+    /// Puts a node below a volume's tip instead of the one that is there, which shows the same and is
+    /// closed. `below` is its graph, as `-blockdev` takes it.
+    fn rebase(
+        &self,
+        id: InstanceId,
+        volume: VolumeId,
+        tip: &str,
+        below: &Value,
+    ) -> Result<(), Error>;
 
     /// Stops every join in a volume's chain; afterwards nobody writes below its tip. One that had
     /// ended stays done.

@@ -55,6 +55,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use serde_json::Value;
 use stillpoint_model::id::{InstanceId, VolumeId};
 use stillpoint_model::{ByteCount, Env};
 
@@ -211,6 +212,16 @@ impl Hypervisor for QemuDriver {
         self.machine(id).resize(volume, size)
     }
 
+    fn rebase(
+        &self,
+        id: InstanceId,
+        volume: VolumeId,
+        tip: &str,
+        below: &Value,
+    ) -> Result<(), Error> {
+        self.machine(id).rebase(volume, tip, below)
+    }
+
     fn console(&self, id: InstanceId, max: ByteCount) -> Result<Vec<u8>, Error> {
         self.machine(id).console(max)
     }
@@ -257,6 +268,10 @@ impl Hypervisor for QemuDriver {
     ) -> Result<(), Error> {
         spec.check()?;
         self.machine(spec.id).start_from_memory(spec, layout, from)
+    }
+
+    fn can_stream(&self, id: InstanceId) -> Result<bool, Error> {
+        self.machine(id).can_stream()
     }
 
     fn join(&self, id: InstanceId, join: &Join, watch: JoinWatch<'_>) -> Result<JoinEnd, Error> {

@@ -347,6 +347,10 @@ impl Hypervisor for Simulated {
         })
     }
 
+    fn can_stream(&self, id: InstanceId) -> Result<bool, Error> {
+        self.with(id, |_| Ok(true))
+    }
+
     fn join(&self, id: InstanceId, join: &Join, watch: JoinWatch<'_>) -> Result<JoinEnd, Error> {
         let fails = {
             let failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -376,6 +380,25 @@ impl Hypervisor for Simulated {
             };
             machine.chain(join.volume)?.remove(gone);
             Ok(JoinEnd::Done)
+        })
+    }
+
+    fn rebase(
+        &self,
+        id: InstanceId,
+        volume: VolumeId,
+        tip: &str,
+        below: &Value,
+    ) -> Result<(), Error> {
+        let node = below["node-name"].as_str().unwrap_or_default().to_owned();
+        self.with(id, |machine| {
+            let chain = machine.chain(volume)?;
+            if chain.first().is_none_or(|top| top != tip) {
+                return Err(machine.refuses("a rebase", "that is not the tip"));
+            }
+            chain.truncate(1);
+            chain.push(node);
+            Ok(())
         })
     }
 

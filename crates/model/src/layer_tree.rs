@@ -28,6 +28,7 @@
 //! It leaves out what is inside a layer: data moves only in a merge, which the driver does.
 
 mod apply;
+mod filling;
 mod live;
 mod plan;
 mod record;
@@ -41,6 +42,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::ByteCount;
 use crate::id::{LayerId, SnapshotId, VolumeId};
 
+pub use filling::{FillSource, Filling};
 pub use live::{Joining, Pending, Placement, Purpose};
 pub use plan::Plan;
 pub use record::{SnapshotCause, SnapshotRecord, VolumeOrigin, VolumeRecord};

@@ -187,5 +187,6 @@ fn described_name(name: LayerName) -> String {
         LayerName::Safety(snapshot) => format!("safety snapshot {snapshot}"),
         LayerName::Capture(_, backup) => format!("base of backup {backup}"),
         LayerName::Pending(volume) => format!("next of volume {volume}"),
+        LayerName::Filling(volume) => format!("base of volume {volume}, being filled"),
     }
 }

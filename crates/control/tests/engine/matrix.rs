@@ -1139,7 +1139,7 @@ async fn check_pool(lab: &Lab, cell: &str) {
                     lab.ground.snapshot(id).await.is_some()
                         || lab.ground.image(image).await.is_some()
                 }
-                LayerName::Pending(_) => false,
+                LayerName::Pending(_) | LayerName::Filling(_) => false,
                 LayerName::Capture(_, id) => {
                     let row = lab.ground.backup(id).await;
                     row.is_some_and(|b| b.content_hash.is_some())

@@ -94,6 +94,11 @@ impl<S: Storage> World<S> {
         self.pool = Some(pool);
     }
 
+    /// Whether its volumes are no files.
+    pub(super) fn is_memory(&self) -> bool {
+        self.pool().capabilities().kind == "memory"
+    }
+
     /// Whether guests run while the pool works.
     pub(super) fn is_live(&self) -> bool {
         self.guests.is_some()

@@ -42,9 +42,9 @@ pub(super) fn points_of(set: &[(VolumeId, SnapshotId)]) -> Vec<Point> {
 }
 
 /// Volumes that are being switched. While they are marked nobody else changes them.
-struct Switching<'a, D: Driver> {
-    shared: &'a Shared<D>,
-    volumes: Vec<VolumeId>,
+pub(super) struct Switching<'a, D: Driver> {
+    pub(super) shared: &'a Shared<D>,
+    pub(super) volumes: Vec<VolumeId>,
 }
 
 impl<D: Driver> Drop for Switching<'_, D> {

@@ -24,7 +24,8 @@ use stillpoint_model::ByteCount;
 use stillpoint_model::id::{LayerId, VolumeId};
 use stillpoint_model::item::FreezePolicy;
 use stillpoint_model::layer_tree::{
-    Direction, Joining, LayerName, MergeCandidate, Placement, Purpose, Step, VolumeRecord,
+    Direction, Joining, LayerName, LayerTree, MergeCandidate, Placement, Purpose, Step,
+    VolumeRecord,
 };
 use stillpoint_model::progress::Monitor;
 
@@ -96,13 +97,50 @@ impl<D: Driver> Shared<D> {
         }
     }
 
+    /// The candidate as it can be done: up becomes down where whoever has the layers open cannot
+    /// merge up.
+    pub(super) fn as_host_can(
+        &self,
+        tree: &LayerTree,
+        candidate: MergeCandidate,
+    ) -> MergeCandidate {
+        let MergeCandidate::Merge {
+            parent,
+            child,
+            direction: Direction::Stream,
+            ..
+        } = candidate
+        else {
+            return candidate;
+        };
+        let volumes = tree.volumes_on(child);
+        let can = self.live().is_none_or(|(host, _)| {
+            let mut volumes = volumes.iter();
+            volumes.all(|volume| host.can_stream(*volume))
+        });
+        if can {
+            return candidate;
+        }
+        let bytes = tree.layer(child).map(|layer| layer.allocated);
+        MergeCandidate::Merge {
+            parent,
+            child,
+            direction: Direction::Commit,
+            bytes: bytes.unwrap_or_default(),
+        }
+    }
+
     /// Has two layers merged by whoever has them open.
     pub(super) fn merge_open(
         &self,
         candidate: &MergeCandidate,
         monitor: &dyn Monitor,
     ) -> Result<MergeOutcome, Error> {
-        let now = self.still_to_do(&*self.lock()?, candidate);
+        let now = {
+            let state = self.lock()?;
+            let now = self.still_to_do(&state, candidate);
+            now.map(|now| self.as_host_can(&state.tree, now))
+        };
         let Some(MergeCandidate::Merge {
             parent,
             child,

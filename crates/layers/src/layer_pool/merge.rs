@@ -91,6 +91,9 @@ impl<D: Driver> Shared<D> {
             self.measure(&mut state, child)?;
         }
         let mut found = state.tree.merge_candidates();
+        for candidate in &mut found {
+            *candidate = self.as_host_can(&state.tree, *candidate);
+        }
         found.retain(|candidate| match candidate {
             MergeCandidate::Remove { layer } => state.is_idle(*layer),
             MergeCandidate::Merge { parent, child, .. } => {

@@ -6,16 +6,35 @@ use stillpoint_model::ByteCount;
 use stillpoint_model::id::LayerId;
 
 use super::live_merge::tip_of;
-use super::shared::Shared;
+use super::shared::{Shared, State};
 use crate::chain::Chain;
-use crate::{Driver, Error, Extent, LayerReader};
+use crate::{Driver, Error, Extent, Hold, LayerReader};
 
 /// An open chain whose layers stay as long as it lives.
 pub(super) struct Pinned<D: Driver> {
     pub(super) chain: Chain,
+    _pins: Pins<D>,
+}
+
+/// Layers that stay as they are as long as this lives.
+pub(super) struct Pins<D: Driver> {
     layers: Vec<LayerId>,
     shared: Arc<Shared<D>>,
 }
+
+impl<D: Driver> Pins<D> {
+    pub(super) fn new(shared: &Arc<Shared<D>>, state: &mut State, layers: Vec<LayerId>) -> Self {
+        for layer in &layers {
+            *state.pins.entry(*layer).or_default() += 1;
+        }
+        Self {
+            layers,
+            shared: Arc::clone(shared),
+        }
+    }
+}
+
+impl<D: Driver> Hold for Pins<D> {}
 
 impl<D: Driver> Pinned<D> {
     pub(super) fn open(shared: &Arc<Shared<D>>, layer: LayerId) -> Result<Self, Error> {
@@ -29,24 +48,18 @@ impl<D: Driver> Pinned<D> {
             });
         }
         shared.check_chain(&state, layer)?;
-        if tip_of(&state, layer).is_some() {
+        if let Some(volume) = tip_of(&state, layer) {
+            state.tree.check_whole(volume)?;
             shared.driver.check_unused(layer)?;
         }
         let layers = state.tree.chain(layer);
         let chain = Chain::new(shared.open_maps(&state, &layers)?);
-        for layer in &layers {
-            *state.pins.entry(*layer).or_default() += 1;
-        }
-        drop(state);
-        Ok(Self {
-            chain,
-            layers,
-            shared: Arc::clone(shared),
-        })
+        let pins = Pins::new(shared, &mut state, layers);
+        Ok(Self { chain, _pins: pins })
     }
 }
 
-impl<D: Driver> Drop for Pinned<D> {
+impl<D: Driver> Drop for Pins<D> {
     fn drop(&mut self) {
         let mut state = self.shared.lock_as_is();
         for layer in &self.layers {

@@ -21,7 +21,7 @@ const REMIND: Duration = Duration::from_secs(3);
 /// Where QEMU keeps the devices that have a name.
 pub(super) const PERIPHERAL: &str = "/machine/peripheral/";
 
-fn name_of(graph: &Value) -> String {
+pub(super) fn name_of(graph: &Value) -> String {
     graph["node-name"].as_str().unwrap_or_default().to_owned()
 }
 

@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use stillpoint_model::ByteCount;
 use stillpoint_model::id::VolumeId;
 
-use super::graph::cache;
+use super::disks::name_of;
+use super::graph::{cache, for_machine};
 use super::machine::{Machine, lock};
 use crate::qmp::Qmp;
 use crate::{Direction, Error, Join, JoinEnd, JoinWatch};
@@ -25,6 +26,13 @@ const TICK: Duration = Duration::from_millis(200);
 /// Tells a volume's jobs from another's.
 fn job_id(volume: VolumeId, job: &str) -> String {
     format!("j{volume}.{job}")
+}
+
+/// Before 8.1 a copy into a cluster whose first subclusters are written and whose later ones are not
+/// fails an assertion, and the machine ends.
+fn streams_parts(version: &Value) -> bool {
+    let part = |name: &str| version["qemu"][name].as_u64().unwrap_or(0);
+    (part("major"), part("minor")) >= (8, 1)
 }
 
 /// The layer that takes the other's data, and the other.
@@ -76,6 +84,41 @@ impl Machine {
             "file": graph.file_of(node), "backing": below,
         }]});
         self.call_on(qmp, "blockdev-reopen", &options).map(drop)
+    }
+
+    /// Whether this machine's QEMU can copy up into clusters of which parts are written.
+    pub(super) fn can_stream(&self) -> Result<bool, Error> {
+        let version = self.call_on(&*self.on()?, "query-version", &json!({}))?;
+        Ok(streams_parts(&version))
+    }
+
+    /// Exchanges what is below a tip. Done already when the node is there.
+    pub(super) fn rebase(&self, volume: VolumeId, tip: &str, below: &Value) -> Result<(), Error> {
+        let _turn = self.turn();
+        let qmp = self.on()?;
+        let chain = self.chain(&qmp, volume)?;
+        let graph = for_machine(below, self.shared.config.disk_io);
+        let name = name_of(&graph);
+        let refused = |reason: &str| Error::Refused {
+            id: self.id,
+            command: "a rebase".to_owned(),
+            reason: reason.to_owned(),
+        };
+        match chain.as_slice() {
+            [top, ..] if top != tip => return Err(refused("that is not the tip")),
+            [_, now] if *now == name => return Ok(()),
+            [_, _] => {}
+            _ => return Err(refused("not one node is below the tip")),
+        }
+        self.close_what_is_left(&qmp)?;
+        self.call_on(&qmp, "blockdev-add", &graph)?;
+        let tip = tip.to_owned();
+        let reopened = self.reopen(&qmp, &tip, Some(&name), false);
+        if let Err(Error::Refused { .. }) = &reopened {
+            self.delete_node(&qmp, &name);
+        }
+        reopened?;
+        self.close_what_is_left(&qmp)
     }
 
     fn begin_join(&self, qmp: &Qmp, join: &Join) -> Result<(), Error> {
@@ -245,5 +288,21 @@ impl Machine {
             }
         }
         self.close_what_is_left(&qmp)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_qemu_that_would_end_is_not_asked_to_merge_up() {
+        let version = |major, minor| json!({"qemu": {"major": major, "minor": minor, "micro": 9}});
+        let can: Vec<bool> = [(7, 2), (8, 0), (8, 1), (10, 0)]
+            .into_iter()
+            .map(|(major, minor)| streams_parts(&version(major, minor)))
+            .collect();
+        assert_eq!(can, [false, false, true, true]);
+        assert!(!streams_parts(&json!({})), "in doubt");
     }
 }

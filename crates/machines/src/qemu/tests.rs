@@ -5,6 +5,7 @@
 
 mod memory;
 mod played;
+mod reader;
 
 use std::cell::Cell;
 use std::os::unix::process::CommandExt;

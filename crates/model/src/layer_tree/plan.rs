@@ -439,10 +439,17 @@ impl LayerTree {
 
     /// The layer that takes a volume's writes; refused when the volume does not exist.
     pub fn live_tip(&self, volume: VolumeId) -> Result<LayerId, Refusal> {
-        self.live(volume).map(|(_, tip)| tip)
+        self.record_and_tip(volume).map(|(_, tip)| tip)
     }
 
+    /// The record and the tip of a volume that is whole.
     pub(super) fn live(&self, volume: VolumeId) -> Result<(&VolumeRecord, LayerId), Refusal> {
+        let found = self.record_and_tip(volume)?;
+        self.check_whole(volume)?;
+        Ok(found)
+    }
+
+    fn record_and_tip(&self, volume: VolumeId) -> Result<(&VolumeRecord, LayerId), Refusal> {
         let record = self.known(volume)?.ok_or(Refusal::NoVolume(volume))?;
         let tip = record.tip.ok_or(Refusal::NoVolume(volume))?;
         Ok((record, tip))

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::LayerName;
+use super::filling::Filling;
 use super::live::{Joining, Pending, Placement};
 use crate::ByteCount;
 use crate::id::{BackupId, LayerId, SnapshotId, VolumeId};
@@ -80,6 +81,9 @@ pub struct VolumeRecord {
     /// [`Consistency::Stopped`]: they were sealed while somebody had the volume open.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub promises: BTreeMap<LayerId, Consistency>,
+    /// What it stands on and shows until it is whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filling: Option<Filling>,
 }
 
 impl VolumeRecord {
@@ -102,6 +106,7 @@ impl VolumeRecord {
             joining: None,
             placed: BTreeMap::new(),
             promises: BTreeMap::new(),
+            filling: None,
         }
     }
 
@@ -110,6 +115,7 @@ impl VolumeRecord {
         let left = Self {
             tip: None,
             captures: BTreeMap::new(),
+            filling: None,
             ..self.clone()
         };
         left.without_spent_promises()
@@ -160,8 +166,10 @@ impl VolumeRecord {
             .map(move |(backup, layer)| (LayerName::Capture(volume, *backup), *layer));
         let pending = self.pending.as_ref();
         let pending = pending.map(|pending| (LayerName::Pending(volume), pending.layer));
+        let filling = self.filling.as_ref();
+        let filling = filling.map(|filling| (LayerName::Filling(volume), filling.base));
         let named = tip.into_iter().chain(snapshots).chain(captures);
-        named.chain(pending)
+        named.chain(pending).chain(filling)
     }
 
     /// The staged volumes whose content this volume was given.

@@ -33,10 +33,16 @@ pub enum LayerName {
     Capture(VolumeId, BackupId),
     /// Whoever has the volume open is about to write to it, or does.
     Pending(VolumeId),
+    /// It is filled from a backup, and the volume will stand on it.
+    Filling(VolumeId),
 }
 
 /// One thing for a driver to do, durable before the next.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a plan is a handful of steps, most of them records"
+)]
 pub enum Step {
     /// Make an empty layer.
     CreateLayer {
@@ -186,6 +192,9 @@ pub enum Refusal {
         /// Its size.
         size: ByteCount,
     },
+    /// The volume is not whole yet.
+    #[error("volume {0} is still being filled from its backup")]
+    Filling(VolumeId),
     /// A volume cannot be given its own content.
     #[error("volume {0} cannot be switched to itself")]
     SameVolume(VolumeId),
@@ -198,9 +207,10 @@ impl Refusal {
             Self::NoVolume(_) | Self::NoSnapshot(_) | Self::NoLayer(_) => ErrorKind::NotFound,
             Self::Undecided(_) => ErrorKind::Retry,
             Self::RecordLost(_) => ErrorKind::Corrupt,
-            Self::VolumeExists(_) | Self::SnapshotExists(_) | Self::CaptureExists { .. } => {
-                ErrorKind::Conflict
-            }
+            Self::VolumeExists(_)
+            | Self::SnapshotExists(_)
+            | Self::CaptureExists { .. }
+            | Self::Filling(_) => ErrorKind::Conflict,
             Self::SnapshotOfOther { .. } | Self::NotLarger { .. } | Self::SameVolume(_) => {
                 ErrorKind::Invalid
             }

@@ -631,3 +631,60 @@ fn a_switch_that_did_not_happen_leaves_nothing() {
     let record = world.tree.record(volume).expect("is there");
     assert!(!record.is_live());
 }
+
+/// A volume that shows a backup, its base and the backup.
+fn filling() -> (World, VolumeId, Filling) {
+    let mut world = World::default();
+    let volume = VolumeId::from_uuid(world.uuid());
+    let source = FillSource {
+        vault: crate::task::VaultRef {
+            target_id: crate::id::TargetId::from_uuid(world.uuid()),
+            vault_id: crate::id::VaultId::from_uuid(world.uuid()),
+            account_id: crate::id::AccountId::from_uuid(world.uuid()),
+        },
+        source_volume_id: VolumeId::from_uuid(world.uuid()),
+        backup_id: BackupId::from_uuid(world.uuid()),
+    };
+    let fresh = FreshLayers {
+        first: LayerId::from_uuid(world.uuid()),
+        second: LayerId::from_uuid(world.uuid()),
+    };
+    let size = ByteCount::new(4096);
+    let plan = world.tree.plan_begin_fill(volume, size, source, fresh);
+    let plan = plan.expect("begins");
+    plan.steps.iter().for_each(|step| world.tree.apply(step));
+    let filling = world.tree.filling(volume).expect("is being filled");
+    (world, volume, filling)
+}
+
+#[test]
+fn what_is_being_filled_is_no_garbage_and_cannot_be_merged() {
+    let (mut world, volume, filling) = filling();
+    assert_eq!(world.tree.inconsistencies(), []);
+    assert_eq!(world.tree.merge_candidates(), []);
+    let tip = world.tree.live_tip(volume).expect("has one");
+    assert_eq!(world.tree.chain(tip), [tip, filling.base]);
+    assert_eq!(
+        world.tree.check_whole(volume),
+        Err(Refusal::Filling(volume))
+    );
+    let plan = world.tree.plan_end_fill(volume).expect("ends");
+    plan.steps.iter().for_each(|step| world.tree.apply(step));
+    assert_eq!(world.tree.check_whole(volume), Ok(()));
+    assert_eq!(world.tree.plan_end_fill(volume), Ok(Plan::default()));
+    assert_eq!(world.tree.merge_candidates().len(), 1, "it is a layer");
+}
+
+#[test]
+fn a_volume_that_is_deleted_while_it_is_filled_leaves_nothing() {
+    let (mut world, volume, _) = filling();
+    let fresh = FreshLayers {
+        first: LayerId::from_uuid(world.uuid()),
+        second: LayerId::from_uuid(world.uuid()),
+    };
+    let plan = world.tree.plan(&Request::DeleteVolume { volume }, fresh);
+    let plan = plan.expect("deletes");
+    plan.steps.iter().for_each(|step| world.tree.apply(step));
+    assert_eq!(world.tree.layers().count(), 0);
+    assert!(world.tree.is_spent(volume));
+}

@@ -20,6 +20,7 @@
 use std::fs::File;
 use std::time::Duration;
 
+use serde_json::Value;
 use stillpoint_layers::live::{HostError, JoinEnd, JoinWatch, LiveHost, LiveJoin, LiveSwitch};
 use stillpoint_machines as machines;
 use stillpoint_machines::{Error, Freeze, Hypervisor, MachineLayout, Switch};
@@ -186,6 +187,14 @@ impl<H: Hypervisor> LiveHost for Hypervised<H> {
         })
     }
 
+    fn can_stream(&self, volume: VolumeId) -> bool {
+        match self.driver.holder(volume) {
+            Ok(None) => true,
+            Ok(Some(id)) => self.driver.can_stream(id).unwrap_or(false),
+            Err(_) => false,
+        }
+    }
+
     fn join(&self, join: &LiveJoin, watch: JoinWatch<'_>) -> Result<JoinEnd, HostError> {
         let id = self.opener(join.volume)?;
         let ended = self.driver.join(id, &join_of(join), watch);
@@ -200,6 +209,11 @@ impl<H: Hypervisor> LiveHost for Hypervised<H> {
             Some(id) => self.driver.stop_joins(id, volume).map_err(became),
             None => Ok(()),
         }
+    }
+
+    fn rebase(&self, volume: VolumeId, tip: &str, below: &Value) -> Result<(), HostError> {
+        let id = self.opener(volume)?;
+        self.driver.rebase(id, volume, tip, below).map_err(became)
     }
 
     fn resize(&self, volume: VolumeId, tip: &str, size: ByteCount) -> Result<(), HostError> {

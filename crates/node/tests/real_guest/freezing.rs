@@ -197,6 +197,16 @@ impl Hypervisor for Freezing {
         self.driver.resize(id, volume, size)
     }
 
+    fn rebase(
+        &self,
+        id: InstanceId,
+        volume: VolumeId,
+        tip: &str,
+        below: &Value,
+    ) -> Result<(), Error> {
+        self.driver.rebase(id, volume, tip, below)
+    }
+
     fn console(&self, id: InstanceId, max: ByteCount) -> Result<Vec<u8>, Error> {
         self.driver.console(id, max)
     }
@@ -207,6 +217,10 @@ impl Hypervisor for Freezing {
 
     fn open_chain(&self, id: InstanceId, volume: VolumeId) -> Result<Vec<String>, Error> {
         self.driver.open_chain(id, volume)
+    }
+
+    fn can_stream(&self, id: InstanceId) -> Result<bool, Error> {
+        self.driver.can_stream(id)
     }
 
     fn join(&self, id: InstanceId, join: &Join, watch: JoinWatch<'_>) -> Result<JoinEnd, Error> {

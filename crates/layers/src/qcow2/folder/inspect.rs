@@ -75,6 +75,7 @@ impl Inspection {
     /// The explicit block graph of a volume; see [`crate::Pool::block_graph`].
     pub fn block_graph(&self, volume: VolumeId) -> Result<Value, Error> {
         let tip = self.tree.tip(volume).ok_or(Refusal::NoVolume(volume))?;
+        self.tree.check_whole(volume)?;
         self.driver.block_graph(volume, &self.tree.chain(tip))
     }
 }

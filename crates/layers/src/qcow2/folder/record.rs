@@ -17,6 +17,9 @@ const ENDING: &str = ".json";
 const PLAIN: u32 = 1;
 /// The format of a record that does: who does not know it must not take it for whole.
 const LIVE: u32 = 2;
+/// The format of a record of a volume that is being filled: who does not know it would show zeros
+/// for data.
+const FILLING: u32 = 3;
 
 /// What the file holds. The checksum is the BLAKE3 hash of the rest, as JSON.
 #[derive(Serialize, Deserialize)]
@@ -59,7 +62,11 @@ impl Qcow2Driver {
         record: &VolumeRecord,
     ) -> Result<(), Error> {
         let content = Content {
-            format: if record.is_live() { LIVE } else { PLAIN },
+            format: match record {
+                record if record.filling.is_some() => FILLING,
+                record if record.is_live() => LIVE,
+                _ => PLAIN,
+            },
             volume,
             record: record.clone(),
         };
@@ -76,7 +83,7 @@ impl Qcow2Driver {
         let bytes = fs::read(path).map_err(|e| damaged(e.to_string()))?;
         let file: RecordFile =
             serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
-        if ![PLAIN, LIVE].contains(&file.content.format) {
+        if ![PLAIN, LIVE, FILLING].contains(&file.content.format) {
             return Err(damaged(format!("its format is {}", file.content.format)));
         }
         if file.content.volume != volume {

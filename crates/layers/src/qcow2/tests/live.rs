@@ -2,6 +2,7 @@
 
 mod answers;
 mod daemon;
+mod filling;
 mod nbd;
 mod writer;
 
@@ -105,12 +106,20 @@ impl LiveHost for Machine {
         self.daemon().switch(switches, freeze)
     }
 
+    fn can_stream(&self, volume: VolumeId) -> bool {
+        self.daemon().can_stream(volume)
+    }
+
     fn join(&self, join: &LiveJoin, watch: JoinWatch<'_>) -> Result<JoinEnd, HostError> {
         self.daemon().join(join, watch)
     }
 
     fn stop_joins(&self, volume: VolumeId) -> Result<(), HostError> {
         self.daemon().stop_joins(volume)
+    }
+
+    fn rebase(&self, volume: VolumeId, tip: &str, below: &Value) -> Result<(), HostError> {
+        self.daemon().rebase(volume, tip, below)
     }
 
     fn resize(

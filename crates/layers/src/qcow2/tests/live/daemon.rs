@@ -160,6 +160,11 @@ impl Daemon {
         Nbd::open(&self.path.join("nbd"), &export_of(volume)).unwrap()
     }
 
+    /// What a volume goes through, the tip first.
+    pub(super) fn chain(&self, volume: VolumeId) -> Vec<String> {
+        self.exported_chain(volume).unwrap().unwrap()
+    }
+
     /// Ends it as a crash would.
     pub(super) fn kill(&self) {
         let (_, child) = self.own.as_ref().unwrap();
@@ -352,6 +357,11 @@ impl LiveHost for Daemon {
         switched.map(|_| Consistency::Crash)
     }
 
+    fn can_stream(&self, _: VolumeId) -> bool {
+        // Its version is that of `qemu-img`, and the tests need a new one.
+        true
+    }
+
     fn join(&self, join: &LiveJoin, watch: JoinWatch<'_>) -> Result<JoinEnd, HostError> {
         if self.job(&join.job)?.is_none() {
             if !watch(ByteCount::ZERO, ByteCount::ZERO) {
@@ -398,6 +408,16 @@ impl LiveHost for Daemon {
         for node in known.iter().rev().filter(|node| is_left(node)) {
             self.delete_node(node);
         }
+        Ok(())
+    }
+
+    fn rebase(&self, volume: VolumeId, tip: &str, below: &Value) -> Result<(), HostError> {
+        let below_name = below["node-name"].as_str().unwrap().to_owned();
+        let before = self.open_chain(volume)?.ok_or(HostError::Unreachable)?;
+        self.call("blockdev-add", below)?;
+        self.reopen(tip, Some(&below_name), false)?;
+        self.delete_node(&before[1]);
+        self.open().entry(volume).or_default().push(below_name);
         Ok(())
     }
 
