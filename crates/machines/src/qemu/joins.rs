@@ -28,11 +28,11 @@ fn job_id(volume: VolumeId, job: &str) -> String {
     format!("j{volume}.{job}")
 }
 
-/// Before 8.1 a copy into a cluster whose first subclusters are written and whose later ones are not
+/// Before 8.2 a copy into a cluster whose first subclusters are written and whose later ones are not
 /// fails an assertion, and the machine ends.
 fn streams_parts(version: &Value) -> bool {
     let part = |name: &str| version["qemu"][name].as_u64().unwrap_or(0);
-    (part("major"), part("minor")) >= (8, 1)
+    (part("major"), part("minor")) >= (8, 2)
 }
 
 /// The layer that takes the other's data, and the other.
@@ -298,7 +298,7 @@ mod tests {
     #[test]
     fn a_qemu_that_would_end_is_not_asked_to_merge_up() {
         let version = |major, minor| json!({"qemu": {"major": major, "minor": minor, "micro": 9}});
-        let can: Vec<bool> = [(7, 2), (8, 0), (8, 1), (10, 0)]
+        let can: Vec<bool> = [(7, 2), (8, 1), (8, 2), (10, 0)]
             .into_iter()
             .map(|(major, minor)| streams_parts(&version(major, minor)))
             .collect();

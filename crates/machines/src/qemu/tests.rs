@@ -454,6 +454,17 @@ impl Layered {
         }
     }
 
+    /// The same one up into the tip.
+    fn up(&self) -> Join {
+        Join {
+            child: self.tip.clone(),
+            parent: self.middle.clone(),
+            below: Some(self.lowest.clone()),
+            direction: Direction::Stream,
+            ..self.down()
+        }
+    }
+
     fn join(&self, join: &Join) -> Result<JoinEnd, Error> {
         self.host.driver.join(self.id, join, &|_, _| true)
     }
@@ -554,17 +565,28 @@ fn a_disk_goes_with_its_merge_and_leaves_no_file_open() {
     assert_eq!(disk.ask("query-jobs", &json!({})), json!([]));
 }
 
+/// The guest wrote the first 4 KiB of a cluster whose rest is in the layer below.
+#[test]
+fn a_machine_that_says_it_can_stream_survives_it() {
+    let disk = Layered::new(false);
+    let device = format!("/machine/peripheral/d{}/virtio-backend", disk.volume);
+    let write = format!("qemu-io -d {device} \"write 1M 4k\"");
+    let written = disk.ask("human-monitor-command", &json!({"command-line": write}));
+    assert_eq!(written, json!(""));
+    let driver = &disk.host.driver;
+    let join = match driver.can_stream(disk.id).unwrap() {
+        true => disk.up(),
+        false => disk.down(),
+    };
+    assert_eq!(disk.join(&join).unwrap(), JoinEnd::Done);
+    let view = driver.inspect(disk.id).unwrap();
+    assert_eq!(view.state, MachineState::Running);
+}
+
 #[test]
 fn what_was_merged_into_the_tip_is_in_its_file() {
     let disk = Layered::new(false);
-    let up = Join {
-        child: disk.tip.clone(),
-        parent: disk.middle.clone(),
-        below: Some(disk.lowest.clone()),
-        direction: Direction::Stream,
-        ..disk.down()
-    };
-    assert_eq!(disk.join(&up).unwrap(), JoinEnd::Done);
+    assert_eq!(disk.join(&disk.up()).unwrap(), JoinEnd::Done);
     let nodes = disk.ask("query-named-block-nodes", &json!({"flat": true}));
     let tip = nodes.as_array().unwrap().iter();
     let tip = tip.filter(|node| node["node-name"] == disk.tip.as_str());

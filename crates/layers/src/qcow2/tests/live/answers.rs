@@ -497,7 +497,7 @@ fn a_tip_is_merged_while_its_guest_writes() {
     }
 }
 
-/// QEMU before 8.1 ends when it is asked to copy up into clusters that are written in part.
+/// QEMU before 8.2 ends when it is asked to copy up into clusters that are written in part.
 #[test]
 fn where_nobody_can_merge_up_layers_merge_down_or_wait() {
     let scene = Scene::new(213);
