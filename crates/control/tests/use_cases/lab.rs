@@ -20,7 +20,7 @@ use stillpoint_model::ByteCount;
 use stillpoint_model::account::Actor;
 use stillpoint_model::id::{BackupId, LayerId, SnapshotId, VolumeId};
 use stillpoint_model::instance::Power;
-use stillpoint_model::item::{Consistency, FreezePolicy};
+use stillpoint_model::item::Consistency;
 use stillpoint_model::name::Name;
 use stillpoint_model::operation::Operation;
 use stillpoint_model::plan::Plan;
@@ -192,13 +192,6 @@ impl Lab {
                     outcomes: outcomes.collect(),
                 }
             }
-            TaskSpec::SnapshotSealWithMemory { ref points, .. } => {
-                self.outcome(&TaskSpec::SnapshotSealTogether {
-                    points: points.clone(),
-                    freeze: FreezePolicy::Skip,
-                })
-            }
-            TaskSpec::MemoryVerify { .. } => TaskOutcome::Memory { size: used },
             TaskSpec::All { ref tasks } => TaskOutcome::All {
                 outcomes: tasks.iter().map(|task| self.outcome(task)).collect(),
             },
