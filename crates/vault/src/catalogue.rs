@@ -233,8 +233,16 @@ impl Vault {
     pub fn undelete_backup(&self, volume: VolumeId, backup: BackupId) -> Result<(), Error> {
         self.require_collectable()?;
         self.refuse_needed(volume, backup)?;
+        let mut unburied = vec![];
         for backup in self.lineage(volume, backup)?.into_iter().rev() {
-            self.unbury(volume, backup)?;
+            if let Err(error) = self.unbury(volume, backup) {
+                // Successors do not outlive their backup.
+                for successor in unburied {
+                    self.bury(volume, successor)?;
+                }
+                return Err(error);
+            }
+            unburied.push(backup);
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use crate::format::manifest::Manifest;
 use crate::format::names::{IdBytes, Named, Names};
 use crate::format::object::{Flags, HEADER_LEN, Header, ObjectKey, Segment};
 use crate::format::pack::{FrameOpener, PackId, Spot, directory, scan};
-use crate::format::run::Note;
+use crate::format::run::{Note, Renewal};
 use crate::format::tree::{
     LEAF_LEVEL, MAX_LEVEL, NodeRef, open_interior, open_leaf, scan_nodes, seal_node,
 };
@@ -43,6 +43,11 @@ pub const PARSERS: [(&str, Parser); 14] = [
     ("note", |bytes| {
         if let Ok(note) = Note::decode(bytes) {
             assert_eq!(note.encode(), bytes);
+        }
+    }),
+    ("renewal", |bytes| {
+        if let Ok(renewal) = Renewal::decode(bytes) {
+            assert_eq!(renewal.encode(), bytes);
         }
     }),
     ("plan", |bytes| {

@@ -336,7 +336,7 @@ impl<'a> Mender<'a> {
     }
 
     fn chunk(&self, at: u64, part: &mut [u8]) -> io::Result<()> {
-        if self.from_own(at, part)? {
+        if self.is_own(at, part)? {
             return Ok(());
         }
         let wanted = self.wanted(at);
@@ -357,8 +357,8 @@ impl<'a> Mender<'a> {
         Err(io::Error::other("nothing has what was there"))
     }
 
-    /// Whether the backup itself still has it.
-    fn from_own(&self, at: u64, part: &mut [u8]) -> io::Result<bool> {
+    /// Reads it from the backup itself, if that still has it.
+    fn is_own(&self, at: u64, part: &mut [u8]) -> io::Result<bool> {
         let Some(own) = &self.own else {
             return Ok(false);
         };

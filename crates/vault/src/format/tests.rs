@@ -12,7 +12,7 @@ use super::manifest::Manifest;
 use super::names::{IdBytes, Names};
 use super::object::{Class, HEADER_LEN, Header, open_object, seal_object};
 use super::pack::{Codec, FrameOpener, PackBuilder, PackId, Spot, directory, scan};
-use super::run::Note;
+use super::run::{Note, Renewal};
 use super::tree::{
     Extent, FrameLoc, Interior, LEAF_LEVEL, Leaf, NodeRef, encode_interior, encode_leaf,
     open_interior, open_leaf, seal_node,
@@ -358,6 +358,7 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         ("manifest", empty.encode()),
         ("index", an_index().encode()),
         ("note", note.encode()),
+        ("renewal", Renewal { note, by: key.1 }.encode()),
         ("plan", plan.encode()),
         ("doom", doom.encode()),
         ("keys", a_key_object()),
@@ -379,6 +380,7 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         names.index(RunId::of_bytes(RUN), 0xab),
         names.manifest(key.0, key.1),
         names.proof(key.0, key.1),
+        names.renewal(key.0, key.1),
         names.doom(7),
     ] {
         all.push(("name", name.as_str().replace(&vault, "").into_bytes()));

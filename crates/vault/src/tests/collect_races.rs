@@ -6,7 +6,7 @@
 //! pages of listings now and then, and crashed processes leave what they have. After all of it every
 //! backup that counts restores as it was.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::ThreadId;
@@ -18,6 +18,7 @@ use stillpoint_model::{ByteCount, ByteRange};
 
 use super::support::*;
 use super::torture::{each_seed, figure};
+use crate::format::names::Named;
 use crate::target::{Fault, FaultTarget, ListPage, MemoryTarget, ObjectName, Target, TargetError};
 use crate::*;
 
@@ -45,6 +46,7 @@ struct Truth {
     next: u64,
     collected: usize,
     spared: usize,
+    renewed: usize,
 }
 
 struct World {
@@ -106,7 +108,7 @@ impl World {
     }
 
     fn act(self: &Arc<Self>) {
-        match self.roll(12) {
+        match self.roll(14) {
             0..3 => self.prepare(),
             3..5 => self.commit(),
             5 => self.reap(),
@@ -114,6 +116,8 @@ impl World {
             8 => self.undelete(),
             9 => self.collect(self.vault()),
             10 => self.collect(self.dying()),
+            11 => self.renew(self.vault()),
+            12 => self.renew(self.dying()),
             _ => self.bench.env.advance(Duration::from_secs(self.roll(30))),
         }
     }
@@ -193,6 +197,33 @@ impl World {
         drop(truth);
         vault.delete_backup(self.bench.volume, id).unwrap();
         self.truth.lock().unwrap().deleted.insert(id, version);
+    }
+
+    /// Gives a backup a successor that shares nothing in some packs.
+    fn renew(self: &Arc<Self>, vault: Option<Vault>) {
+        let chosen = {
+            let truth = self.truth.lock().unwrap();
+            let which = self.pick(truth.live.len() + 1);
+            truth.live.keys().nth(which).copied()
+        };
+        let (Some(backup), Some(vault)) = (chosen, vault) else {
+            return;
+        };
+        let names = self.bench.target.names();
+        let is_pack = |name: &&ObjectName| name.as_str().contains("/packs/");
+        let packs: Vec<&ObjectName> = names.iter().filter(is_pack).collect();
+        if let Some(name) = packs.get(self.pick(packs.len().max(1)))
+            && let Some(Named::Pack(pack)) = vault.names.parse(name)
+        {
+            vault.quarantine(pack);
+        }
+        // It may fail: the backup may be deleted meanwhile, a listing may be bad.
+        let backups = BTreeSet::from([(self.bench.volume, backup)]);
+        let (mut open, mut confirm) = (|_, _| Ok(vec![]), || Ok(()));
+        if let Ok(repaired) = vault.repair_backups(&backups, &mut open, &mut confirm, &NullMonitor)
+        {
+            self.truth.lock().unwrap().renewed += repaired.renewed.len();
+        }
     }
 
     fn undelete(self: &Arc<Self>) {

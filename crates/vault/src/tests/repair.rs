@@ -144,10 +144,9 @@ fn all_renewed(repaired: &Repaired, affected: &BTreeSet<(VolumeId, BackupId)>) {
 #[test]
 fn whatever_a_backup_needs_is_repaired_from_a_second_vault() {
     let names = needed(&Pair::new(1).first);
-    for number in 0..names.len() {
+    for name in &names {
         for what in ["header", "middle", "end", "cut", "gone"] {
             let pair = Pair::new(1);
-            let name = &names[number];
             let target = &pair.first.target;
             match what {
                 "header" => target.tamper(name, |bytes| bytes[90] ^= 1),

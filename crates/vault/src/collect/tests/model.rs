@@ -12,6 +12,9 @@
 //!  collectors look (packs, runs, backups), plan, look, doom, look, delete one by one, end, begin anew
 //! ```
 //!
+//! Where backups are renewed, the first writer repairs backup 0: its backup 2 is the successor, which
+//! shares all, some or nothing of it, and a renewal follows. Backup 0 is then read by backup 2.
+//!
 //! What must hold in every state: a backup that is not doomed has all its packs, and a backup whose
 //! undeletion was reported as done is there until it is deleted again. Left out: faulty listings and
 //! faults of the target, which the simulation of the real code has.
@@ -44,6 +47,9 @@ enum Broken {
     RecordsNameALaterEpoch,
     TombstonesAreNotLookedAtAgain,
     UndeletersDoNotLookAgain,
+    ChildrenInheritTheOldTree,
+    SuccessorsAreDeletedFirst,
+    RepairersDeleteSuccessors,
 }
 
 /// How much happens.
@@ -54,6 +60,8 @@ struct Scope {
     /// How often each collector begins.
     calls: u8,
     undelete: bool,
+    /// Whether the first writer repairs backup 0.
+    renew: bool,
     broken: Broken,
 }
 
@@ -78,6 +86,8 @@ struct Saw {
     records: [u8; BACKUPS],
     manifests: u8,
     tombs: [u8; BACKUPS],
+    /// Whether backup 0 has a renewal, which names backup 2.
+    renewed: bool,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -92,6 +102,8 @@ struct Writer {
 struct User {
     step: u8,
     promised: bool,
+    /// Whether a successor was seen when the act began.
+    line: bool,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -153,7 +165,18 @@ fn mask_of<T: PartialEq>(items: &[T], of: impl Fn(usize) -> T) -> u8 {
     })
 }
 
+/// Which of backup 0 and its successor are no parents because of a plan.
+fn refused_by(plan: &Planned) -> u8 {
+    u8::from(plan.tombs[0] != 0) | (u8::from(plan.tombs[2] != 0) << 1)
+}
+
 impl Saw {
+    fn bury(&mut self, number: usize, is_there: bool, tombstone: u8) {
+        if is_there {
+            self.tombs[number] = tombstone;
+        }
+    }
+
     fn look(&self) -> Look {
         let seen = |number: usize| Seen {
             run: run(number),
@@ -178,7 +201,10 @@ impl Saw {
     }
 
     fn used_but(&self, refs: &[u8; BACKUPS], gone: &BTreeSet<BackupKey>) -> BTreeSet<PackId> {
-        let kept = bits(self.manifests).filter(|number| !gone.contains(&key(*number)));
+        let stays =
+            |number: usize| self.manifests & (1 << number) != 0 && !gone.contains(&key(number));
+        let needed = |number: usize| stays(number) && !(number == 0 && self.renewed && stays(2));
+        let kept = bits(self.manifests).filter(|number| needed(*number));
         kept.flat_map(|number| bits(refs[number]))
             .map(pack)
             .collect()
@@ -242,7 +268,17 @@ impl World {
     }
 
     fn is_safe(&self) -> bool {
-        let whole = |number: usize| self.refs[number] & !self.there.packs == 0;
+        let read_by = |number: usize| {
+            if number == 0 && self.there.renewed {
+                2
+            } else {
+                number
+            }
+        };
+        let whole = |number: usize| {
+            let by = read_by(number);
+            self.there.manifests & (1 << by) != 0 && self.refs[by] & !self.there.packs == 0
+        };
         let kept = self.there.manifests & !self.doomed;
         let promised = !self.user.promised || kept & 1 != 0;
         promised && bits(kept).all(whole)
@@ -256,9 +292,15 @@ impl World {
     fn next(&self, scope: Scope) -> Vec<Self> {
         let mut next = vec![];
         for writer in 0..scope.writers {
-            self.write(writer, scope.broken, &mut next);
+            match scope.renew && writer == 0 {
+                true => self.repair(scope.broken, &mut next),
+                false => self.write(writer, scope.broken, &mut next),
+            }
         }
-        self.use_it(scope, &mut next);
+        match scope.renew {
+            true => self.use_line(scope, &mut next),
+            false => self.use_it(scope, &mut next),
+        }
         for collector in 0..scope.collectors {
             next.extend(self.collect(collector, scope));
         }
@@ -287,16 +329,20 @@ impl World {
                     writer.condemned = plan.packs;
                 }
                 if broken != Broken::WritersIgnorePlannedParents {
-                    writer.parents_refused = u8::from(plan.tombs[0] != 0);
+                    writer.parents_refused = refused_by(&plan);
                 }
             }
             4 => {
                 let condemned = writer.condemned;
                 let live = self.there.manifests & 1 != 0 && self.there.tombs[0] == 0;
-                let parent = live && writer.parents_refused == 0;
+                let parent = self.is_parent(writer.parents_refused);
+                let by = match self.there.renewed && broken != Broken::ChildrenInheritTheOldTree {
+                    true => 2,
+                    false => 0,
+                };
                 let shared = [
                     Some(0),
-                    parent.then_some(self.refs[0]),
+                    parent.then_some(self.refs[by]),
                     Some(B),
                     live.then_some(A & self.there.packs & !condemned),
                 ];
@@ -320,6 +366,96 @@ impl World {
             world.there.records[number] = 0;
             next.push(world);
         }
+    }
+
+    /// Whether backup 0 may be a parent, as somebody finds who read a plan before.
+    fn is_parent(&self, refused: u8) -> bool {
+        let live = self.there.manifests & 1 != 0 && self.there.tombs[0] == 0;
+        let line = 1 | (u8::from(self.there.renewed) << 1);
+        live && refused & line == 0
+    }
+
+    /// Stores the successor of backup 0, and renews that.
+    fn repair(&self, broken: Broken, next: &mut Vec<Self>) {
+        let (mut world, own) = (*self, 0b0100);
+        let writer = &mut world.writers[0];
+        writer.step += 1;
+        match writer.step {
+            1 => writer.epoch = self.done + u8::from(self.open_plan().is_some()),
+            2 => {
+                world.there.records[2] = writer.epoch + 1;
+                world.there.packs |= own;
+            }
+            3 => {
+                let plan = self.open_plan().unwrap_or_default();
+                writer.parents_refused = refused_by(&plan);
+            }
+            4 if self.is_parent(writer.parents_refused) => {
+                for shared in [0, self.refs[0] & B, self.refs[0]] {
+                    world.refs[2] = own | shared;
+                    next.push(world);
+                }
+            }
+            5 => world.there.manifests |= own,
+            6 => world.there.records[2] = 0,
+            7 if self.there.manifests & 1 != 0 => world.there.renewed = true,
+            // Whoever undeletes the backup may not have seen the renewal.
+            8 if broken == Broken::RepairersDeleteSuccessors && self.there.tombs[0] != 0 => {
+                world.there.bury(2, self.there.tombs[2] == 0, 9);
+            }
+            _ => return,
+        }
+        if self.writers[0].step != 3 {
+            next.push(world);
+        }
+        if (2..5).contains(&self.writers[0].step) {
+            let mut world = *self;
+            world.writers[0].step = 9;
+            world.there.packs &= !own;
+            world.there.records[2] = 0;
+            next.push(world);
+        }
+    }
+
+    /// As [`World::use_it`], of a backup that may have a successor.
+    fn use_line(&self, scope: Scope, next: &mut Vec<Self>) {
+        let mut world = *self;
+        world.user.step += 1;
+        let (line, there) = (self.user.line, &mut world.there);
+        let plan = self.open_plan().unwrap_or_default();
+        let has = |number: usize| self.there.manifests & (1 << number) != 0;
+        let first_the_backup = scope.broken != Broken::SuccessorsAreDeletedFirst;
+        match world.user.step {
+            4.. if !scope.undelete => return,
+            1 | 4 | 12 => {
+                world.user.line = self.there.renewed;
+                world.user.promised = false;
+            }
+            2 | 13 if first_the_backup => there.tombs[0] = world.user.step,
+            3 | 14 if first_the_backup => there.bury(2, line && has(2), world.user.step),
+            2 | 13 => there.bury(2, line && has(2), world.user.step),
+            3 | 14 => there.tombs[0] = world.user.step,
+            5 if line && plan.tombs[2] != 0 => world.user.step = 20,
+            6 if line => there.tombs[2] = 0,
+            7 if line && plan.tombs[2] != 0 => {
+                there.bury(2, has(2), 7);
+                world.user.step = 20;
+            }
+            8 if plan.tombs[0] != 0 => {
+                there.bury(2, line && has(2), 8);
+                world.user.step = 20;
+            }
+            10 => there.tombs[0] = 0,
+            11 if plan.tombs[0] != 0 => {
+                there.bury(0, has(0), 11);
+                there.bury(2, line && has(2), 11);
+                world.user.step = 20;
+            }
+            11 => world.user.promised = has(0),
+            5..=9 => {}
+            _ => return,
+        }
+        next.push(world);
     }
 
     /// Deletes, undeletes, deletes again.
@@ -377,6 +513,7 @@ impl World {
             12 | 22 | 32 => at.saw.records = self.there.records,
             13 | 23 | 33 => {
                 at.saw.manifests = self.there.manifests;
+                at.saw.renewed = self.there.renewed;
                 at.saw.tombs = self.there.tombs;
             }
             14 => at.step = world.begin(&mut at),
@@ -389,6 +526,7 @@ impl World {
                     at.doom.backups &= !(1 << number);
                     world.there.manifests &= !(1 << number);
                     world.there.tombs[number] = 0;
+                    world.there.renewed &= number != 0;
                     at.step = 35 + u8::from(at.doom.backups == 0);
                 }
             }
@@ -497,7 +635,16 @@ const SMALL: Scope = Scope {
     collectors: 1,
     calls: 4,
     undelete: true,
+    renew: false,
     broken: Broken::Nothing,
+};
+
+/// Backup 0 is repaired, gets a child, is deleted and undeleted.
+const RENEWED: Scope = Scope {
+    writers: 2,
+    calls: 3,
+    renew: true,
+    ..SMALL
 };
 
 fn loses(broken: Broken) -> bool {
@@ -574,6 +721,69 @@ fn no_state_of_everybody_at_once_loses_anything() {
         ..SMALL
     };
     holds(scope, 100_000);
+}
+
+#[test]
+fn no_state_of_a_repair_and_a_child_loses_anything() {
+    let scope = Scope {
+        undelete: false,
+        ..RENEWED
+    };
+    holds(scope, 500_000);
+}
+
+#[test]
+fn no_state_of_a_repair_with_an_undelete_loses_anything() {
+    let scope = Scope {
+        writers: 1,
+        calls: 4,
+        ..RENEWED
+    };
+    holds(scope, 60_000);
+}
+
+#[test]
+fn no_state_of_a_repair_beside_two_collectors_loses_anything() {
+    let scope = Scope {
+        writers: 1,
+        collectors: 2,
+        calls: 2,
+        undelete: false,
+        ..RENEWED
+    };
+    holds(scope, 200_000);
+}
+
+#[test]
+fn when_children_of_a_renewed_backup_inherit_its_old_tree_the_model_finds_the_loss() {
+    let scope = Scope {
+        undelete: false,
+        broken: Broken::ChildrenInheritTheOldTree,
+        ..RENEWED
+    };
+    assert!(!explore(scope).1);
+}
+
+#[test]
+fn when_a_successor_is_deleted_before_its_backup_the_model_finds_the_loss() {
+    let scope = Scope {
+        writers: 1,
+        calls: 4,
+        broken: Broken::SuccessorsAreDeletedFirst,
+        ..RENEWED
+    };
+    assert!(!explore(scope).1);
+}
+
+#[test]
+fn when_a_repair_deletes_the_successor_of_a_deleted_backup_the_model_finds_the_loss() {
+    let scope = Scope {
+        writers: 1,
+        calls: 4,
+        broken: Broken::RepairersDeleteSuccessors,
+        ..RENEWED
+    };
+    assert!(!explore(scope).1);
 }
 
 #[test]
