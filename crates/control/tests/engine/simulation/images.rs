@@ -156,7 +156,11 @@ impl Users {
             row.id,
             pool,
             (id, image),
-            Request::InstanceSnapshotCreate { points, freeze },
+            Request::InstanceSnapshotCreate {
+                points,
+                freeze,
+                memory: false,
+            },
         )
         .await;
         if let Some(id) = image {

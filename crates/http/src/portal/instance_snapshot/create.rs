@@ -116,7 +116,7 @@ impl Capture {
             let request = InstanceSnapshotCreate {
                 item: snapshot::read(fields)?,
                 image: snapshot::read_image(fields)?,
-                with_memory: false,
+                with_memory: fields.is_checked("memory"),
             };
             let (cx, actor, change) = (app.cx(), &viewer.actor, Viewer::change(fields));
             let asked = instance_snapshot::create(cx, actor, &instance, request, &change).await;
@@ -182,6 +182,7 @@ impl Capture {
                     p.small.muted { "Consistency: " (expected_words(consistency)) "." }
                 }
             }
+            (ui::checkbox("memory", "Capture its memory, too: an instance made of it can go on where it was", fields))
             (snapshot::image_fields(fields, error))
             (ui::description_and_labels(fields, error, false))
         })

@@ -270,6 +270,9 @@ fn restore_fields(shown: &Shown, fields: &Fields, error: Option<&Refusal>) -> Ma
             .hint("Its guest's host name is made of it. Left empty, a name is made from the time."))
         (ui::select("flavor", "Flavor", &flavors, fields))
         (ui::checkbox("start", "Start it when it is made", fields))
+        @if let Some(memory) = shown.view.instance_snapshot.memory {
+            (ui::checkbox("memory", &format!("Go on where it was: with its memory, {memory}"), fields))
+        }
     }
 }
 
@@ -308,6 +311,7 @@ async fn restore(
         name: fields.optional_name("name")?,
         flavor: fields.optional_name("flavor")?,
         start: fields.is_checked("start"),
+        with_memory: fields.is_checked("memory"),
     };
     let change = Viewer::change(fields);
     let made = instance::create_of_snapshot(app.cx(), &viewer.actor, request, &change).await;

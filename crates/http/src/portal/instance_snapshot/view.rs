@@ -214,6 +214,7 @@ fn facts(view: &InstanceSnapshotView) -> Markup {
         (ui::fact("Used", &html! { (sizes.used) }))
         (ui::fact("Stored", &html! { (sizes.stored) }))
         (ui::fact("Freed if deleted", &html! { (sizes.freed_if_deleted) }))
+        @if let Some(memory) = whole.memory { (ui::fact("Memory", &html! { (memory) })) }
         (ui::fact("Created", &ui::time(whole.created_at, view.now)))
         (ui::fact("Duration", &html! { (text::took(whole.duration_ms).as_deref().unwrap_or("not known yet")) }))
         (ui::fact("Protected", &html! { (if whole.protected { "Yes" } else { "No" }) }))
