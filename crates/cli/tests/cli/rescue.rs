@@ -359,3 +359,78 @@ fn a_backup_is_served_as_a_block_device_until_it_is_interrupted() {
     assert!(serving.wait().expect("ended").success());
     assert!(!socket.exists(), "nothing is left");
 }
+
+#[test]
+fn what_rotted_is_repaired_from_a_second_target_and_what_cannot_be_is_said() {
+    let kept = Kept::new();
+    let second = text(&kept.path("second"));
+    fs::create_dir(&second).expect("a folder");
+    let copied = kept.vault("copy", &["--to", &second]);
+    assert_eq!(copied.code, 0, "{}", copied.stderr);
+    damage_packs(&kept.path("target"));
+    assert_ne!(kept.vault("check", &["--deep"]).code, 0);
+
+    // An empty target has no copy.
+    let empty = text(&kept.path("empty"));
+    fs::create_dir(&empty).expect("a folder");
+    let refused = kept.vault("repair", &["--from", &empty]);
+    assert_ne!(refused.code, 0);
+    assert!(
+        refused
+            .stderr
+            .contains("1 of 1 damaged backups could not be repaired"),
+        "{}",
+        refused.stderr
+    );
+
+    let repaired = kept.vault("repair", &["--from", &second]);
+    assert_eq!(repaired.code, 0, "{}", repaired.stderr);
+    let said = format!("backup {} is whole again", kept.backup);
+    assert!(repaired.stderr.contains(&said), "{}", repaired.stderr);
+    let (id, out) = (kept.backup.to_string(), text(&kept.path("out.raw")));
+    let restored = kept.vault("restore", &[&id, "--to", &out]);
+    assert_eq!(restored.code, 0, "{}", restored.stderr);
+    let same =
+        fs::read(&out).expect("restored") == fs::read(kept.path("disk.raw")).expect("a disk");
+    assert!(same, "the restored disk differs");
+    let listed = kept.vault("list", &["-o", "name"]);
+    assert_eq!(listed.stdout.lines().count(), 1, "{}", listed.stdout);
+    let again = kept.vault("repair", &["--from", &second]);
+    assert!(
+        again.stderr.contains("Every backup is as it was written."),
+        "{}",
+        again.stderr
+    );
+}
+
+#[test]
+fn a_backup_that_is_gone_altogether_is_brought_back_when_it_is_named() {
+    let kept = Kept::new();
+    let second = text(&kept.path("second"));
+    fs::create_dir(&second).expect("a folder");
+    assert_eq!(kept.vault("copy", &["--to", &second]).code, 0);
+    remove_manifests(&kept.path("target"));
+    assert_eq!(
+        kept.vault("list", &["-o", "name"]).stdout.lines().count(),
+        0
+    );
+    let id = kept.backup.to_string();
+    let repaired = kept.vault("repair", &["--from", &second, "--backup", &id]);
+    assert_eq!(repaired.code, 0, "{}", repaired.stderr);
+    assert!(repaired.stderr.contains("is back"), "{}", repaired.stderr);
+    assert_eq!(
+        kept.vault("list", &["-o", "name"]).stdout.lines().count(),
+        1
+    );
+}
+
+fn remove_manifests(folder: &Path) {
+    for entry in fs::read_dir(folder).expect("a folder").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            remove_manifests(&path);
+        } else if path.extension().is_some_and(|end| end == "manifest") {
+            fs::remove_file(&path).expect("removed");
+        }
+    }
+}

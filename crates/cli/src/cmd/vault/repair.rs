@@ -57,7 +57,11 @@ impl Repair {
             return Err(nothing_there(&self.from.display().to_string()));
         };
         let mut tally = Tally::default();
-        for vault in opened.vaults()? {
+        for found in opened.vaults()? {
+            // Those of a rescue are for reading only.
+            let (from, env) = (Arc::clone(&opened.target), Arc::clone(&opened.env));
+            let vault = Vault::open(from, found.id(), &opened.key, env);
+            let vault = vault.map_err(|error| explain(&error))?;
             let env = Arc::clone(&opened.env);
             let copies = match Vault::open(Arc::clone(&target), vault.id(), &key, env) {
                 Ok(copies) => Some(copies),
