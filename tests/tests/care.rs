@@ -10,6 +10,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use stillpoint_client::Change;
 use stillpoint_model::id::BackupId;
 use stillpoint_tests::person::Person;
 use stillpoint_tests::server::{Server, stillpoint_binary};
@@ -147,8 +148,31 @@ fn the_bytes_of_a_deleted_backup_leave_the_target_once_somebody_confirmed_so_man
     );
 }
 
+/// Flips a byte in the largest pack that was not there before; what was in it, and where it is.
+fn rot(server: &Server, before: &[(PathBuf, u64)]) -> (PathBuf, Vec<u8>) {
+    let all = packs(server).into_iter();
+    let (pack, len) = all
+        .filter(|pack| !before.contains(pack))
+        .max_by_key(|(_, len)| *len)
+        .unwrap();
+    let whole = fs::read(&pack).unwrap();
+    let mut rotten = whole.clone();
+    rotten[usize::try_from(len / 2).unwrap()] ^= 0x10;
+    overwrite(&pack, &rotten);
+    (pack, whole)
+}
+
+fn comes_back(server: &Server, tenant: &Person, backup: BackupId, seed: u64) {
+    let name = format!("again-{seed}");
+    let restored = tenant.restore_new(ItemKind::Backup, backup, &name);
+    let copy = server.data().with_extension(&name);
+    server.pool().copy_volume(restored, &copy);
+    let is_same = fs::read(&copy).unwrap() == noise(seed, 6 * MIB);
+    assert!(is_same, "the restored volume differs");
+}
+
 #[test]
-fn a_flipped_byte_is_found_by_the_schedule_shown_and_healed_by_the_next_backup() {
+fn a_flipped_byte_is_found_by_the_schedule_and_repaired_from_the_volume() {
     let folder = tempfile::tempdir().unwrap();
     let server = start(folder.path(), "collect_every_s = 3600\nverify_every_s = 1");
     let (tenant, admin) = (Person::tenant(&server), Person::administrator(&server));
@@ -157,15 +181,32 @@ fn a_flipped_byte_is_found_by_the_schedule_shown_and_healed_by_the_next_backup()
     wait_until("a verification found it sound", || {
         vault(&admin).is_some_and(|vault| vault.verification.is_some_and(|v| v.bad.is_empty()))
     });
+    rot(&server, &[]);
+    wait_until("the schedule found and repaired it", || {
+        server.log().contains("a damaged backup was repaired")
+    });
+    wait_until("a verification found it sound again", || {
+        vault(&admin).is_some_and(|vault| vault.verification.is_some_and(|v| v.bad.is_empty()))
+    });
+    assert_eq!(backup(&tenant, first.id).state, ItemState::Available);
+    assert!(vault(&admin).unwrap().damage.is_empty());
+    comes_back(&server, &tenant, first.id, 3);
+}
 
-    let (pack, len) = packs(&server)
-        .into_iter()
-        .max_by_key(|(_, len)| *len)
-        .unwrap();
-    let whole = fs::read(&pack).unwrap();
-    let mut rotten = whole.clone();
-    rotten[usize::try_from(len / 2).unwrap()] ^= 0x10;
-    overwrite(&pack, &rotten);
+#[test]
+fn a_flipped_byte_that_no_volume_has_any_more_is_shown_until_the_object_is_put_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = start(folder.path(), "collect_every_s = 3600\nverify_every_s = 1");
+    let (tenant, admin) = (Person::tenant(&server), Person::administrator(&server));
+    let volume = import(&tenant, folder.path(), "data", 4);
+    let first = tenant.backup(volume, "first");
+    let id = volume.to_string();
+    tenant.complete(async |client| {
+        client
+            .volume_delete(&id, Some("data"), &Change::default())
+            .await
+    });
+    let (pack, whole) = rot(&server, &[]);
     wait_until("the schedule found it", || {
         backup(&tenant, first.id).state == ItemState::Degraded
     });
@@ -183,28 +224,17 @@ fn a_flipped_byte_is_found_by_the_schedule_shown_and_healed_by_the_next_backup()
     assert!(shown.contains(&first.id.to_string()), "{shown}");
     let problem = tenant.refused(async |client| {
         let restore = stillpoint_tests::person::restore_new(ItemKind::Backup, first.id, "no");
-        client
-            .restore_create(&restore, &stillpoint_client::Change::default())
-            .await
+        client.restore_create(&restore, &Change::default()).await
     });
     assert!(problem.detail.contains("degraded"), "{problem:?}");
 
-    // The next backup shares nothing with what rotted: it restores alone.
-    let second = tenant.backup(volume, "second");
-    let restored = tenant.restore_new(ItemKind::Backup, second.id, "again");
-    let copy = folder.path().join("copy.raw");
-    server.pool().copy_volume(restored, &copy);
-    assert!(
-        fs::read(&copy).unwrap() == noise(3, 6 * MIB),
-        "the restored volume differs"
-    );
-
-    // An operator puts the object back: the schedule finds the first sound again.
+    // An operator puts the object back: the schedule finds the backup sound again.
     overwrite(&pack, &whole);
     wait_until("it is available again", || {
         backup(&tenant, first.id).state == ItemState::Available
             && vault(&admin).unwrap().damage.is_empty()
     });
+    comes_back(&server, &tenant, first.id, 4);
 }
 
 fn overwrite(path: &Path, content: &[u8]) {

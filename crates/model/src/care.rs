@@ -159,12 +159,16 @@ pub struct Verification {
     pub backups: Vec<BackupId>,
     /// What is wrong.
     pub bad: Vec<BadObject>,
+    /// Backups that something bad affected, and that were made whole again and proven since.
+    #[serde(default)]
+    pub repaired: Vec<BackupId>,
 }
 
 impl Verification {
-    /// Whether a bad object affects this backup.
+    /// Whether a bad object affects this backup still.
     pub fn affects(&self, backup: BackupId) -> bool {
-        self.bad.iter().any(|bad| bad.affected.contains(&backup))
+        !self.repaired.contains(&backup)
+            && self.bad.iter().any(|bad| bad.affected.contains(&backup))
     }
 }
 
@@ -273,6 +277,7 @@ mod tests {
             level: VerifyLevel::Decrypt,
             backups: backups.iter().copied().map(backup).collect(),
             bad: bad.to_vec(),
+            repaired: Vec::new(),
         }
     }
 

@@ -307,6 +307,9 @@ pub struct Verification {
     pub backups: Vec<BackupId>,
     /// What it found bad.
     pub bad: Vec<BadObject>,
+    /// The backups among those that were made whole again at once, and proven since.
+    #[schema(value_type = Vec<String>)]
+    pub repaired: Vec<BackupId>,
 }
 
 impl Verification {
@@ -315,12 +318,14 @@ impl Verification {
             level,
             backups,
             bad,
+            repaired,
         } = last;
         Self {
             at,
             level: level.into(),
             backups,
             bad: bad.into_iter().map(Into::into).collect(),
+            repaired,
         }
     }
 }

@@ -17,7 +17,7 @@
 //! **Verification** takes the volume whose backups were not looked at for the longest time, all that
 //! are due of it at once: they share most of their data. What is bad degrades every backup that it
 //! affects, whichever was looked at; a degraded one is looked at daily, and is available again when
-//! it is found sound.
+//! it is found sound. What the node could repair at once, from the volume, stays available.
 
 use std::time::Duration;
 
@@ -321,6 +321,9 @@ async fn verified(
     found: Verification,
     now: Timestamp,
 ) -> Result<()> {
+    if !found.repaired.is_empty() {
+        tracing::warn!(vault = %care.vault_id, backups = ?found.repaired, "damaged backups were repaired");
+    }
     for bad in &found.bad {
         tracing::error!(
             vault = %care.vault_id, object = bad.object, what = bad.what, backups = ?bad.affected,
@@ -331,17 +334,19 @@ async fn verified(
         .bad
         .iter()
         .flat_map(|bad| bad.affected.iter().copied());
-    let mut about: Vec<BackupId> = affected.chain(found.backups.iter().copied()).collect();
+    let proven = found.backups.iter().chain(&found.repaired).copied();
+    let mut about: Vec<BackupId> = affected.chain(proven).collect();
     about.sort_unstable();
     about.dedup();
     for id in about {
         let Some(before) = backup::backup_by_id(tx, id).await? else {
             continue;
         };
-        if found.backups.contains(&id) {
+        let looked_at = found.backups.contains(&id) || found.repaired.contains(&id);
+        if looked_at {
             backup_check_note(tx, id, now).await?;
         }
-        let after = judged(&before, found.affects(id), found.backups.contains(&id), now);
+        let after = judged(&before, found.affects(id), looked_at, now);
         save(tx, before, after, now).await?;
     }
     care.note_verification(found, now);

@@ -46,6 +46,10 @@ impl Lab {
     }
 
     async fn verified(&self, task: &Assignment, bad: Vec<BadObject>) {
+        self.repaired(task, bad, Vec::new()).await;
+    }
+
+    async fn repaired(&self, task: &Assignment, bad: Vec<BadObject>, repaired: Vec<BackupId>) {
         let TaskSpec::VaultVerify { level, backups, .. } = &task.spec else {
             panic!("{task:?}");
         };
@@ -53,6 +57,7 @@ impl Lab {
             level: *level,
             backups: backups.iter().map(|key| key.backup_id).collect(),
             bad,
+            repaired,
         };
         self.answer(task, TaskOutcome::Verified { verification })
             .await;

@@ -12,7 +12,7 @@ mod volume;
 
 use std::collections::BTreeMap;
 
-use stillpoint_layers::Pool;
+use stillpoint_layers::{LayerReader, Pool};
 use stillpoint_model::error::with_causes;
 use stillpoint_model::id::{BackupId, LayerId, VolumeId};
 use stillpoint_model::task::{Directive, TaskFailure, TaskOutcome, TaskSpec};
@@ -33,6 +33,11 @@ const COMMIT_ATTEMPTS: u32 = 3;
 
 /// So many backups in a row take the word of change tracking; the next one proves it.
 const TRACKED_IN_A_ROW: u16 = 29;
+
+/// A layer as a vault reads it.
+pub(super) fn layer(reader: Box<dyn LayerReader>) -> Box<dyn VolumeReader> {
+    Box::new(Source(reader))
+}
 
 /// A backup and the volume it is of.
 #[derive(Clone, Copy)]

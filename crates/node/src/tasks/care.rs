@@ -1,8 +1,11 @@
-//! The care of a vault: collecting what no backup reaches, proving what backups rest on.
+//! The care of a vault: collecting what no backup reaches, proving what backups rest on, and repairing
+//! what is damaged.
 //!
 //! **Again after a crash.** A collection goes on from what it left in the vault, whoever began it. A
 //! verification begins anew; the scratch volume that an earlier one restored to has the vault's own
 //! id, is told from every volume of a customer by that, and goes first.
+
+mod repair;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -147,7 +150,7 @@ fn count(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
 
-/// Proves backups, and says exactly what is affected by what is bad.
+/// Proves backups, says exactly what is affected by what is bad, and repairs what can be repaired.
 pub fn verify(storage: &Storage, pool: &dyn Pool, spec: &TaskSpec, watch: &Watch) -> TaskResult {
     let TaskSpec::VaultVerify {
         vault: at,
@@ -165,9 +168,14 @@ pub fn verify(storage: &Storage, pool: &dyn Pool, spec: &TaskSpec, watch: &Watch
     let report = vault
         .verify_backups(&keys(backups), depth, watch)
         .map_err(|error| of_vault(&error))?;
+    let repaired = match report.affected().is_empty() {
+        true => Vec::new(),
+        false => repair::repair(pool, &vault, &report, watch)?,
+    };
     let mut verification = Verification {
         level,
         backups: backups.iter().map(|key| key.backup_id).collect(),
+        repaired,
         bad: report.problems.into_iter().map(bad_object).collect(),
     };
     if level == VerifyLevel::Restore {
