@@ -178,7 +178,7 @@ impl Trial {
 
 /// The first number that a guest said.
 fn first_said(machine: &Machine) -> u64 {
-    machine.wait_for_line("wrote ");
+    machine.wait_for_line("wrote ", 1);
     let said = machine.said();
     let number = |line: &str| line.split_once("wrote ")?.1.split(' ').next()?.parse().ok();
     said.lines().find_map(number).expect("a number")

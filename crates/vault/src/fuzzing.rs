@@ -26,7 +26,7 @@ const VAULT: [u8; 16] = [0x11; 16];
 pub type Parser = fn(&[u8]);
 
 /// All of them, by the name of their fuzz target.
-pub const PARSERS: [(&str, Parser); 14] = [
+pub const PARSERS: [(&str, Parser); 15] = [
     ("header", |bytes| {
         let _ = Header::decode(bytes);
     }),
