@@ -196,7 +196,7 @@ def check_header(data, kinds, seq, vault, ident):
     magic, version, kind, reserved, its_seq, read, _write, _collect, more = fields.take("8sHBBIIIII")
     its_vault, its_ident = fields.take("16s16s")
     need(magic == b"STILLPNT", "this is no object of a vault")
-    if version != 1 or read or not 1 <= kind <= 14:
+    if version != 1 or read or not 1 <= kind <= 15:
         raise Unsupported(f"version {version}, class {kind}, read flags {read:#x}")
     need(not reserved and not more, "reserved bytes are not zero")
     need(kind in kinds and (its_seq, its_vault, its_ident) == (seq, vault, ident), "under another's name")
