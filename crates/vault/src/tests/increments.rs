@@ -126,7 +126,8 @@ fn an_increment_into_a_tebibyte_costs_what_changed() {
     assert_eq!(receipt.bytes_read.get(), CHUNK);
     assert_eq!(receipt.changed.get(), CHUNK);
     assert!(receipt.stored.get() < CHUNK + 16_000, "{}", receipt.stored);
-    assert!(calls.calls() < 30, "{}", calls.calls());
+    // Two of them look whether the parent was repaired.
+    assert!(calls.calls() < 32, "{}", calls.calls());
     assert_eq!(receipt.used.get(), first.used.get() + CHUNK);
     let whole = Mutex::new(Disk::new(disk.size));
     vault
