@@ -68,6 +68,16 @@ pub(crate) struct Qmp {
     writer: Mutex<UnixStream>,
     waiting: Arc<Mutex<Waiting>>,
     next_id: AtomicU64,
+    version: Version,
+}
+
+/// Major and minor version of the process at the other end. What does not say it is older than any.
+pub(crate) type Version = (u64, u64);
+
+fn version_of(greeting: &Value) -> Version {
+    let version = &greeting["QMP"]["version"]["qemu"];
+    let part = |name: &str| version[name].as_u64().unwrap_or(0);
+    (part("major"), part("minor"))
 }
 
 fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
@@ -165,6 +175,7 @@ impl Qmp {
             writer: Mutex::new(stream.try_clone()?),
             waiting: Arc::clone(&waiting),
             next_id: AtomicU64::new(1),
+            version: version_of(&greeting),
         };
         stream.set_read_timeout(None)?;
         std::thread::Builder::new()
@@ -173,6 +184,11 @@ impl Qmp {
         qmp.call("qmp_capabilities", &json!({}), GREETING)
             .map_err(io::Error::other)?;
         Ok(qmp)
+    }
+
+    /// What the other end said it is. It may be older than the program that would be started now.
+    pub(crate) const fn version(&self) -> Version {
+        self.version
     }
 
     /// Whether the connection lives.

@@ -16,7 +16,8 @@
 //! source that lies heals nothing. Only a backup whose own manifest is damaged has nothing that
 //! could judge: there a copy is taken at the word of its vault.
 //!
-//! Nothing is deleted: what no backup needs any more goes with the next collection.
+//! No backup and no pack is deleted: what no backup needs any more goes with the next collection. Only
+//! a renewal that is damaged itself is taken away, since what it named is found by its note.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
