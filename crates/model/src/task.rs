@@ -237,6 +237,33 @@ pub enum TaskSpec {
         /// Where it is.
         vault: VaultRef,
     },
+    /// Make a volume that shows a backup at once, over a reader of it, and is filled later.
+    ///
+    /// What is wrong with target, key or backup is found out first, as
+    /// [`BackupRestore`](Self::BackupRestore) does, and the outcome is the same:
+    /// [`TaskOutcome::Volume`]. Done again, also once the volume is whole, it answers what the volume
+    /// is like now.
+    VolumeFillBegin {
+        /// The new volume.
+        volume_id: VolumeId,
+        /// The backup.
+        backup_id: BackupId,
+        /// The volume it is of.
+        source_volume_id: VolumeId,
+        /// Where it is.
+        vault: VaultRef,
+    },
+    /// Fill a volume from the backup that it shows, compare it whole with the manifest, and have it
+    /// stand on its own.
+    ///
+    /// It may take hours and holds nothing meanwhile: the volume is opened, closed and deleted beside
+    /// it. The outcome is [`TaskOutcome::Volume`] once the volume is whole, also when it was before,
+    /// and [`TaskOutcome::Done`] when there is no such volume (any more). One that is cancelled or
+    /// fails leaves a volume that shows its backup as before, and is given again.
+    VolumeFill {
+        /// The volume.
+        volume_id: VolumeId,
+    },
     /// Give a volume the content of another that was staged for it; what was there becomes the
     /// safety snapshot, and the staged volume is no more.
     VolumeSwitch {
@@ -368,7 +395,9 @@ impl TaskSpec {
             | Self::VolumeDelete { volume_id }
             | Self::VolumeRollBack { volume_id, .. }
             | Self::VolumeInspect { volume_id, .. }
+            | Self::VolumeFillBegin { volume_id, .. }
             | Self::BackupRestore { volume_id, .. } => vec![volume_id.as_uuid()],
+            Self::VolumeFill { volume_id } => vec![fill_of(volume_id)],
             Self::VolumeClone { volume_id, source } => match source {
                 CloneSource::Snapshot(_) => vec![volume_id.as_uuid()],
                 CloneSource::Volume(source) => vec![volume_id.as_uuid(), source.as_uuid()],
@@ -438,6 +467,14 @@ impl TaskSpec {
             _ => Vec::new(),
         }
     }
+}
+
+/// The fill of a volume, as a thing that one task owns: not the volume, which others change
+/// meanwhile. No id that is ever made equals it, since it has another version of UUID.
+const fn fill_of(volume: VolumeId) -> uuid::Uuid {
+    /// From version 7, which all ids have, to version 8.
+    const VERSION: u128 = 0xf << 76;
+    uuid::Uuid::from_u128(volume.as_uuid().as_u128() ^ VERSION)
 }
 
 /// An instance, and the volumes that its machine opens.

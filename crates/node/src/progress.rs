@@ -99,7 +99,9 @@ pub fn phase_of(spec: &TaskSpec) -> Phase {
         | TaskSpec::VolumeFromImage { .. }
         | TaskSpec::VolumeRollBack { .. }
         | TaskSpec::VolumeSwitch { .. }
-        | TaskSpec::BackupRestore { .. } => Phase::Restoring,
+        | TaskSpec::BackupRestore { .. }
+        | TaskSpec::VolumeFillBegin { .. }
+        | TaskSpec::VolumeFill { .. } => Phase::Restoring,
         TaskSpec::SnapshotVerify { .. }
         | TaskSpec::MemoryVerify { .. }
         | TaskSpec::BackupVerify { .. }

@@ -16,6 +16,10 @@
 //! repeated until it is heard.
 //!
 //! Upkeep gives way: as soon as other work for its pool arrives, it is asked to stop.
+//!
+//! A volume that is in use before it is whole may take hours to fill. Filling takes no slot, so that it
+//! keeps no other task waiting, and the upkeep does not give way to it. One volume of a node is filled
+//! at a time; others wait for that with their leases renewed.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -80,6 +84,7 @@ struct Inner<C> {
     settings: Settings,
     owners: Owners,
     upkeep: Mutex<HashMap<PoolId, Arc<Watch>>>,
+    filling: tokio::sync::Mutex<()>,
     shutdown: CancellationToken,
 }
 
@@ -101,6 +106,7 @@ impl<C: ControlPlane> Node<C> {
             settings,
             owners: Owners::default(),
             upkeep: Mutex::default(),
+            filling: tokio::sync::Mutex::default(),
             shutdown,
         };
         Self {
@@ -204,11 +210,20 @@ impl<C: ControlPlane> Inner<C> {
         tokio::time::sleep(self.settings.retry_after).await;
     }
 
-    async fn handle(self: Arc<Self>, assignment: Assignment, _slot: OwnedSemaphorePermit) {
+    async fn handle(self: Arc<Self>, assignment: Assignment, slot: OwnedSemaphorePermit) {
         let watch = Arc::new(Watch::new(phase_of(&assignment.spec)));
         let _upkeep = self.give_way(&assignment, &watch);
+        let is_fill = matches!(assignment.spec, TaskSpec::VolumeFill { .. });
+        let _slot = (!is_fill).then_some(slot);
         let owned = {
-            let own = self.owners.own(assignment.spec.owners());
+            let own = async {
+                let owned = self.owners.own(assignment.spec.owners()).await;
+                let turn = match is_fill {
+                    true => Some(self.filling.lock().await),
+                    false => None,
+                };
+                (owned, turn)
+            };
             tokio::select! {
                 owned = own => owned,
                 () = self.keep_reporting(&assignment, &watch) => return,
@@ -246,12 +261,14 @@ impl<C: ControlPlane> Inner<C> {
                 pool_id: assignment.pool_id,
             });
         }
-        // The care of a vault holds nothing of the pool.
-        let is_care = matches!(
+        // The care of a vault holds nothing of the pool, and a fill nothing that upkeep wants.
+        let is_beside = matches!(
             assignment.spec,
-            TaskSpec::VaultCollect { .. } | TaskSpec::VaultVerify { .. }
+            TaskSpec::VaultCollect { .. }
+                | TaskSpec::VaultVerify { .. }
+                | TaskSpec::VolumeFill { .. }
         );
-        if let Some(running) = upkeep.get(&assignment.pool_id).filter(|_| !is_care) {
+        if let Some(running) = upkeep.get(&assignment.pool_id).filter(|_| !is_beside) {
             running.cancel();
         }
         None

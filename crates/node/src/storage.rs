@@ -93,6 +93,11 @@ impl Storage {
         self.machines.clone()
     }
 
+    /// Clock and chance.
+    pub(crate) fn env(&self) -> &dyn Env {
+        &*self.env
+    }
+
     /// A pool of this node.
     pub(crate) fn pool(&self, id: PoolId) -> Result<&dyn Pool, TaskFailure> {
         let pool = self

@@ -5,6 +5,7 @@
 
 mod backup;
 mod care;
+mod fill;
 mod machine;
 mod memory;
 mod tidy;
@@ -74,6 +75,9 @@ pub fn perform(
         TaskSpec::BackupUpload { .. }
         | TaskSpec::BackupVerify { .. }
         | TaskSpec::BackupRestore { .. } => backup::perform(storage, pool, spec, hooks),
+        TaskSpec::VolumeFillBegin { .. } | TaskSpec::VolumeFill { .. } => {
+            fill::perform(storage, pool, spec, hooks.watch())
+        }
         TaskSpec::VaultCollect { .. } => care::collect(storage, spec, hooks.watch()),
         TaskSpec::VaultVerify { .. } => care::verify(storage, pool, spec, hooks.watch()),
         TaskSpec::PoolTidy => tidy::tidy(pool, hooks.watch()),

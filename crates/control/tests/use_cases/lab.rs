@@ -213,6 +213,8 @@ impl Lab {
             TaskSpec::VolumeImport { .. }
             | TaskSpec::VolumeClone { .. }
             | TaskSpec::BackupRestore { .. }
+            | TaskSpec::VolumeFillBegin { .. }
+            | TaskSpec::VolumeFill { .. }
             | TaskSpec::VolumeRollBack { .. }
             | TaskSpec::VolumeSwitch { .. } => TaskOutcome::Volume { tip, size, used },
             TaskSpec::SnapshotSeal { .. } | TaskSpec::BackupCapture { .. } => TaskOutcome::Sealed {

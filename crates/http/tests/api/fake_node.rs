@@ -77,7 +77,9 @@ fn outcome(env: &SimEnv, spec: &TaskSpec) -> TaskOutcome {
         | TaskSpec::VolumeClone { .. }
         | TaskSpec::VolumeRollBack { .. }
         | TaskSpec::VolumeSwitch { .. }
-        | TaskSpec::BackupRestore { .. } => TaskOutcome::Volume {
+        | TaskSpec::BackupRestore { .. }
+        | TaskSpec::VolumeFillBegin { .. }
+        | TaskSpec::VolumeFill { .. } => TaskOutcome::Volume {
             tip: layer(),
             size,
             used: USED,

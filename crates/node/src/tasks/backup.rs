@@ -26,7 +26,9 @@ use crate::control_plane::ControlError;
 use crate::failure::{misdirected, of_kind, of_pool, of_vault};
 use crate::progress::Watch;
 use crate::storage::Storage;
-use volume::{Sink, Source};
+use volume::Source;
+
+pub(super) use volume::Sink;
 
 /// How often a commit is tried when the target's answer leaves open whether it happened.
 const COMMIT_ATTEMPTS: u32 = 3;

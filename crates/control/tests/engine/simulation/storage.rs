@@ -403,6 +403,19 @@ impl World {
                 self.pool(pool_id).volumes.insert(volume_id, held);
                 Ok(volume(held))
             }
+            TaskSpec::VolumeFillBegin {
+                volume_id,
+                backup_id,
+                ..
+            } => {
+                let held = manifest(self, backup_id)?;
+                let volumes = &mut self.pool(pool_id).volumes;
+                Ok(volume(*volumes.entry(volume_id).or_insert(held)))
+            }
+            TaskSpec::VolumeFill { volume_id } => match self.pool(pool_id).volume(volume_id) {
+                Ok(held) => Ok(volume(held)),
+                Err(_) => Ok(TaskOutcome::Done),
+            },
             TaskSpec::All { ref tasks } => {
                 let outcomes = tasks.iter().map(|task| self.perform(pool_id, task));
                 let outcomes = outcomes.collect::<Result<_, _>>()?;

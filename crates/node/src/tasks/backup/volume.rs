@@ -37,7 +37,7 @@ fn next_data(reader: &dyn LayerReader, mut offset: u64) -> io::Result<Option<Byt
 
 /// A volume in the making as the vault writes it, one write at a time, and then reads it back,
 /// from several threads at once.
-pub(super) struct Sink<'a> {
+pub(in crate::tasks) struct Sink<'a> {
     pool: &'a dyn Pool,
     volume: VolumeId,
     size: ByteCount,
@@ -52,7 +52,7 @@ enum SinkState<'a> {
 
 impl<'a> Sink<'a> {
     /// What `writer` makes of a volume of `size` in `pool`.
-    pub(super) fn new(
+    pub(in crate::tasks) fn new(
         pool: &'a dyn Pool,
         volume: VolumeId,
         size: ByteCount,
@@ -67,7 +67,7 @@ impl<'a> Sink<'a> {
     }
 
     /// Makes the volume durable and opens it to be compared.
-    pub(super) fn finish(&self) -> Result<(), stillpoint_layers::Error> {
+    pub(in crate::tasks) fn finish(&self) -> Result<(), stillpoint_layers::Error> {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         match std::mem::replace(&mut *state, SinkState::Broken) {
             SinkState::Writing(writer) => {
