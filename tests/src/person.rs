@@ -372,6 +372,7 @@ pub fn restore_new(kind: ItemKind, item: impl ToString, name: &str) -> RestoreCr
         mode: RestoreMode::NewVolume,
         name: Some(name.into()),
         pool: None,
+        instant: None,
         confirm: None,
     }
 }
@@ -390,6 +391,7 @@ pub fn roll_back(kind: ItemKind, item: impl ToString, volume: &str) -> RestoreCr
         mode: RestoreMode::InPlace,
         name: None,
         pool: None,
+        instant: None,
         confirm: Some(volume.into()),
     }
 }

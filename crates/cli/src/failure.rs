@@ -59,6 +59,7 @@ impl Exit {
             ProblemCode::Unauthenticated | ProblemCode::Forbidden => Self::Auth,
             ProblemCode::NotFound => Self::NotFound,
             ProblemCode::VolumeBusy
+            | ProblemCode::VolumeFilling
             | ProblemCode::InstanceBusy
             | ProblemCode::Cooldown
             | ProblemCode::InflightLimit

@@ -234,6 +234,7 @@ fn command(resolution: &Resolution) -> Option<String> {
         (["operations", id, "cancel"], true) => Some(format!("stillpoint operation cancel {id}")),
         (["operations", id], false) => Some(format!("stillpoint operation watch {id}")),
         (["instances", id, "stop"], true) => Some(format!("stillpoint instance stop {id}")),
+        (["volumes", id], false) => Some(format!("stillpoint volume show {id}")),
         (["instance-snapshots", id], false) => {
             Some(format!("stillpoint instance snapshot show {id}"))
         }
@@ -277,6 +278,7 @@ mod tests {
             WayOut::Unprotect,
             WayOut::ChooseAnotherName,
             WayOut::AskOperator,
+            WayOut::ShowVolume(volume),
             WayOut::ShowInstanceSnapshot(whole),
             WayOut::RestoreToNewInstance,
         ];
@@ -296,6 +298,7 @@ mod tests {
         hint: Remove the protection
         hint: Choose another name
         hint: Ask your operator
+        hint: See the volume: stillpoint volume show 019b76da-a800-7806-9414-65060736032b
         hint: See the instance snapshot: stillpoint instance snapshot show 019b76da-a800-73f2-9f48-5820e2e9368d
         hint: Make a new instance of it
         ");

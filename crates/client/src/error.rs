@@ -57,6 +57,7 @@ impl Error {
         match self {
             Self::Problem(problem) => match problem.code {
                 ProblemCode::VolumeBusy
+                | ProblemCode::VolumeFilling
                 | ProblemCode::InstanceBusy
                 | ProblemCode::Cooldown
                 | ProblemCode::InflightLimit

@@ -32,6 +32,7 @@ use stillpoint_model::refusal::{ProblemCode, Refusal};
 use stillpoint_model::saga::{Order, Request, Run, Terms};
 use stillpoint_model::volume::Volume;
 use stillpoint_store::Tx;
+use stillpoint_store::fill::fill_from_backup;
 use stillpoint_store::image::image_count;
 use stillpoint_store::operation::{operation_by_id, operation_insert, operation_on_item};
 use stillpoint_store::place::node_with_in_flight;
@@ -266,6 +267,7 @@ impl Desk<'_> {
             protected: item.protected,
             active_operation: active.as_ref().map(active_facts),
             is_shared: false,
+            fills: fill_from_backup(self.tx, BackupId::from_uuid(item.id)).await?,
             part_of: item.part_of,
         })
     }
@@ -451,6 +453,7 @@ pub(crate) fn volume_facts(
         role: volume.role,
         state: volume.state,
         attachment: volume.attachment.clone(),
+        filling: volume.filling.is_some(),
         active_operation: active.map(active_facts),
         instance_operation: above.map(active_facts),
         cooldown_until: volume.cooldown_until,

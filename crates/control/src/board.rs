@@ -26,7 +26,7 @@ use stillpoint_model::id::{NodeId, TaskId};
 use stillpoint_model::instance::Sight;
 use stillpoint_model::operation::{OperationState, Phase, Progress};
 use stillpoint_model::question::{Asked, Said};
-use stillpoint_model::saga::{Task, TaskState};
+use stillpoint_model::saga::{Task, TaskRole, TaskState};
 use stillpoint_model::task::{Assignment, Directive, Report, TaskFailure, TaskOutcome};
 use stillpoint_store::{Conn, Tx, care, operation, place, task};
 
@@ -34,6 +34,7 @@ use crate::Context;
 use crate::engine::operation_changed;
 use crate::error::Error;
 use crate::reconcile::machines::{self, Doubts};
+use crate::reconcile::volume_fill;
 
 mod meter;
 
@@ -329,7 +330,6 @@ async fn held(conn: &mut Conn, task_id: TaskId, fence: i64) -> Result<Task, Reje
 
 /// Whether the operation has moved on from its own task: an operator released it.
 async fn is_fenced_off(conn: &mut Conn, task: &Task) -> Result<bool, Rejection> {
-    use stillpoint_model::saga::TaskRole;
     let Some(id) = task.operation_id.filter(|_| task.role != TaskRole::Chore) else {
         return Ok(false);
     };
@@ -393,7 +393,10 @@ async fn save_report(
         return Ok(());
     };
     let Some(id) = task.operation_id else {
-        return Ok(care::vault_care_progress_save(tx, task.id, &progress).await?);
+        return match task.role {
+            TaskRole::Fill => Ok(volume_fill::progressed(tx, task.id, progress, now).await?),
+            _ => Ok(care::vault_care_progress_save(tx, task.id, &progress).await?),
+        };
     };
     let Some(op) = operation::operation_by_id(tx, id).await? else {
         return Ok(());

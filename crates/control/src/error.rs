@@ -36,6 +36,7 @@ impl Error {
             Self::Refused(refusal) => match refusal.code {
                 ProblemCode::NotFound => ErrorKind::NotFound,
                 ProblemCode::VolumeBusy
+                | ProblemCode::VolumeFilling
                 | ProblemCode::InstanceBusy
                 | ProblemCode::Cooldown
                 | ProblemCode::InflightLimit

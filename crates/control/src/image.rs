@@ -111,6 +111,7 @@ fn facts_of(image: &Image, active: Option<&Operation>) -> ItemFacts {
         protected: image.protected,
         active_operation: active.map(crate::admission::active_facts),
         is_shared: true,
+        fills: None,
         part_of: None,
     }
 }

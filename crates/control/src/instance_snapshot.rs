@@ -208,6 +208,7 @@ fn facts_of(row: &InstanceSnapshot, active: Option<&Operation>) -> ItemFacts {
         protected: row.protected,
         active_operation: active.map(active_facts),
         is_shared: false,
+        fills: None,
         part_of: None,
     }
 }

@@ -44,6 +44,8 @@ pub enum RestoreMode {
         name: Option<Name>,
         /// Its pool; that of the source when absent.
         pool: Option<Reference>,
+        /// Whether it is used before all of a backup is there. One of a snapshot always is.
+        instant: bool,
     },
     /// The volume that the restore point was made of is put back.
     InPlace {
@@ -77,7 +79,11 @@ pub async fn create(
 pub(crate) async fn admit_create(mut desk: Desk<'_>, request: RestoreCreate) -> Result<Accepted> {
     let point = RestorePoint::find(&mut desk, &request.source).await?;
     match request.mode {
-        RestoreMode::NewVolume { name, pool } => new_volume(desk, point, name, pool).await,
+        RestoreMode::NewVolume {
+            name,
+            pool,
+            instant,
+        } => new_volume(desk, point, (name, pool), instant).await,
         RestoreMode::InPlace { confirm } => in_place(desk, point, confirm).await,
     }
 }
@@ -178,8 +184,8 @@ impl RestorePoint {
 async fn new_volume(
     mut desk: Desk<'_>,
     point: RestorePoint,
-    name: Option<Name>,
-    pool: Option<Reference>,
+    (name, pool): (Option<Name>, Option<Reference>),
+    instant: bool,
 ) -> Result<Accepted> {
     let places = desk.cx.places();
     let pool = point.pool(&places, pool.as_ref())?;
@@ -206,6 +212,7 @@ async fn new_volume(
     };
     let work = Request::RestoreNew {
         source: point.source,
+        instant,
     };
     desk.accept_new_volume(Action::RestoreNew, new, pool, &plan, (work, allowed))
         .await

@@ -9,13 +9,14 @@ use stillpoint_model::Timestamp;
 use stillpoint_model::guard::{
     Action, Allowed, Facts, InstanceFacts, ItemFacts, Member, VolumeFacts, can, can_together,
 };
-use stillpoint_model::id::{AccountId, NodeId, OperationId, PoolId};
+use stillpoint_model::id::{AccountId, NodeId, OperationId, PoolId, VolumeId};
 use stillpoint_model::instance::Instance;
 use stillpoint_model::operation::{Operation, OperationKind};
 use stillpoint_model::plan::Plan;
 use stillpoint_model::refusal::Refusal;
-use stillpoint_model::volume::Volume;
+use stillpoint_model::volume::{Fill, Volume};
 use stillpoint_store::Conn;
+use stillpoint_store::fill::fill_list_of_account;
 use stillpoint_store::image::image_count;
 use stillpoint_store::operation::{
     operation_by_id, operation_in_flight, operation_live, operation_on_item,
@@ -47,6 +48,7 @@ pub(crate) struct Surroundings {
     runs_instances: Vec<NodeId>,
     by_id: HashMap<OperationId, Operation>,
     by_item: HashMap<Uuid, OperationId>,
+    fills: Vec<Fill>,
 }
 
 impl Surroundings {
@@ -71,6 +73,7 @@ impl Surroundings {
             runs_instances,
             by_id: HashMap::new(),
             by_item: HashMap::new(),
+            fills: Vec::new(),
         })
     }
 
@@ -82,6 +85,7 @@ impl Surroundings {
     ) -> Result<Self> {
         let mut around = Self::empty(cx, conn).await?;
         around.images = image_count(conn, account_id).await?;
+        around.fills = fill_list_of_account(conn, account_id).await?;
         for (operation, order) in operation_live(conn, account_id).await? {
             let (reads_snapshot, reads_backup) = order.request.reads();
             let items = [
@@ -112,6 +116,7 @@ impl Surroundings {
         let mut around = Self::empty(cx, conn).await?;
         around.in_flight = operation_in_flight(conn, account_id).await?;
         around.images = image_count(conn, account_id).await?;
+        around.fills = fill_list_of_account(conn, account_id).await?;
         if let Some(volume) = volume {
             around.learn(conn, volume.active_operation).await?;
             let own = volume.own_instance().and_then(|own| own.active_operation);
@@ -176,6 +181,20 @@ impl Surroundings {
         self.by_id.get(self.by_item.get(&id)?)
     }
 
+    /// How a volume is filled that is used already.
+    pub(crate) fn fill_of(&self, volume: &Volume) -> Option<&Fill> {
+        self.fills.iter().find(|fill| fill.volume_id == volume.id)
+    }
+
+    /// A volume that is still filled from this backup.
+    fn filled_from(&self, item: Uuid) -> Option<VolumeId> {
+        let fill = self
+            .fills
+            .iter()
+            .find(|fill| fill.backup_id.as_uuid() == item);
+        fill.map(|fill| fill.volume_id)
+    }
+
     /// What the guard needs to know of an item.
     pub(crate) fn item_facts(&self, item: &Head) -> ItemFacts {
         ItemFacts {
@@ -183,6 +202,7 @@ impl Surroundings {
             protected: item.protected,
             active_operation: self.on_item(item.id).map(active_facts),
             is_shared: false,
+            fills: self.filled_from(item.id),
             part_of: item.part_of,
         }
     }

@@ -14,7 +14,7 @@ use stillpoint_model::plan::{Caps, Confirmations, PlanVersion};
 use stillpoint_model::refusal::{ProblemCode, Refusal};
 use stillpoint_model::saga::Request;
 use stillpoint_model::task::ImageFormat;
-use stillpoint_model::volume::{Volume, VolumeOrigin, VolumeRole, VolumeState};
+use stillpoint_model::volume::{Fill, Volume, VolumeOrigin, VolumeRole, VolumeState};
 use stillpoint_model::{ByteCount, Timestamp};
 use stillpoint_store::Conn;
 use stillpoint_store::upload::{upload_by_id, upload_update_operation};
@@ -63,6 +63,8 @@ const ACTIONS: [Action; 9] = [
 pub struct VolumeView {
     /// The volume.
     pub volume: Volume,
+    /// How the filling of it is; none when it is whole.
+    pub fill: Option<Fill>,
     /// What holds it.
     pub active_operation: Option<Operation>,
     /// Snapshots that count toward the cap.
@@ -133,6 +135,7 @@ async fn view(
     let permissions =
         around.permissions(cx, &ACTIONS, &plan.plan, Some(pool.id), Some(&facts), None);
     Ok(VolumeView {
+        fill: around.fill_of(&volume).cloned(),
         active_operation: around.on_volume(&volume).cloned(),
         snapshots: counts.0,
         backups: counts.1,
@@ -259,6 +262,7 @@ impl Desk<'_> {
             state: VolumeState::Creating,
             attachment: None,
             origin: new.origin,
+            filling: None,
             active_operation: Some(self.operation_id),
             cooldown_until: None,
             tip: None,

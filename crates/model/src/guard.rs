@@ -183,6 +183,8 @@ pub struct VolumeFacts {
     pub state: VolumeState,
     /// The instance that has it.
     pub attachment: Option<Attachment>,
+    /// Whether it is still being filled from a backup.
+    pub filling: bool,
     /// What holds it.
     pub active_operation: Option<ActiveOperation>,
     /// What holds the instance of ours that has it.
@@ -258,6 +260,7 @@ pub fn can(action: Action, facts: &Facts<'_>) -> Result<Allowed, Refusal> {
     instance::check_busy(action, facts)?;
     if let Some(volume) = &facts.volume {
         check_busy(action, volume)?;
+        check_filling(action, volume)?;
     }
     pace::check_in_flight(action, facts)?;
     if let Some(volume) = &facts.volume {
@@ -444,6 +447,15 @@ fn busy(active: ActiveOperation) -> Refusal {
     Refusal::new(ProblemCode::VolumeBusy, text)
         .or(WayOut::WatchOperation(active.id))
         .or(WayOut::CancelOperation(active.id))
+}
+
+/// What is below a volume's tip is not all there while it is filled: nothing can be made of it.
+fn check_filling(action: Action, volume: &VolumeFacts) -> Result<(), Refusal> {
+    if !volume.filling || !action.waits_for_cooldown() {
+        return Ok(());
+    }
+    let text = "The volume is still being filled from its backup. Wait until it is whole.";
+    Err(Refusal::new(ProblemCode::VolumeFilling, text).or(WayOut::ShowVolume(volume.id)))
 }
 
 fn check_busy(action: Action, volume: &VolumeFacts) -> Result<(), Refusal> {

@@ -13,6 +13,8 @@ words! {
     ProblemCode {
         /// Another operation holds the volume.
         VolumeBusy = "volume_busy",
+        /// The volume is still being filled from its backup, or the backup is needed for that.
+        VolumeFilling = "volume_filling",
         /// Another operation holds the instance.
         InstanceBusy = "instance_busy",
         /// The volume rests after an operation.
@@ -93,6 +95,7 @@ impl ProblemCode {
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::VolumeBusy
+            | Self::VolumeFilling
             | Self::InstanceBusy
             | Self::Cooldown
             | Self::SnapshotLimit
@@ -124,6 +127,7 @@ impl ProblemCode {
     pub const fn title(self) -> &'static str {
         match self {
             Self::VolumeBusy => "Volume is busy",
+            Self::VolumeFilling => "Volume is being filled",
             Self::InstanceBusy => "Instance is busy",
             Self::Cooldown => "Volume is in cooldown",
             Self::SnapshotLimit => "Snapshot limit reached",
@@ -188,6 +192,8 @@ pub enum WayOut {
     Unprotect,
     /// Choose another name.
     ChooseAnotherName,
+    /// See the volume that is in the way.
+    ShowVolume(VolumeId),
     /// Ask an operator.
     AskOperator,
     /// See the instance snapshot that it is part of.
@@ -212,6 +218,7 @@ impl WayOut {
             Self::DeleteImage => "Delete an image".into(),
             Self::Unprotect => "Remove the protection".into(),
             Self::ChooseAnotherName => "Choose another name".into(),
+            Self::ShowVolume(_) => "See the volume".into(),
             Self::AskOperator => "Ask your operator".into(),
             Self::ShowInstanceSnapshot(_) => "See the instance snapshot".into(),
             Self::RestoreToNewInstance => "Make a new instance of it".into(),

@@ -150,6 +150,9 @@ pub enum Request {
     RestoreNew {
         /// What it starts from.
         source: RestoreSource,
+        /// Whether it is used before all of a backup is there.
+        #[serde(default)]
+        instant: bool,
     },
     /// Overwrite a volume with a snapshot or a backup.
     RestoreInPlace {
@@ -307,7 +310,7 @@ impl Request {
         };
         match self {
             Self::BackupCreate { snapshot_id, .. } => (*snapshot_id, None),
-            Self::RestoreNew { source }
+            Self::RestoreNew { source, .. }
             | Self::RestoreInPlace { source, .. }
             | Self::ImageCreate {
                 content: ImageContent::RestorePoint { source },
@@ -317,7 +320,7 @@ impl Request {
             Self::InstanceCreate { make, .. } => make
                 .iter()
                 .find_map(|disk| match &disk.from {
-                    DiskSource::RestorePoint { source } => Some(items(source)),
+                    DiskSource::RestorePoint { source, .. } => Some(items(source)),
                     DiskSource::Empty { .. } | DiskSource::Image { .. } => None,
                 })
                 .unwrap_or_default(),

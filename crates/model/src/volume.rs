@@ -9,11 +9,13 @@
 //! ```
 
 use crate::id::{
-    AccountId, ImageId, InstanceId, LayerId, OperationId, PlanId, PoolId, ProjectId, VolumeId,
+    AccountId, BackupId, ImageId, InstanceId, LayerId, OperationId, PlanId, PoolId, ProjectId,
+    TaskId, VolumeId,
 };
 use crate::instance::{Instance, InstanceState, Load};
 use crate::item::RestorePointId;
 use crate::name::Name;
+use crate::operation::Progress;
 use crate::words::words;
 use crate::{ByteCount, Timestamp};
 
@@ -133,6 +135,8 @@ pub struct Volume {
     pub attachment: Option<Attachment>,
     /// The restore point or volume it was made from.
     pub origin: Option<VolumeOrigin>,
+    /// The backup that it is filled from. It shows that backup already, and takes writes.
+    pub filling: Option<BackupId>,
     /// The one operation that may change it now.
     pub active_operation: Option<OperationId>,
     /// No new operation before this time.
@@ -147,6 +151,23 @@ pub struct Volume {
     pub created_at: Timestamp,
     /// Grows with each change; the strong `ETag`.
     pub version: i64,
+}
+
+/// The work that makes a volume whole which is used already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fill {
+    /// The volume.
+    pub volume_id: VolumeId,
+    /// The backup that it is filled from.
+    pub backup_id: BackupId,
+    /// The task that fills it now.
+    pub task_id: Option<TaskId>,
+    /// How far that is.
+    pub progress: Option<Progress>,
+    /// No new task before this time.
+    pub due_at: Timestamp,
+    /// Why the last task failed, for the volume's owner to read.
+    pub failure: Option<String>,
 }
 
 /// What a volume's first content came from.

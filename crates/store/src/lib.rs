@@ -19,6 +19,7 @@ mod copy;
 mod db;
 mod error;
 pub mod event;
+pub mod fill;
 pub mod idempotency;
 pub mod image;
 pub mod instance;

@@ -17,6 +17,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0009_images.sql"),
     include_str!("../migrations/0010_care.sql"),
     include_str!("../migrations/0013_instance_memory.sql"),
+    include_str!("../migrations/0014_volume_fills.sql"),
 ];
 
 const HISTORY: &str = "CREATE TABLE IF NOT EXISTS migrations (\

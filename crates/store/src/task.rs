@@ -105,7 +105,7 @@ pub async fn task_delete(tx: &mut Tx, id: TaskId) -> Result<()> {
 }
 
 /// The task that a node should do next: in one of its pools, due, the oldest first; the upkeep
-/// of a pool only when nothing else but the care of vaults is to be done there.
+/// of a pool only when nothing else but the care of vaults and the filling of volumes is to be done there.
 pub async fn task_next(conn: &mut Conn, node_id: NodeId, now: Timestamp) -> Result<Option<Task>> {
     let row = sql!(
         concat!(
@@ -114,9 +114,10 @@ pub async fn task_next(conn: &mut Conn, node_id: NodeId, now: Timestamp) -> Resu
             " FROM tasks t JOIN pools p ON p.id = t.pool_id \
              WHERE p.node_id = $1 AND t.state = 'offered' AND t.due_at <= $2 \
              AND (t.role <> 'upkeep' OR NOT EXISTS (SELECT 1 FROM tasks o \
-             WHERE o.pool_id = t.pool_id AND o.role NOT IN ('upkeep', 'care') \
+             WHERE o.pool_id = t.pool_id AND o.role NOT IN ('upkeep', 'care', 'fill') \
              AND (o.state = 'leased' OR (o.state = 'offered' AND o.due_at <= $3)))) \
-             ORDER BY CASE t.role WHEN 'upkeep' THEN 1 WHEN 'care' THEN 2 ELSE 0 END, t.due_at, t.id LIMIT 1"
+             ORDER BY CASE t.role WHEN 'upkeep' THEN 1 WHEN 'fill' THEN 2 WHEN 'care' THEN 3 ELSE 0 END, \
+             t.due_at, t.id LIMIT 1"
         ),
         node_id,
         now,
@@ -161,7 +162,7 @@ pub async fn task_of_node(conn: &mut Conn, node_id: NodeId) -> Result<Vec<Task>>
     tasks(&rows)
 }
 
-/// Chores, upkeep and care that ended, or whose node fell silent: whose lease ended before `now` or
+/// Chores, upkeep, care and fills that ended, or whose node fell silent: whose lease ended before `now` or
 /// would end after `horizon`, which only a clock that jumped can have written.
 pub async fn task_loose_ends(
     conn: &mut Conn,
@@ -172,7 +173,8 @@ pub async fn task_loose_ends(
         concat!(
             "SELECT ",
             columns!(),
-            " FROM tasks t WHERE t.role IN ('chore', 'upkeep', 'care') AND (t.state IN ('done', 'failed') \
+            " FROM tasks t WHERE t.role IN ('chore', 'upkeep', 'care', 'fill') \
+             AND (t.state IN ('done', 'failed') \
              OR (t.state = 'leased' AND (t.lease_until <= $1 OR t.lease_until > $2)) \
              OR (t.state = 'offered' AND t.due_at > $3)) ORDER BY t.id LIMIT 100"
         ),
@@ -185,10 +187,10 @@ pub async fn task_loose_ends(
     tasks(&rows)
 }
 
-/// When the lease of the first chore, upkeep or care is over.
+/// When the lease of the first chore, upkeep, care or fill is over.
 pub async fn task_next_loose_end(conn: &mut Conn) -> Result<Option<Timestamp>> {
     let row = sqlx::query(
-        "SELECT MIN(lease_until) FROM tasks WHERE role IN ('chore', 'upkeep', 'care') \
+        "SELECT MIN(lease_until) FROM tasks WHERE role IN ('chore', 'upkeep', 'care', 'fill') \
          AND state = 'leased'",
     )
     .fetch_one(conn)

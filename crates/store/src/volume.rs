@@ -22,7 +22,7 @@ macro_rules! columns {
     () => {
         "id, account_id, project_id, pool_id, plan_id, name, role, size_bytes, state, \
          attached_instance, attached_state, instance_id, place, origin_kind, origin_id, \
-         active_operation_id, cooldown_until, tip_layer_id, used_bytes, failure, created_at, \
+         filling_backup_id, active_operation_id, cooldown_until, tip_layer_id, used_bytes, failure, created_at, \
          version"
     };
 }
@@ -65,6 +65,7 @@ fn volume_from(columns: &mut Columns<'_>) -> Result<Volume> {
         state: columns.parse()?,
         attachment: reported(columns, &mut own)?,
         origin: origin(columns)?,
+        filling: columns.optional()?,
         active_operation: columns.optional()?,
         cooldown_until: columns.optional_time()?,
         tip: columns.optional()?,
@@ -177,7 +178,7 @@ pub async fn volume_insert(tx: &mut Tx, volume: &Volume) -> Result<()> {
             "INSERT INTO volumes (",
             columns!(),
             ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, \
-             $18, $19, $20, $21, $22)"
+             $18, $19, $20, $21, $22, $23)"
         ),
         volume.id,
         volume.account_id,
@@ -194,6 +195,7 @@ pub async fn volume_insert(tx: &mut Tx, volume: &Volume) -> Result<()> {
         place,
         origin_kind,
         origin_id,
+        volume.filling,
         volume.active_operation,
         volume.cooldown_until,
         volume.tip,
@@ -214,7 +216,8 @@ pub async fn volume_update(tx: &mut Tx, volume: &Volume) -> Result<()> {
     sql!(
         "UPDATE volumes SET name = $2, size_bytes = $3, state = $4, attached_instance = $5, \
          attached_state = $6, instance_id = $7, place = $8, active_operation_id = $9, \
-         cooldown_until = $10, tip_layer_id = $11, used_bytes = $12, failure = $13, version = $14 \
+         cooldown_until = $10, tip_layer_id = $11, used_bytes = $12, failure = $13, filling_backup_id = $14, \
+         version = $15 \
          WHERE id = $1",
         volume.id,
         &volume.name,
@@ -229,6 +232,7 @@ pub async fn volume_update(tx: &mut Tx, volume: &Volume) -> Result<()> {
         volume.tip,
         volume.used,
         volume.failure.as_deref(),
+        volume.filling,
         volume.version,
     )
     .execute(&mut **tx)

@@ -239,6 +239,10 @@ pub struct InstanceDisk {
     /// beside one of an image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<RestoreSource>,
+    /// Use the volume before all of the backup is there: it shows the backup, and is filled from it
+    /// while the instance runs. Only with a `source`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instant: Option<bool>,
     /// Make a volume that starts as this image, by id or name. One of an instance's volumes at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,

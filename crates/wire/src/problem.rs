@@ -12,6 +12,8 @@ words! {
     ProblemCode = refusal::ProblemCode {
         /// Another operation holds the volume.
         VolumeBusy = "volume_busy",
+        /// The volume is still being filled from its backup, or the backup is needed for that.
+        VolumeFilling = "volume_filling",
         /// Another operation holds the instance.
         InstanceBusy = "instance_busy",
         /// The volume rests after an operation.
@@ -150,6 +152,7 @@ impl From<&WayOut> for Resolution {
             }
             WayOut::DeleteImage => Some(("GET", "/v1/images".to_owned())),
             WayOut::DeleteBackup(volume) => Some(("GET", format!("/v1/backups?volume={volume}"))),
+            WayOut::ShowVolume(id) => Some(("GET", format!("/v1/volumes/{id}"))),
             WayOut::ShowInstanceSnapshot(id) => {
                 Some(("GET", format!("/v1/instance-snapshots/{id}")))
             }

@@ -40,6 +40,11 @@ pub struct RestoreCreate {
     /// `new_volume`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
+    /// Have the new volume usable at once: it shows the backup, and is filled from it while it is
+    /// used. Until it is whole nothing can be made of it. One of a snapshot is whole at once in any
+    /// case. Only with `new_volume`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instant: Option<bool>,
     /// The name of the volume that will be overwritten, typed. Only with `in_place`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirm: Option<String>,

@@ -1,7 +1,7 @@
 //! Volumes.
 
 use serde::{Deserialize, Serialize};
-use stillpoint_model::id::{InstanceId, PoolId, VolumeId};
+use stillpoint_model::id::{BackupId, InstanceId, PoolId, VolumeId};
 use stillpoint_model::item::RestorePointId;
 use stillpoint_model::name::Name;
 use stillpoint_model::operation::Operation;
@@ -9,7 +9,7 @@ use stillpoint_model::{ByteCount, Timestamp, guard, plan, volume};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::operation::ActiveOperation;
+use crate::operation::{ActiveOperation, Progress};
 use crate::permission::Permission;
 use crate::upload::UploadSource;
 use crate::words::words;
@@ -178,6 +178,29 @@ impl From<plan::Confirmations> for Confirmations {
     }
 }
 
+/// How a volume becomes whole that is used already.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Filling {
+    /// The backup that it is filled from.
+    #[schema(value_type = String, format = "uuid")]
+    pub backup_id: BackupId,
+    /// How far it is; null while it waits.
+    pub progress: Option<Progress>,
+    /// Why the last attempt failed. Another follows by itself.
+    pub failure: Option<String>,
+}
+
+impl Filling {
+    fn new(backup_id: BackupId, fill: Option<volume::Fill>) -> Self {
+        let (progress, failure) = fill.map_or((None, None), |fill| (fill.progress, fill.failure));
+        Self {
+            backup_id,
+            progress: progress.map(Into::into),
+            failure,
+        }
+    }
+}
+
 /// A block device of one pool.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Volume {
@@ -201,6 +224,8 @@ pub struct Volume {
     pub attachment: Option<Attachment>,
     /// What its first content came from; null for an empty volume.
     pub origin: Option<VolumeOrigin>,
+    /// The backup that it shows, and is still being filled from; null when it is whole.
+    pub filling: Option<Filling>,
     /// The one operation that may change it now.
     pub active_operation: Option<ActiveOperation>,
     /// No new operation before this time.
@@ -241,6 +266,8 @@ pub struct Volume {
 pub struct VolumeContext {
     /// The time of the view.
     pub now: Timestamp,
+    /// How the filling of it is.
+    pub fill: Option<volume::Fill>,
     /// What holds it.
     pub active_operation: Option<Operation>,
     /// Snapshots that count toward the cap.
@@ -276,6 +303,7 @@ impl Volume {
             state,
             attachment,
             origin,
+            filling,
             active_operation: _,
             cooldown_until,
             tip: _,
@@ -293,6 +321,7 @@ impl Volume {
             state: state.into(),
             attachment: attachment.map(Into::into),
             origin: origin.map(Into::into),
+            filling: filling.map(|backup| Filling::new(backup, context.fill)),
             active_operation: context.active_operation.as_ref().map(Into::into),
             cooldown_until,
             cooldown_remaining_s: guard::cooldown_left(cooldown_until, context.now).as_secs(),

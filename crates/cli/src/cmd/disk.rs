@@ -25,6 +25,9 @@ pub struct DiskArgs {
     /// may end with ,name=NAME. May be repeated
     #[arg(long, value_name = "DISK")]
     data: Vec<DiskSpec>,
+    /// Use the copy of a backup at once: it is filled from the backup while the instance runs
+    #[arg(long)]
+    instant: bool,
 }
 
 /// What a new instance boots from.
@@ -74,10 +77,19 @@ enum DiskSource {
 impl DiskArgs {
     /// What a request says of the root and of the others; snapshots and backups are looked up.
     pub async fn find(self, remote: &Remote) -> Result<(InstanceDisk, Vec<InstanceDisk>)> {
-        let root = self.root.spec()?.find(remote).await?;
+        let mut root = self.root.spec()?.find(remote).await?;
         let mut data = Vec::with_capacity(self.data.len());
         for spec in self.data {
             data.push(spec.find(remote).await?);
+        }
+        if self.instant {
+            let all = std::iter::once(&mut root).chain(&mut data);
+            let mut copies = all.filter(|disk| disk.source.is_some()).peekable();
+            if copies.peek().is_none() {
+                let text = "--instant is about a copy of a backup, and there is none";
+                return Err(Failure::usage(text));
+            }
+            copies.for_each(|disk| disk.instant = Some(true));
         }
         Ok((root, data))
     }

@@ -32,6 +32,9 @@ enum Verb {
         /// The new volume's pool, by name or id; that of the source when absent
         #[arg(long)]
         pool: Option<String>,
+        /// Have it usable at once: it is filled from the backup while it is used
+        #[arg(long)]
+        instant: bool,
         #[command(flatten)]
         change: ChangeArgs,
     },
@@ -76,6 +79,7 @@ impl Command {
                 source,
                 name,
                 pool,
+                instant,
                 change,
             } => {
                 let source = source.find(remote, None).await?.request;
@@ -85,6 +89,7 @@ impl Command {
                     mode,
                     name,
                     pool,
+                    instant: instant.then_some(true),
                     confirm: None,
                 };
                 send(remote, &request, &change).await
@@ -155,6 +160,7 @@ async fn in_place(
         mode: RestoreMode::InPlace,
         name: None,
         pool: None,
+        instant: None,
         confirm: Some(name.to_owned()),
     };
     send(remote, &request, change).await

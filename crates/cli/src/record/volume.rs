@@ -65,6 +65,14 @@ fn now(volume: &Volume) -> String {
         let kind = OperationKind::from(active.kind).word();
         return format!("{kind}: {}{percent}", active.progress.phase);
     }
+    if let Some(filling) = &volume.filling {
+        let percent = filling.progress.as_ref().and_then(|p| p.percent);
+        let percent = percent.map(|p| format!(" {p} %")).unwrap_or_default();
+        return match &filling.failure {
+            Some(failure) => format!("filling: {failure}"),
+            None => format!("filling{percent}"),
+        };
+    }
     match volume.cooldown_remaining_s {
         0 => String::new(),
         seconds => format!("cooldown {seconds} s"),

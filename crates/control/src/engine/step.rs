@@ -17,7 +17,7 @@ use super::patience::{Limits, backoff, deadline};
 use super::scene::{load_scene, save_move, save_scene};
 use crate::Context;
 use crate::error::Result;
-use crate::reconcile::{pool_tidy, vault_care};
+use crate::reconcile::{pool_tidy, vault_care, volume_fill};
 use crate::saga::{Answer, Undo};
 
 /// The engine looks at every run at least this often.
@@ -240,6 +240,7 @@ async fn tie_loose_end(tx: &mut Tx, cx: &Context, end: Task, now: Timestamp) -> 
     match (end.state, end.role) {
         // Lost care is made anew, with what is true then.
         (_, TaskRole::Care) => vault_care::ended(tx, cx, end, now).await,
+        (_, TaskRole::Fill) => volume_fill::ended(tx, cx, end, now).await,
         (TaskState::Done, TaskRole::Chore) => chore_done(tx, cx, end, now).await,
         (TaskState::Failed, TaskRole::Chore) => chore_failed(tx, end, now).await,
         (TaskState::Done | TaskState::Failed, _) => upkeep_ended(tx, end, now).await,

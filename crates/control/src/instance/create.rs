@@ -49,6 +49,8 @@ pub enum DiskRequest {
         name: Option<Name>,
         /// What it starts as.
         source: RestorePointRef,
+        /// Whether it is used before all of a backup is there. One of a snapshot always is.
+        instant: bool,
     },
     /// One that starts as an image. It counts as the one that is a copy.
     Image {
@@ -248,13 +250,18 @@ async fn look(desk: &mut Desk<'_>, request: &InstanceCreate) -> Result<Looked> {
                 looked.check_new(&volume).map_err(|r| below(r.into()))?;
                 Disk::Existing(volume)
             }
-            DiskRequest::RestorePoint { name, source } => {
+            DiskRequest::RestorePoint {
+                name,
+                source,
+                instant,
+            } => {
                 let point = RestorePoint::find(desk, source).await.map_err(below)?;
                 let disk = Disk::New {
                     name: name.clone(),
                     size: point.size,
                     from: DiskSource::RestorePoint {
                         source: point.source,
+                        instant: *instant,
                     },
                     origin: Some(VolumeOrigin::RestorePoint(point.id)),
                 };

@@ -132,6 +132,7 @@ fn disk(captured: &CapturedVolume) -> (u32, Disk) {
         size: captured.size,
         from: DiskSource::RestorePoint {
             source: RestoreSource::Snapshot { snapshot_id },
+            instant: false,
         },
         origin: Some(VolumeOrigin::RestorePoint(RestorePointId::Snapshot(
             snapshot_id,

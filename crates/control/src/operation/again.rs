@@ -180,10 +180,11 @@ async fn volume_again(
         Request::VolumeClone { source } => {
             volume::admit_clone(desk, source.into(), Some(failed.name)).await
         }
-        Request::RestoreNew { source } => {
+        Request::RestoreNew { source, instant } => {
             let mode = RestoreMode::NewVolume {
                 name: Some(failed.name),
                 pool,
+                instant,
             };
             restore::admit_create(
                 desk,

@@ -10,6 +10,7 @@
 //! | safety snapshots go when their day is over | [`expiry`] |
 //! | no row waits for an operation that is over | [`loose_rows`] |
 //! | rows say what machines do | [`machines`], whenever a node has looked |
+//! | volumes that are used already become whole | [`volume_fill`] |
 //! | vaults hold what backups reach, and that is whole | [`vault_care`] |
 //! | records that grow by themselves are cut by age | [`crate::upkeep`] |
 
@@ -25,6 +26,7 @@ pub mod loose_rows;
 pub(crate) mod machines;
 pub mod pool_tidy;
 pub mod vault_care;
+pub mod volume_fill;
 
 /// The reconcilers with their timers.
 pub(crate) struct Reconcilers {
@@ -40,15 +42,17 @@ enum Reconciler {
     LooseRows,
     Upkeep,
     VaultCare,
+    VolumeFill,
 }
 
 /// Each reconciler and how often it runs.
-const EVERY: [(Reconciler, Duration); 5] = [
+const EVERY: [(Reconciler, Duration); 6] = [
     (Reconciler::Expiry, Duration::from_mins(1)),
     (Reconciler::LooseRows, Duration::from_mins(10)),
     (Reconciler::PoolTidy, Duration::from_hours(1)),
     (Reconciler::Upkeep, Duration::from_hours(1)),
     (Reconciler::VaultCare, Duration::from_secs(5)),
+    (Reconciler::VolumeFill, Duration::from_secs(5)),
 ];
 
 impl Reconcilers {
@@ -81,6 +85,7 @@ async fn run(reconciler: Reconciler, cx: &Context) -> Result<()> {
         Reconciler::Expiry => expiry::expire_safety_snapshots(cx).await,
         Reconciler::LooseRows => loose_rows::release(cx).await,
         Reconciler::VaultCare => vault_care::offer_due(cx).await,
+        Reconciler::VolumeFill => volume_fill::offer_due(cx).await,
         Reconciler::Upkeep => crate::upkeep::trim(cx).await,
     }
 }

@@ -16,8 +16,8 @@
 
 use stillpoint_model::instance::{InstanceState, Power};
 use stillpoint_model::operation::{OperationKind, Phase};
-use stillpoint_model::saga::{DiskSource, NewDisk, Request, RestoreSource, Setback};
-use stillpoint_model::task::{CloneSource, TaskSpec};
+use stillpoint_model::saga::{DiskSource, NewDisk, Request, Setback};
+use stillpoint_model::task::TaskSpec;
 use stillpoint_model::volume::VolumeState;
 
 use super::{
@@ -53,22 +53,7 @@ const fn made_of(disk: &NewDisk) -> TaskSpec {
             image_id,
             size,
         },
-        DiskSource::RestorePoint { source } => match source {
-            RestoreSource::Snapshot { snapshot_id } => TaskSpec::VolumeClone {
-                volume_id,
-                source: CloneSource::Snapshot(snapshot_id),
-            },
-            RestoreSource::Backup {
-                backup_id,
-                source_volume_id,
-                vault,
-            } => TaskSpec::BackupRestore {
-                volume_id,
-                backup_id,
-                source_volume_id,
-                vault,
-            },
-        },
+        DiskSource::RestorePoint { source, instant } => source.into_volume(volume_id, instant),
     }
 }
 
@@ -88,6 +73,9 @@ fn made(scene: &mut Scene) {
         let made = scene.volumes.iter_mut().find(|v| v.id == disk.volume_id);
         if let Some(volume) = made {
             record_volume(volume, outcome);
+            if let DiskSource::RestorePoint { source, instant } = disk.from {
+                volume.filling = source.fills(instant);
+            }
             volume.state = VolumeState::InUse;
         }
     }

@@ -21,7 +21,7 @@ use stillpoint_model::image::Image;
 use stillpoint_model::instance::Instance;
 use stillpoint_model::instance_snapshot::InstanceSnapshot;
 use stillpoint_model::operation::{OperationKind, Phase};
-use stillpoint_model::saga::{RestoreSource, Run, Setback, StepState};
+use stillpoint_model::saga::{Run, Setback, StepState};
 use stillpoint_model::snapshot::Snapshot;
 use stillpoint_model::task::{TaskOutcome, TaskSpec};
 use stillpoint_model::volume::{Volume, VolumeState};
@@ -245,15 +245,6 @@ impl Scene {
             .started_at
             .unwrap_or(self.run.operation.created_at);
         i64::try_from(self.now.duration_since(since).as_millis()).ok()
-    }
-
-    /// What a restore starts from.
-    const fn restore_source(&self) -> Option<RestoreSource> {
-        use stillpoint_model::saga::Request;
-        match self.run.order.request {
-            Request::RestoreNew { source } | Request::RestoreInPlace { source, .. } => Some(source),
-            _ => None,
-        }
     }
 }
 

@@ -3,16 +3,19 @@
 //! ```text
 //! make      from a snapshot: the node clones it, at once;      undo: delete the new volume
 //!           from a backup: the node writes every block and
-//!           compares the whole volume with the manifest
-//! finish    the new volume is available
+//!           compares the whole volume with the manifest;
+//!           where that is to be done later, it makes a volume
+//!           that shows the backup
+//! finish    the new volume is available, and may have to be
+//!           filled still ([`crate::reconcile::volume_fill`])
 //! ```
 //!
 //! The new volume's row exists since admission and holds its own lock. When it cannot be made it
 //! stays listed as `failed` with the reason, and nothing of it is in the pool.
 
 use stillpoint_model::operation::{OperationKind, Phase};
-use stillpoint_model::saga::RestoreSource;
-use stillpoint_model::task::{CloneSource, TaskSpec};
+use stillpoint_model::saga::Request;
+use stillpoint_model::task::TaskSpec;
 
 use super::{Saga, Scene, Step, Undo, nothing_open, unmake_volume, volume_made, volume_not_made};
 
@@ -21,7 +24,7 @@ pub const SAGA: Saga = Saga {
     kind: OperationKind::RestoreNew,
     steps: &[
         Step::task("make", Phase::Restoring, make, Undo::Task(unmake_volume)),
-        Step::store("finish", Phase::CleanUp, volume_made),
+        Step::store("finish", Phase::CleanUp, finish),
     ],
     unwound: volume_not_made,
     answered: nothing_open,
@@ -29,20 +32,17 @@ pub const SAGA: Saga = Saga {
 
 fn make(scene: &Scene) -> Option<TaskSpec> {
     let volume_id = scene.run.operation.volume_id?;
-    Some(match scene.restore_source()? {
-        RestoreSource::Snapshot { snapshot_id } => TaskSpec::VolumeClone {
-            volume_id,
-            source: CloneSource::Snapshot(snapshot_id),
-        },
-        RestoreSource::Backup {
-            backup_id,
-            source_volume_id,
-            vault,
-        } => TaskSpec::BackupRestore {
-            volume_id,
-            backup_id,
-            source_volume_id,
-            vault,
-        },
-    })
+    match scene.run.order.request {
+        Request::RestoreNew { source, instant } => Some(source.into_volume(volume_id, instant)),
+        _ => None,
+    }
+}
+
+fn finish(scene: &mut Scene) {
+    volume_made(scene);
+    if let (Some(volume), Request::RestoreNew { source, instant }) =
+        (&mut scene.volume, &scene.run.order.request)
+    {
+        volume.filling = source.fills(*instant);
+    }
 }

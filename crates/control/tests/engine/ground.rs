@@ -622,6 +622,7 @@ fn volume_row(ids: Ids, id: VolumeId, pool: PoolId, by: OperationId, now: Timest
         state: VolumeState::Creating,
         attachment: None,
         origin: None,
+        filling: None,
         active_operation: Some(by),
         cooldown_until: None,
         tip: None,

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use stillpoint_control::board::{Board, Rejection};
 use stillpoint_control::engine::{Engine, Limits, Stepped};
+use stillpoint_control::reconcile::volume_fill;
 use stillpoint_layers::fault::{Faults, FaultyDriver};
 use stillpoint_layers::memory::{MemoryDisk, MemoryDriver};
 use stillpoint_layers::{LayerPool, LayerReader, Pool};
 use stillpoint_model::id::{BackupId, LayerId, NodeId, OperationId, PoolId, SnapshotId, VolumeId};
 use stillpoint_model::operation::Phase;
 use stillpoint_model::task::{Assignment, Directive, TaskFailure, TaskOutcome, TaskSpec};
+use stillpoint_model::volume::Fill;
 use stillpoint_node::{ControlError, Hooks, Storage, Watch, perform};
 use stillpoint_store::task;
 use stillpoint_vault::target::MemoryTarget;
@@ -180,6 +182,29 @@ impl Lab {
             }
         }
         panic!("it never comes to rest");
+    }
+
+    /// Has the volumes filled that are used before they are whole.
+    pub async fn fill(&self) {
+        for _ in 0..10 {
+            self.board.hello(self.node_id).await.expect("hello");
+            let offered = volume_fill::offer_due(&self.ground.cx).await;
+            offered.expect("offered");
+            self.run_to_rest().await;
+            if self.fills().await.is_empty() {
+                return;
+            }
+            self.ground.env.advance(Duration::from_mins(2));
+        }
+        panic!("a volume is never whole: {:?}", self.fills().await);
+    }
+
+    /// The volumes that are being filled.
+    pub async fn fills(&self) -> Vec<Fill> {
+        let mut conn = self.ground.db.read().await.expect("a reader");
+        stillpoint_store::fill::fill_list(&mut conn)
+            .await
+            .expect("a query")
     }
 
     /// The node says what its machines do, as it does every few seconds, and everything that

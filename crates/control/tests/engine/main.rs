@@ -1,6 +1,8 @@
 //! The engine as a whole: every operation under every trouble, and a seeded simulation.
 
 #[cfg(test)]
+mod fills;
+#[cfg(test)]
 mod ground;
 #[cfg(test)]
 mod lab;

@@ -118,7 +118,7 @@ const TROUBLES: &[Trouble] = &[
 ];
 
 /// What a scenario starts from: a volume with a snapshot and a backup, each with its content.
-struct Start {
+pub struct Start {
     volume: VolumeId,
     snapshot: SnapshotId,
     backup: BackupId,
@@ -178,7 +178,7 @@ const fn setup(kind: OperationKind, variant: usize) -> Setup {
 /// How an operation is asked for.
 type Ask = fn(&Lab, &Start) -> Wanted;
 
-fn content(seed: u8) -> Vec<u8> {
+pub fn content(seed: u8) -> Vec<u8> {
     let mut bytes = vec![0; SIZE];
     for (index, block) in bytes.chunks_mut(4096).enumerate() {
         if index % 3 != 0 {
@@ -189,7 +189,7 @@ fn content(seed: u8) -> Vec<u8> {
 }
 
 const OF_SNAPSHOT: u8 = 10;
-const OF_BACKUP: u8 = 60;
+pub const OF_BACKUP: u8 = 60;
 const NOW: u8 = 110;
 const OF_UPLOAD: u8 = 160;
 
@@ -287,8 +287,9 @@ fn asks(kind: OperationKind) -> &'static [Ask] {
             }
         }],
         OperationKind::RestoreNew => &[
-            |lab, start| restore_new(lab, start, from_snapshot(start)),
-            |lab, start| restore_new(lab, start, from_backup(lab, start)),
+            |lab, start| restore_new(lab, start, from_snapshot(start), false),
+            |lab, start| restore_new(lab, start, from_backup(lab, start), false),
+            |lab, start| restore_new(lab, start, from_backup(lab, start), true),
         ],
         OperationKind::RestoreInPlace => &[
             |lab, start| restore_in_place(lab, start, from_snapshot(start)),
@@ -313,8 +314,9 @@ fn asks_of_instance(kind: OperationKind) -> &'static [Ask] {
     match kind {
         OperationKind::InstanceCreate => &[
             |lab, start| new_instance(lab, start, empty(), true),
-            |lab, start| new_instance(lab, start, of_point(from_snapshot(start)), false),
-            |lab, start| new_instance(lab, start, of_point(from_backup(lab, start)), true),
+            |lab, start| new_instance(lab, start, of_point(from_snapshot(start), false), false),
+            |lab, start| new_instance(lab, start, of_point(from_backup(lab, start), false), true),
+            |lab, start| new_instance(lab, start, of_point(from_backup(lab, start), true), false),
             |lab, start| {
                 let (image_id, size) = (start.image, ByteCount::new(SIZE as u64));
                 Wanted {
@@ -463,8 +465,8 @@ const fn empty() -> DiskSource {
     }
 }
 
-const fn of_point(source: RestoreSource) -> DiskSource {
-    DiskSource::RestorePoint { source }
+const fn of_point(source: RestoreSource, instant: bool) -> DiskSource {
+    DiskSource::RestorePoint { source, instant }
 }
 
 /// An instance with a new root, and with the volume of the scenario.
@@ -595,7 +597,7 @@ fn from_snapshot(start: &Start) -> RestoreSource {
     }
 }
 
-fn from_backup(lab: &Lab, start: &Start) -> RestoreSource {
+pub fn from_backup(lab: &Lab, start: &Start) -> RestoreSource {
     RestoreSource::Backup {
         backup_id: start.backup,
         source_volume_id: start.volume,
@@ -616,11 +618,11 @@ fn with_source(start: &Start, source: RestoreSource, wanted: Wanted) -> Wanted {
     }
 }
 
-fn restore_new(lab: &Lab, start: &Start, source: RestoreSource) -> Wanted {
+pub fn restore_new(lab: &Lab, start: &Start, source: RestoreSource, instant: bool) -> Wanted {
     with_source(
         start,
         source,
-        about_new_volume(lab, Request::RestoreNew { source }),
+        about_new_volume(lab, Request::RestoreNew { source, instant }),
     )
 }
 
@@ -633,14 +635,14 @@ fn restore_in_place(lab: &Lab, start: &Start, source: RestoreSource) -> Wanted {
     with_source(start, source, about(lab, start, request))
 }
 
-async fn done(lab: &Lab, wanted: Wanted) {
+pub async fn done(lab: &Lab, wanted: Wanted) {
     let id = lab.ground.accept(wanted).await;
     lab.run_to_rest().await;
     let op = lab.ground.operation(id).await;
     assert_eq!(op.state, OperationState::Succeeded, "{:?}", op.failure);
 }
 
-async fn start(lab: &Lab) -> Start {
+pub async fn start(lab: &Lab) -> Start {
     let env = &*lab.ground.env;
     let start = Start {
         volume: VolumeId::generate(env),
@@ -678,7 +680,7 @@ async fn start(lab: &Lab) -> Start {
     start
 }
 
-fn failure(kind: ErrorKind) -> TaskFailure {
+pub fn failure(kind: ErrorKind) -> TaskFailure {
     TaskFailure {
         kind,
         code: ProblemCode::Internal,
@@ -923,6 +925,7 @@ async fn check(lab: &Lab, start: &Start, wanted: &Wanted, op: OperationId, cell:
     let op = lab.ground.operation(op).await;
     assert!(op.state.is_terminal(), "{cell}: {}", op.state);
     let succeeded = op.state == OperationState::Succeeded;
+    check_filling(lab, wanted, succeeded, cell).await;
     check_rows(lab, start, wanted, cell).await;
     check_instances(lab, start, wanted, succeeded, cell).await;
     check_pool(lab, cell).await;
@@ -939,6 +942,25 @@ async fn check(lab: &Lab, start: &Start, wanted: &Wanted, op: OperationId, cell:
             "{cell}: a cooldown follows success and nothing else"
         );
     }
+}
+
+/// What is used before it is whole says so, and is whole once that was seen to.
+async fn check_filling(lab: &Lab, wanted: &Wanted, succeeded: bool, cell: &str) {
+    let filled = match &wanted.request {
+        Request::RestoreNew { instant: true, .. } => wanted.volume,
+        Request::InstanceCreate { make, .. } => make
+            .iter()
+            .find(|disk| matches!(disk.from, DiskSource::RestorePoint { instant: true, .. }))
+            .map(|disk| disk.volume_id),
+        _ => None,
+    };
+    let Some(volume) = filled else { return };
+    let filling = match lab.ground.volume(volume).await {
+        Some(row) => row.filling,
+        None => None,
+    };
+    assert_eq!(filling, wanted.backup.filter(|_| succeeded), "{cell}");
+    lab.fill().await;
 }
 
 async fn check_rows(lab: &Lab, start: &Start, wanted: &Wanted, cell: &str) {
@@ -1333,9 +1355,11 @@ async fn check_made(lab: &Lab, wanted: &Wanted, succeeded: bool, cell: &str) {
         Request::VolumeClone { .. } => Some(content(NOW)),
         Request::RestoreNew {
             source: RestoreSource::Snapshot { .. },
+            ..
         } => Some(content(OF_SNAPSHOT)),
         Request::RestoreNew {
             source: RestoreSource::Backup { .. },
+            ..
         } => Some(content(OF_BACKUP)),
         _ => None,
     };

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use stillpoint_control::item::{ItemCreate, ItemQuery, ItemUpdate};
+use stillpoint_control::reconcile::volume_fill;
 use stillpoint_control::restore::{self, RestoreCreate, RestoreMode, RestorePointRef};
 use stillpoint_control::{Answer, Change, backup, operation, snapshot, volume};
 use stillpoint_model::ByteCount;
@@ -202,6 +203,7 @@ async fn a_running_instance_keeps_its_volume() {
         mode: RestoreMode::NewVolume {
             name: None,
             pool: None,
+            instant: false,
         },
         ..in_place(taken, None)
     };
@@ -328,6 +330,7 @@ async fn an_item_that_is_read_cannot_be_deleted() {
         mode: RestoreMode::NewVolume {
             name: None,
             pool: None,
+            instant: false,
         },
         ..in_place(taken, None)
     };
@@ -339,6 +342,58 @@ async fn an_item_that_is_read_cannot_be_deleted() {
     let asked = snapshot::delete(&lab.cx, &lab.tenant, &taken.into(), typed, &change).await;
     assert_eq!(code(asked), ProblemCode::VolumeBusy);
     assert!(view.active_operation.is_some());
+}
+
+#[tokio::test]
+async fn what_is_filled_from_a_backup_waits_and_the_backup_stays() {
+    let lab = Lab::new().await;
+    let web = lab.volume(&lab.tenant, "web").await;
+    let taken = lab.backup(&lab.tenant, web).await;
+    let change = Change::default();
+    let at_once = RestoreCreate {
+        source: RestorePointRef {
+            kind: ItemKind::Backup,
+            item: taken.into(),
+        },
+        mode: RestoreMode::NewVolume {
+            name: Some(name("copy")),
+            pool: None,
+            instant: true,
+        },
+    };
+    let asked = restore::create(&lab.cx, &lab.tenant, at_once, &change).await;
+    let copy = accepted(asked).volume_id.expect("a volume");
+    lab.settle().await;
+    let view = volume::show(&lab.cx, &lab.tenant, &copy.into())
+        .await
+        .expect("it");
+    assert_eq!(view.volume.state, VolumeState::Available);
+    assert_eq!(view.volume.filling, Some(taken));
+    let refusal = permission(&lab, copy, Action::SnapshotCreate).await;
+    assert_eq!(refusal.code, ProblemCode::VolumeFilling);
+    let asked = lab.ask_snapshot(&lab.tenant, copy).await;
+    assert_eq!(code(asked), ProblemCode::VolumeFilling);
+    let backup = backup::show(&lab.cx, &lab.tenant, &taken.into())
+        .await
+        .expect("it");
+    let typed = Some(backup.backup.name.as_str());
+    let reference = taken.into();
+    let deletion = || backup::delete(&lab.cx, &lab.tenant, &reference, typed, &change);
+    assert_eq!(code(deletion().await), ProblemCode::VolumeFilling);
+
+    let shown = &backup.permissions;
+    let may = shown.iter().find(|p| p.action == Action::BackupDelete);
+    let refused = may
+        .expect("it is shown")
+        .answer
+        .clone()
+        .expect_err("refused");
+    assert_eq!(refused.ways_out, [WayOut::ShowVolume(copy)]);
+
+    volume_fill::offer_due(&lab.cx).await.expect("offered");
+    lab.settle().await;
+    accepted(lab.ask_snapshot(&lab.tenant, copy).await);
+    accepted(deletion().await);
 }
 
 #[tokio::test]
@@ -520,6 +575,7 @@ async fn what_outlives_its_volume_restores_to_a_new_one_only() {
         mode: RestoreMode::NewVolume {
             name: Some(name("web")),
             pool: None,
+            instant: false,
         },
         ..in_place(taken, None)
     };

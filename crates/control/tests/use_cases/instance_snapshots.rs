@@ -117,6 +117,7 @@ async fn a_part_is_restored_alone_and_goes_only_with_the_whole() {
         mode: RestoreMode::NewVolume {
             name: Some(name("copy")),
             pool: None,
+            instant: false,
         },
     };
     accepted(restore::create(cx, me, request, &change).await);

@@ -105,6 +105,7 @@ async fn an_instance_boots_from_a_snapshot() {
                 kind: ItemKind::Snapshot,
                 item: snapshot.into(),
             },
+            instant: false,
         },
         ..ask_instance("copy")
     };

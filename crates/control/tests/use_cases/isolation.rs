@@ -78,6 +78,7 @@ fn asked<'a>(
         mode: RestoreMode::NewVolume {
             name: None,
             pool: None,
+            instant: false,
         },
     };
     let from_snapshot = restore_of(ItemKind::Snapshot, snapshot_ref);

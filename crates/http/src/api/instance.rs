@@ -143,11 +143,16 @@ fn disk(asked: InstanceDisk, pointer: &str) -> Result<DiskRequest> {
         name,
         size_bytes,
         source,
+        instant,
         image,
         volume,
     } = asked;
     let field = |name: &str| format!("{pointer}/{name}");
     let name = optional_name(name.as_deref(), &field("name"))?;
+    if instant.is_some() && source.is_none() {
+        let text = "Only a copy of a snapshot or a backup can be instant.";
+        return Err(ApiError::invalid(field("instant"), text));
+    }
     match (size_bytes, source, image, volume) {
         (Some(size), None, None, None) => Ok(DiskRequest::Empty { name, size }),
         (size, None, Some(image), None) => Ok(DiskRequest::Image {
@@ -162,7 +167,11 @@ fn disk(asked: InstanceDisk, pointer: &str) -> Result<DiskRequest> {
                 kind: kind.into(),
                 item,
             };
-            Ok(DiskRequest::RestorePoint { name, source })
+            Ok(DiskRequest::RestorePoint {
+                name,
+                source,
+                instant: instant.unwrap_or(false),
+            })
         }
         (None, None, None, Some(_)) if name.is_some() => {
             let text = "A volume that exists has its name already.";

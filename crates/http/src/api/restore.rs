@@ -55,6 +55,7 @@ fn mode(body: RestoreCreate) -> Result<RestoreMode> {
         mode,
         name,
         pool,
+        instant,
         confirm,
     } = body;
     let only_with = |mode: &str| format!("This goes only with mode `{mode}`.");
@@ -65,12 +66,16 @@ fn mode(body: RestoreCreate) -> Result<RestoreMode> {
         WireMode::NewVolume => Ok(RestoreMode::NewVolume {
             name: optional_name(name.as_deref(), "/name")?,
             pool: optional_reference(pool.as_deref(), "pool", "/pool")?,
+            instant: instant.unwrap_or(false),
         }),
         WireMode::InPlace if name.is_some() => {
             Err(ApiError::invalid("/name", only_with("new_volume")))
         }
         WireMode::InPlace if pool.is_some() => {
             Err(ApiError::invalid("/pool", only_with("new_volume")))
+        }
+        WireMode::InPlace if instant.is_some() => {
+            Err(ApiError::invalid("/instant", only_with("new_volume")))
         }
         WireMode::InPlace => Ok(RestoreMode::InPlace { confirm }),
     }

@@ -39,6 +39,7 @@ fn volume(view: VolumeView) -> Volume {
     let actions = reply::permissions(&view.permissions);
     let context = VolumeContext {
         now: view.now,
+        fill: view.fill,
         active_operation: view.active_operation,
         snapshots: view.snapshots,
         backups: view.backups,

@@ -114,6 +114,7 @@ fn read_mode(fields: &Fields) -> Result<RestoreMode, Refusal> {
     Ok(RestoreMode::NewVolume {
         name: fields.optional_name("name")?,
         pool,
+        instant: fields.is_checked("instant"),
     })
 }
 
@@ -240,6 +241,9 @@ impl Restore {
             (ui::text_field("name", "Name of the new volume", fields, error).optional()
                 .hint("Left empty, a name is made from the source and the time."))
             (ui::select("pool", "Pool", &pools, fields))
+            @if self.item.id.kind() == ItemKind::Backup {
+                (ui::checkbox("instant", "Ready at once: fill it from the backup while it is used", fields))
+            }
         }
     }
 

@@ -13,7 +13,7 @@ mod tests;
 use maud::{Markup, Render, html};
 use stillpoint_control::Permission;
 use stillpoint_model::guard::{self, Allowed};
-use stillpoint_model::operation::{Operation, OperationState};
+use stillpoint_model::operation::{Operation, OperationState, Progress};
 use stillpoint_model::refusal::{ProblemCode, Refusal};
 use stillpoint_model::{ByteCount, Timestamp};
 use uuid::Uuid;
@@ -267,9 +267,13 @@ pub(super) fn warnings(answer: &Answer) -> Markup {
 
 /// A bar: with the share that is done, or moving when the total is unknown.
 pub(super) fn bar(operation: &Operation, class: &str) -> Markup {
-    let progress = &operation.progress;
     let label = format!("{} progress", text::operation(operation.kind));
     let id = format!("bar-{}-{}", operation.id, class);
+    progress_bar(&id, &label, &operation.progress, class)
+}
+
+/// The same of work without an operation.
+pub(super) fn progress_bar(id: &str, label: &str, progress: &Progress, class: &str) -> Markup {
     match (progress.percent(), progress.bytes_total) {
         (Some(percent), Some(total)) => html! {
             progress #(id) .(class) max=(total.get()) value=(progress.bytes_done.get().min(total.get())) aria-label=(label) {
@@ -286,19 +290,26 @@ pub(super) fn figures(operation: &Operation, now: Timestamp) -> Markup {
     let started = operation.started_at.unwrap_or(operation.created_at);
     html! {
         p.figures {
-            span { "Phase: " b { (text::phase(progress.phase)) } }
-            @match (progress.bytes_total, progress.percent()) {
-                (Some(total), Some(percent)) => {
-                    span { b { (progress.bytes_done) } " of " (total) }
-                    span { b { (percent) " %" } }
-                }
-                _ if progress.bytes_done > ByteCount::ZERO => span { b { (progress.bytes_done) } },
-                _ => {}
-            }
-            @if let Some(rate) = progress.rate_bytes_per_s { span { b { (rate) "/s" } } }
+            (progress_figures(progress))
             span { "Elapsed " b data-since=(millis(started)) { (text::clock(now.duration_since(started))) } }
-            @if let Some(eta) = progress.eta() { span { "About " b { (text::span(eta)) } " left" } }
         }
+    }
+}
+
+/// Phase, bytes, rate and time left; what is unknown is left out.
+pub(super) fn progress_figures(progress: &Progress) -> Markup {
+    html! {
+        span { "Phase: " b { (text::phase(progress.phase)) } }
+        @match (progress.bytes_total, progress.percent()) {
+            (Some(total), Some(percent)) => {
+                span { b { (progress.bytes_done) } " of " (total) }
+                span { b { (percent) " %" } }
+            }
+            _ if progress.bytes_done > ByteCount::ZERO => span { b { (progress.bytes_done) } },
+            _ => {}
+        }
+        @if let Some(rate) = progress.rate_bytes_per_s { span { b { (rate) "/s" } } }
+        @if let Some(eta) = progress.eta() { span { "About " b { (text::span(eta)) } " left" } }
     }
 }
 

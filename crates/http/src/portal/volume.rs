@@ -3,6 +3,7 @@
 mod create;
 mod detail;
 mod dialog;
+mod fill;
 mod import;
 
 use axum::Router;
@@ -207,6 +208,7 @@ fn state_cell(view: &VolumeView) -> Markup {
             a.sub href=(paths::operation(operation.id)) { (text::operation(operation.kind)) " in progress" }
             (ui::bar(operation, "thin"))
         }
+        (fill::cell(view))
     }
 }
 
@@ -241,6 +243,7 @@ fn menu_entries(view: &VolumeView) -> Markup {
 pub(super) fn look_again(views: &[VolumeView]) -> Option<Duration> {
     let moving = |view: &VolumeView| {
         view.active_operation.is_some()
+            || view.volume.filling.is_some()
             || matches!(
                 view.volume.state,
                 VolumeState::Creating | VolumeState::Deleting

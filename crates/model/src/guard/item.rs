@@ -1,7 +1,7 @@
 //! What may be done with a snapshot, a backup or another copy.
 
 use super::{Action, ActiveOperation};
-use crate::id::InstanceSnapshotId;
+use crate::id::{InstanceSnapshotId, VolumeId};
 use crate::item::ItemState;
 use crate::refusal::{ProblemCode, Refusal, WayOut};
 
@@ -16,6 +16,8 @@ pub struct ItemFacts {
     pub active_operation: Option<ActiveOperation>,
     /// Whether any number of operations may read it at once, as they may an image.
     pub is_shared: bool,
+    /// A volume that is still being filled from it.
+    pub fills: Option<VolumeId>,
     /// The instance snapshot that it is part of.
     pub part_of: Option<InstanceSnapshotId>,
 }
@@ -37,6 +39,11 @@ pub(super) fn check(action: Action, item: &ItemFacts) -> Result<(), Refusal> {
     if deletes && item.protected {
         let text = "This item is protected. Remove the protection first.";
         return Err(Refusal::new(ProblemCode::Protected, text).or(WayOut::Unprotect));
+    }
+    if let (true, Some(volume)) = (deletes, item.fills) {
+        let text = "A volume is still being filled from this backup. Delete it when that volume is \
+                    whole.";
+        return Err(Refusal::new(ProblemCode::VolumeFilling, text).or(WayOut::ShowVolume(volume)));
     }
     let in_the_way = item.active_operation.filter(|_| deletes || !item.is_shared);
     if let Some(active) = in_the_way {

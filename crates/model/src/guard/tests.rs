@@ -34,6 +34,7 @@ fn volume() -> VolumeFacts {
         role: VolumeRole::Data,
         state: VolumeState::Available,
         attachment: None,
+        filling: false,
         active_operation: None,
         instance_operation: None,
         cooldown_until: None,
@@ -148,6 +149,7 @@ fn deletes_never_wait_for_cooldown_or_the_in_flight_limit() {
     };
     let item = ItemFacts {
         is_shared: false,
+        fills: None,
         state: ItemState::Available,
         protected: false,
         active_operation: None,
@@ -213,6 +215,7 @@ fn a_roll_back_under_a_running_instance_offers_both_ways_out() {
     };
     let item = ItemFacts {
         is_shared: false,
+        fills: None,
         state: ItemState::Available,
         protected: false,
         active_operation: None,
@@ -252,6 +255,7 @@ fn a_protected_item_is_not_deleted() {
     let plan = plan();
     let item = ItemFacts {
         is_shared: false,
+        fills: None,
         state: ItemState::Available,
         protected: true,
         active_operation: None,
@@ -277,6 +281,7 @@ fn an_item_that_is_not_available_restores_nothing() {
     {
         let item = ItemFacts {
             is_shared: false,
+            fills: None,
             state: *state,
             protected: false,
             active_operation: None,
@@ -336,6 +341,7 @@ mod images {
     fn image(state: ItemState) -> ItemFacts {
         ItemFacts {
             is_shared: true,
+            fills: None,
             state,
             protected: false,
             active_operation: None,
@@ -433,6 +439,7 @@ mod images {
         let facts = Facts {
             item: Some(ItemFacts {
                 is_shared: false,
+                fills: None,
                 ..image(ItemState::Available)
             }),
             ..facts(&plan, busy)
@@ -450,5 +457,53 @@ mod images {
         };
         let refused = refusal(Action::ImageCreate, &crowded);
         assert_eq!(refused.code, ProblemCode::InflightLimit);
+    }
+}
+
+#[test]
+fn nothing_is_made_of_a_volume_that_is_still_filled_from_its_backup() {
+    let plan = plan();
+    let filling = VolumeFacts {
+        filling: true,
+        ..volume()
+    };
+    for action in [
+        Action::SnapshotCreate,
+        Action::BackupCreate,
+        Action::VolumeClone,
+        Action::VolumeResize,
+        Action::RestoreInPlace,
+    ] {
+        let refusal = refusal(action, &facts(&plan, filling.clone()));
+        assert_eq!(refusal.code, ProblemCode::VolumeFilling, "{action}");
+        assert_eq!(refusal.ways_out, [WayOut::ShowVolume(filling.id)]);
+    }
+    for action in [Action::VolumeRename, Action::VolumeDelete] {
+        let answer = can(action, &facts(&plan, filling.clone()));
+        assert!(answer.is_ok(), "{action}: {answer:?}");
+    }
+}
+
+#[test]
+fn a_backup_stays_while_a_volume_is_filled_from_it() {
+    let plan = plan();
+    let volume_id = volume().id;
+    let item = ItemFacts {
+        is_shared: false,
+        fills: Some(volume_id),
+        state: ItemState::Available,
+        protected: false,
+        active_operation: None,
+        part_of: None,
+    };
+    let facts = Facts {
+        item: Some(item),
+        ..facts(&plan, volume())
+    };
+    let refusal = refusal(Action::BackupDelete, &facts);
+    assert_eq!(refusal.code, ProblemCode::VolumeFilling);
+    assert_eq!(refusal.ways_out, [WayOut::ShowVolume(volume_id)]);
+    for action in [Action::RestoreNew, Action::BackupVerify] {
+        assert!(can(action, &facts).is_ok(), "{action}");
     }
 }

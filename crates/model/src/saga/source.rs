@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ByteCount;
 use crate::id::{BackupId, ImageId, SnapshotId, VolumeId};
-use crate::task::{ImageFormat, VaultRef};
+use crate::task::{CloneSource, ImageFormat, TaskSpec, VaultRef};
 
 /// What a restore starts from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +26,47 @@ pub enum RestoreSource {
     },
 }
 
+impl RestoreSource {
+    /// The task that makes a volume of it. With `instant` one of a backup is usable at once, and is
+    /// filled afterwards; one of a snapshot is in any case.
+    pub const fn into_volume(self, volume_id: VolumeId, instant: bool) -> TaskSpec {
+        match self {
+            Self::Snapshot { snapshot_id } => TaskSpec::VolumeClone {
+                volume_id,
+                source: CloneSource::Snapshot(snapshot_id),
+            },
+            Self::Backup {
+                backup_id,
+                source_volume_id,
+                vault,
+            } if instant => TaskSpec::VolumeFillBegin {
+                volume_id,
+                backup_id,
+                source_volume_id,
+                vault,
+            },
+            Self::Backup {
+                backup_id,
+                source_volume_id,
+                vault,
+            } => TaskSpec::BackupRestore {
+                volume_id,
+                backup_id,
+                source_volume_id,
+                vault,
+            },
+        }
+    }
+
+    /// The backup that a volume made of it is filled from.
+    pub const fn fills(self, instant: bool) -> Option<BackupId> {
+        match self {
+            Self::Backup { backup_id, .. } if instant => Some(backup_id),
+            Self::Backup { .. } | Self::Snapshot { .. } => None,
+        }
+    }
+}
+
 /// What a new volume of an instance begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "disk", rename_all = "snake_case")]
@@ -39,6 +80,9 @@ pub enum DiskSource {
     RestorePoint {
         /// Which.
         source: RestoreSource,
+        /// Whether it is used before all of a backup is there.
+        #[serde(default)]
+        instant: bool,
     },
     /// An image.
     Image {

@@ -18,6 +18,8 @@ words! {
         Upkeep = "upkeep",
         /// The care of a vault.
         Care = "care",
+        /// Filling a volume that is used already.
+        Fill = "fill",
     }
 }
 

@@ -143,9 +143,11 @@ impl Mover<'_> {
     pub(super) const fn attempts(&self, role: TaskRole) -> u32 {
         match role {
             TaskRole::Do => self.limits.attempts,
-            TaskRole::Undo | TaskRole::Chore | TaskRole::Upkeep | TaskRole::Care => {
-                self.limits.undo_attempts
-            }
+            TaskRole::Undo
+            | TaskRole::Chore
+            | TaskRole::Upkeep
+            | TaskRole::Care
+            | TaskRole::Fill => self.limits.undo_attempts,
         }
     }
 

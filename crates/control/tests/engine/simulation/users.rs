@@ -315,7 +315,10 @@ impl Users {
             1 => {
                 let new = VolumeId::generate(&*ground.env);
                 let holds = self.may_hold_snapshot.get(&id).cloned();
-                let request = Request::RestoreNew { source };
+                let request = Request::RestoreNew {
+                    source,
+                    instant: false,
+                };
                 self.new_volume(ground, new, pool, request, items, holds)
                     .await
             }
@@ -368,7 +371,10 @@ impl Users {
             2 => {
                 let new = VolumeId::generate(&*ground.env);
                 let holds = self.may_hold_backup.get(&id).cloned();
-                let request = Request::RestoreNew { source };
+                let request = Request::RestoreNew {
+                    source,
+                    instant: false,
+                };
                 self.new_volume(ground, new, pool, request, items, holds)
                     .await
             }

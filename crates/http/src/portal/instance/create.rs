@@ -251,7 +251,10 @@ impl Choices {
                         nothing: sources.is_empty().then_some(html! {
                             "There is no snapshot or backup yet that could be copied. " a href="/volumes" { "Go to volumes" } "."
                         }),
-                    }.render(chosen, &ui::select("root-source", "Snapshot or backup", &sources, fields)))
+                    }.render(chosen, &html! {
+                        (ui::select("root-source", "Snapshot or backup", &sources, fields))
+                        (ui::checkbox("root-instant", "Of a backup: start at once, and fill the volume while it runs", fields))
+                    }))
                     (Way { value: "empty", title: "An empty disk", lead: "A new volume with nothing on it.", nothing: None,
                     }.render(chosen, &ui::size_field("root-size", "Size of the root volume", fields, error)))
                 }
@@ -374,6 +377,7 @@ fn read_root(fields: &Fields) -> Result<DiskRequest, Refusal> {
         "source" => Ok(DiskRequest::RestorePoint {
             name: fields.optional_name("root-name")?,
             source: item::read(fields.get("root-source"))?,
+            instant: fields.is_checked("root-instant"),
         }),
         "empty" => Ok(DiskRequest::Empty {
             name: fields.optional_name("root-name")?,

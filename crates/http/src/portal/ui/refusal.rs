@@ -86,6 +86,7 @@ fn way_out(way: &WayOut, item: Option<Subject>) -> Markup {
         WayOut::DeleteSnapshot(id) => Some(paths::volume_tab(*id, "snapshots")),
         WayOut::DeleteBackup(id) => Some(paths::volume_tab(*id, "backups")),
         WayOut::DeleteImage => Some("/images".to_owned()),
+        WayOut::ShowVolume(id) => Some(paths::volume(*id)),
         WayOut::ShowInstanceSnapshot(id) => Some(paths::instance_snapshot(*id)),
         WayOut::RestoreToNewVolume => item
             .filter(|subject| matches!(subject, Subject::Item(_)))

@@ -19,7 +19,7 @@ use stillpoint_model::item::{ItemKind, RestorePointId};
 use stillpoint_model::operation::Operation;
 use stillpoint_model::volume::VolumeOrigin;
 
-use super::menu_entries;
+use super::{fill, menu_entries};
 use crate::portal::error::Failure;
 use crate::portal::icon::Icon;
 use crate::portal::item::{self, Item};
@@ -164,6 +164,7 @@ fn page(viewer: &Viewer, view: &VolumeView, tab: Tab, content: &Markup) -> Respo
                 (ui::failure_note("This volume failed", None, failure))
             }
             @if let Some(operation) = &view.active_operation { (ui::banner(operation, view.now)) }
+            @if let Some(backup) = volume.filling { (fill::banner(view, backup)) }
             (content)
         }
     };

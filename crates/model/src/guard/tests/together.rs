@@ -172,6 +172,7 @@ fn a_part_of_an_instance_snapshot_is_restored_but_not_deleted_alone() {
         protected: false,
         active_operation: None,
         is_shared: false,
+        fills: None,
         part_of: Some(whole),
     };
     let facts = Facts {
