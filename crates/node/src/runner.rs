@@ -18,8 +18,8 @@
 //! Upkeep gives way: as soon as other work for its pool arrives, it is asked to stop.
 //!
 //! A volume that is in use before it is whole may take hours to fill. Filling takes no slot, so that it
-//! keeps no other task waiting, and the upkeep does not give way to it. One volume of a node is filled
-//! at a time; others wait for that with their leases renewed.
+//! keeps no other task waiting, and the upkeep does not give way to it. How many volumes are filled at
+//! once is for whoever gives tasks to say.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -84,7 +84,6 @@ struct Inner<C> {
     settings: Settings,
     owners: Owners,
     upkeep: Mutex<HashMap<PoolId, Arc<Watch>>>,
-    filling: tokio::sync::Mutex<()>,
     shutdown: CancellationToken,
 }
 
@@ -106,7 +105,6 @@ impl<C: ControlPlane> Node<C> {
             settings,
             owners: Owners::default(),
             upkeep: Mutex::default(),
-            filling: tokio::sync::Mutex::default(),
             shutdown,
         };
         Self {
@@ -216,14 +214,7 @@ impl<C: ControlPlane> Inner<C> {
         let is_fill = matches!(assignment.spec, TaskSpec::VolumeFill { .. });
         let _slot = (!is_fill).then_some(slot);
         let owned = {
-            let own = async {
-                let owned = self.owners.own(assignment.spec.owners()).await;
-                let turn = match is_fill {
-                    true => Some(self.filling.lock().await),
-                    false => None,
-                };
-                (owned, turn)
-            };
+            let own = self.owners.own(assignment.spec.owners());
             tokio::select! {
                 owned = own => owned,
                 () = self.keep_reporting(&assignment, &watch) => return,
