@@ -6,6 +6,7 @@ mod first_start;
 mod machines;
 mod memory;
 mod node_link;
+mod reader;
 mod recover;
 mod run;
 mod self_backup;
@@ -14,6 +15,7 @@ mod settings;
 use clap::{Args, Subcommand};
 use tracing_subscriber::EnvFilter;
 
+use self::reader::ReaderArgs;
 use self::recover::RecoverArgs;
 use self::settings::{Settings, SettingsArgs};
 use crate::failure::{Exit, Failure, Result};
@@ -47,6 +49,9 @@ enum Verb {
     /// Thaws a guest whatever happens to whoever froze it
     #[command(name = machines::GUARD, hide = true)]
     FreezeGuard,
+    /// Reads a backup for a guest whose volume is not whole yet
+    #[command(name = reader::READER, hide = true)]
+    ReadBackup(ReaderArgs),
 }
 
 impl Command {
@@ -56,6 +61,7 @@ impl Command {
             Verb::Start(args) => start(args),
             Verb::Recover(args) => rebuild(args),
             Verb::FreezeGuard => machines::run_guard(),
+            Verb::ReadBackup(args) => reader::run(&args),
         }
     }
 }

@@ -15,7 +15,8 @@
 //! notices. Of each connection several reads are under way at once, because a target may be far.
 //!
 //! **Trouble.** What cannot be read is an I/O error for whoever reads it, and a sentence for whoever
-//! serves it, once for each cause.
+//! serves it, once for each cause. A [patient](Server::patient) server tries again for as long as a
+//! client waits where the target is away: a guest whose disk this is should wait for it as well.
 //!
 //! **Invariant:** nothing is ever written, to the target or anywhere else; a client that asks for it
 //! is refused.
@@ -26,6 +27,7 @@ mod wire;
 
 use std::collections::HashSet;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -84,6 +86,8 @@ pub type OnTrouble = Box<dyn Fn(&str) + Send + Sync>;
 struct Disk {
     reader: BackupReader,
     on_trouble: OnTrouble,
+    /// Whether what cannot be read now is read again.
+    is_patient: AtomicBool,
     /// What was told.
     told: Mutex<HashSet<String>>,
 }
@@ -107,6 +111,8 @@ impl Disk {
 pub struct Server {
     listener: UnixListener,
     path: PathBuf,
+    /// Which file the socket is.
+    file: Option<FileId>,
     disk: Arc<Disk>,
     clients: Arc<AtomicUsize>,
     is_ended: AtomicBool,
@@ -128,14 +134,29 @@ impl Server {
         Ok(Self {
             listener,
             path: path.to_owned(),
+            file: file_at(path),
             disk: Arc::new(Disk {
                 reader,
                 on_trouble,
+                is_patient: AtomicBool::new(false),
                 told: Mutex::default(),
             }),
             clients: Arc::default(),
             is_ended: AtomicBool::new(false),
         })
+    }
+
+    /// From now on what may be there later ([`ErrorKind::Retry`]) is read until it is, or until the
+    /// client leaves.
+    #[must_use]
+    pub fn patient(self) -> Self {
+        self.disk.is_patient.store(true, Ordering::Relaxed);
+        self
+    }
+
+    /// Whether clients find it: its socket is where it was made.
+    pub fn is_there(&self) -> bool {
+        self.file.is_some() && self.file == file_at(&self.path)
     }
 
     /// Serves clients until [`end`](Self::end). Blocks.
@@ -178,9 +199,20 @@ impl Server {
 }
 
 impl Drop for Server {
+    /// Another's socket in its place stays.
     fn drop(&mut self) {
-        let _gone_already = std::fs::remove_file(&self.path);
+        if self.is_there() {
+            let _gone_already = std::fs::remove_file(&self.path);
+        }
     }
+}
+
+/// A file, whatever its name: its device and its number there.
+type FileId = (u64, u64);
+
+fn file_at(path: &Path) -> Option<FileId> {
+    let found = std::fs::symlink_metadata(path).ok()?;
+    Some((found.dev(), found.ino()))
 }
 
 /// One of the places that clients take.

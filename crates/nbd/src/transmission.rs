@@ -10,8 +10,13 @@
 use std::io::{self, BufReader, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Mutex, PoisonError};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use stillpoint_model::ErrorKind;
+use stillpoint_vault::Error;
 
 use crate::Disk;
 use crate::handshake::{ALLOCATION_ID, MAX_READ, Terms};
@@ -21,6 +26,11 @@ use crate::wire::{
 
 /// How many reads of a connection are under way at once.
 const WORKERS: usize = 4;
+/// The pause before what could not be read is read again, where the server is patient.
+const PAUSE: Timespec = Timespec {
+    tv_sec: 1,
+    tv_nsec: 0,
+};
 /// The most ranges in one answer about zeros.
 const MAX_RANGES: usize = 512;
 
@@ -61,6 +71,7 @@ pub fn serve(stream: &UnixStream, terms: Terms, disk: &Disk) -> io::Result<()> {
         to: Mutex::new(stream),
         terms,
         disk,
+        stream,
     };
     let (give, take) = sync_channel(0);
     let take = Mutex::new(take);
@@ -91,6 +102,8 @@ struct Connection<'a> {
     to: Mutex<&'a UnixStream>,
     terms: Terms,
     disk: &'a Disk,
+    /// The same, to look at.
+    stream: &'a UnixStream,
 }
 
 impl Connection<'_> {
@@ -138,14 +151,43 @@ impl Connection<'_> {
         }
     }
 
-    fn failed(&self, request: &Request, error: &stillpoint_vault::Error) -> Vec<u8> {
+    /// Reads something of the backup, where the server is patient until that can be read.
+    fn patiently<T>(
+        &self,
+        request: &Request,
+        mut read: impl FnMut() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let is_patient = self.disk.is_patient.load(Ordering::Relaxed);
+        loop {
+            match read() {
+                Err(error)
+                    if is_patient && error.kind() == ErrorKind::Retry && self.stays(PAUSE) =>
+                {
+                    self.disk.tell(request.offset, &error);
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    /// Waits, and answers whether the client is still there.
+    fn stays(&self, pause: Timespec) -> bool {
+        let mut watched = [PollFd::new(self.stream, PollFlags::RDHUP)];
+        matches!(
+            poll(&mut watched, Some(&pause)),
+            Ok(0) | Err(rustix::io::Errno::INTR)
+        )
+    }
+
+    fn failed(&self, request: &Request, error: &Error) -> Vec<u8> {
         self.disk.tell(request.offset, error);
         self.refuse(request, errno::EIO)
     }
 
     fn read(&self, request: &Request) -> Vec<u8> {
         let end = request.offset + u64::from(request.len);
-        let data = match self.disk.reader.next_data(request.offset) {
+        let reader = &self.disk.reader;
+        let data = match self.patiently(request, || reader.next_data(request.offset)) {
             Ok(data) => data,
             Err(error) => return self.failed(request, &error),
         };
@@ -163,10 +205,9 @@ impl Connection<'_> {
         };
         let start = message.0.len();
         message.0.resize(start + len, 0);
-        let read = self
-            .disk
-            .reader
-            .read_at(request.offset, &mut message.0[start..]);
+        let read = self.patiently(request, || {
+            reader.read_at(request.offset, &mut message.0[start..])
+        });
         match read {
             Ok(()) => message.0,
             Err(error) => self.failed(request, &error),
@@ -178,7 +219,7 @@ impl Connection<'_> {
             0 => MAX_RANGES,
             _ => 1,
         };
-        let ranges = match self.ranges(request, most) {
+        let ranges = match self.patiently(request, || self.ranges(request, most)) {
             Ok(ranges) => ranges,
             Err(error) => return self.failed(request, &error),
         };
@@ -195,11 +236,7 @@ impl Connection<'_> {
 
     /// The ranges from where the request begins: how long each is, and whether it may hold data.
     /// At least one, at most `most`, and none beyond where the request ends.
-    fn ranges(
-        &self,
-        request: &Request,
-        most: usize,
-    ) -> Result<Vec<(u32, bool)>, stillpoint_vault::Error> {
+    fn ranges(&self, request: &Request, most: usize) -> Result<Vec<(u32, bool)>, Error> {
         let end = request.offset + u64::from(request.len);
         let mut ranges: Vec<(u32, bool)> = Vec::new();
         let mut at = request.offset;

@@ -22,8 +22,10 @@ use stillpoint_model::id::{AccountId, BackupId, VaultId, VolumeId};
 use stillpoint_model::progress::NullMonitor;
 use stillpoint_model::{ByteCount, Env};
 use stillpoint_nbd::{Error, MAX_CONNECTIONS, Server};
-use stillpoint_vault::target::MemoryTarget;
-use stillpoint_vault::{BackupSpec, ReadAt, ReadCache, RootKey, Tuning, Vault, VaultSpec};
+use stillpoint_vault::target::{Fault, FaultTarget, MemoryTarget};
+use stillpoint_vault::{
+    BackupReader, BackupSpec, ReadAt, ReadCache, RootKey, Tuning, Vault, VaultSpec,
+};
 use tempfile::TempDir;
 
 const MIB: u64 = 1 << 20;
@@ -47,13 +49,37 @@ impl World {
         meanwhile(&target);
         let cache = ReadCache::new(ByteCount::from_mib(4));
         let reader = vault.read_only().open_backup(volume, backup, &cache);
+        Self::serve(folder, reader.unwrap(), |server| server)
+    }
+
+    /// A server over a target that is away for its first read after the backup was opened.
+    fn away_once(patience: fn(Server) -> Server) -> Self {
+        let folder = TempDir::new().unwrap();
+        let env = Arc::new(SimEnv::new(1));
+        let target = Arc::new(MemoryTarget::new());
+        fs::write(folder.path().join("disk"), noise(1, &[0])).unwrap();
+        let (vault, volume, backup) = back_up(&target, &env, &folder);
+        let cache = ReadCache::new(ByteCount::from_mib(4));
+        let open = |target: Arc<FaultTarget>| {
+            let vault = Vault::open(target, vault.id(), &root_key(), env.clone()).unwrap();
+            let reader = vault.read_only().open_backup(volume, backup, &cache);
+            reader.unwrap()
+        };
+        let counting = Arc::new(FaultTarget::counting(target.clone()));
+        drop(open(Arc::clone(&counting)));
+        let faulty = FaultTarget::new(target, counting.calls(), Fault::FailBefore);
+        Self::serve(folder, open(Arc::new(faulty)), patience)
+    }
+
+    fn serve(folder: TempDir, reader: BackupReader, patience: fn(Server) -> Server) -> Self {
         let told = Arc::new(Mutex::new(vec![]));
         let tell = {
             let told = told.clone();
             move |trouble: &str| told.lock().unwrap().push(trouble.to_owned())
         };
         let socket = folder.path().join("nbd");
-        let server = Arc::new(Server::bind(&socket, reader.unwrap(), Box::new(tell)).unwrap());
+        let server = Server::bind(&socket, reader, Box::new(tell)).unwrap();
+        let server = Arc::new(patience(server));
         let serving = Arc::clone(&server);
         Self {
             folder,
@@ -69,6 +95,14 @@ impl World {
 
     fn address(&self) -> String {
         format!("nbd+unix:///?socket={}", self.path("nbd").display())
+    }
+
+    /// Whether `qemu-io` can read 64 KiB at a place.
+    fn reads(&self, at: &str) -> bool {
+        let mut command = Command::new("qemu-io");
+        command.args(["-r", "-f", "raw", "-c", &format!("read {at} 64k")]);
+        let output = command.arg(self.address()).output().expect("qemu-io");
+        output.status.success()
     }
 
     /// `qemu-img` with the address as its last argument but these.
@@ -96,6 +130,10 @@ impl Drop for World {
     }
 }
 
+fn root_key() -> RootKey {
+    RootKey::from_bytes([7; 32])
+}
+
 fn back_up(
     target: &Arc<MemoryTarget>,
     env: &Arc<SimEnv>,
@@ -105,8 +143,7 @@ fn back_up(
         vault_id: VaultId::generate(&**env),
         account_id: AccountId::generate(&**env),
     };
-    let root = RootKey::generate(&**env);
-    let vault = Vault::open_or_create(target.clone(), spec, &root, env.clone()).unwrap();
+    let vault = Vault::open_or_create(target.clone(), spec, &root_key(), env.clone()).unwrap();
     let vault = vault.with_tuning(Tuning {
         pack_len: 4 << 20,
         ..Tuning::default()
@@ -202,18 +239,34 @@ fn damage_is_an_error_for_whoever_reads_it_and_is_told_once() {
         // In the middle of the second frame of the first pack.
         target.tamper(pack.unwrap(), |bytes| bytes[3 << 19] ^= 1);
     });
-    let read = |at: &str| {
-        let mut command = Command::new("qemu-io");
-        command.args(["-r", "-f", "raw", "-c", &format!("read {at} 64k")]);
-        let output = command.arg(world.address()).output().expect("qemu-io");
-        output.status.success()
-    };
-    assert!(read("0"));
-    assert!(!read("1M") && !read("1M"));
-    assert!(read("3M"));
+    assert!(world.reads("0"));
+    assert!(!world.reads("1M") && !world.reads("1M"));
+    assert!(world.reads("3M"));
     let told = world.told.lock().unwrap();
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(told[0].contains("is damaged"), "{told:?}");
+}
+
+#[test]
+fn a_patient_server_waits_for_a_target_that_is_away() {
+    assert!(!World::away_once(|server| server).reads("0"));
+    let world = World::away_once(Server::patient);
+    assert!(world.reads("0"));
+    assert_eq!(world.told.lock().unwrap().len(), 1, "it is told");
+}
+
+#[test]
+fn anothers_socket_in_its_place_stays() {
+    let mut world = World::new(&noise(1, &[]), |_| ());
+    let socket = world.path("nbd");
+    let is_there = |world: &World| world.server.as_ref().unwrap().is_there();
+    assert!(is_there(&world));
+    fs::remove_file(&socket).unwrap();
+    assert!(!is_there(&world));
+    let _another = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    assert!(!is_there(&world));
+    world.end();
+    assert!(socket.exists());
 }
 
 #[test]

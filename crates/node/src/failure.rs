@@ -6,9 +6,12 @@
 use stillpoint_layers as layers;
 use stillpoint_model::ErrorKind;
 use stillpoint_model::error::with_causes;
+use stillpoint_model::layer_tree::Refusal;
 use stillpoint_model::refusal::ProblemCode;
 use stillpoint_model::task::{TaskFailure, TaskSpec};
 use stillpoint_vault as vault;
+
+use crate::readers::ReaderError;
 
 /// A failure whose sentence follows from its kind.
 pub fn of_kind(kind: ErrorKind, detail: String) -> TaskFailure {
@@ -76,6 +79,12 @@ pub fn of_pool(error: &layers::Error) -> TaskFailure {
                 "The instance that has the volume open does not answer. Try again later."
                     .to_owned();
         }
+        layers::Error::Refused(Refusal::Filling(_)) => {
+            failure.code = ProblemCode::NotEligible;
+            failure.text =
+                "The volume is still being filled from its backup. Wait until it is whole."
+                    .to_owned();
+        }
         layers::Error::NotFrozen { .. } => return not_frozen(failure.detail),
         layers::Error::HostRefused { .. } => {
             failure.text = "The instance that has the volume open cannot do that now. Try again, \
@@ -99,8 +108,17 @@ pub fn not_frozen(detail: String) -> TaskFailure {
 
 /// What the control plane hears of a vault's error.
 pub fn of_vault(error: &vault::Error) -> TaskFailure {
-    let mut failure = of_kind(error.kind(), with_causes(error));
-    match error.kind() {
+    of_target(error.kind(), with_causes(error))
+}
+
+/// What the control plane hears when a backup cannot be read for a guest.
+pub fn of_reader(error: &ReaderError) -> TaskFailure {
+    of_target(error.kind(), with_causes(error))
+}
+
+fn of_target(kind: ErrorKind, detail: String) -> TaskFailure {
+    let mut failure = of_kind(kind, detail);
+    match kind {
         ErrorKind::Full => {
             failure.text = "The backup target has no room left. Delete a backup, or ask your \
                             operator for more."
@@ -173,6 +191,17 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn a_volume_that_is_not_whole_yet_is_not_said_to_be_open() {
+        let volume = VolumeId::generate(&SimEnv::new(1));
+        let failure = of_pool(&layers::Error::Refused(Refusal::Filling(volume)));
+        assert_eq!(
+            (failure.kind, failure.code),
+            (ErrorKind::Conflict, ProblemCode::NotEligible)
+        );
+        assert!(failure.text.contains("filled"), "{}", failure.text);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! ControlPlane --assignment--> Node --> perform(task) --> stillpoint_layers::Pool
 //!      ^                         |                   |         | LiveHost: open volumes
 //!      |                         |                   |-> Machines: a hypervisor's driver
+//!      |                         |                   |-> Readers: what reads backups for guests
 //!      |                         |                   \-> stillpoint_vault::Vault
 //!      +-- report, confirm, finish, sighted, answer
 //! ```
@@ -19,6 +20,7 @@ mod failure;
 mod machines;
 mod owners;
 mod progress;
+mod readers;
 mod runner;
 mod storage;
 mod tasks;
@@ -26,6 +28,7 @@ mod tasks;
 pub use control_plane::{ControlError, ControlPlane};
 pub use machines::{Hypervised, MachineError, MachineResult, MachineSeen, Machines, OpenDisk};
 pub use progress::Watch;
+pub use readers::{ReaderError, ReaderFault, ReaderProgram, Readers, run as run_reader};
 pub use runner::{Node, Settings};
 pub use storage::Storage;
 pub use tasks::{Hooks, TaskResult, perform};

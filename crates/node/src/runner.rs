@@ -133,6 +133,7 @@ impl<C: ControlPlane> Node<C> {
             () = work => {}
             () = inner.watch_machines() => {}
             () = inner.answer_questions() => {}
+            () = inner.watch_readers() => {}
             () = inner.shutdown.cancelled() => {}
         }
         while tasks.join_next().await.is_some() {}
@@ -164,6 +165,22 @@ impl<C: ControlPlane> Inner<C> {
                     }
                 }
                 Err(error) => tracing::error!(%error, "machines cannot be looked at"),
+            }
+            tokio::time::sleep(self.settings.look_every).await;
+        }
+    }
+
+    /// Looks after what reads backups for guests, again and again: not beside the machines, which may
+    /// wait for it.
+    async fn watch_readers(&self) {
+        if !self.storage.has_readers() {
+            return std::future::pending().await;
+        }
+        loop {
+            let storage = Arc::clone(&self.storage);
+            let looked = tokio::task::spawn_blocking(move || storage.look_after_readers());
+            if let Err(error) = looked.await {
+                tracing::error!(%error, "readers cannot be looked after");
             }
             tokio::time::sleep(self.settings.look_every).await;
         }

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use stillpoint_layers::machine_memory::MemoryFolder;
 use stillpoint_layers::{ImageSource, Pool};
-use stillpoint_model::id::{PoolId, TargetId, VaultId};
+use stillpoint_model::error::with_causes;
+use stillpoint_model::id::{PoolId, TargetId, VaultId, VolumeId};
+use stillpoint_model::layer_tree::FillSource;
 use stillpoint_model::task::{ImageFormat, TaskFailure, VaultRef};
 use stillpoint_model::{Env, ErrorKind};
 use stillpoint_vault::target::Target;
@@ -14,6 +16,7 @@ use stillpoint_vault::{RootKey, Tuning, Vault, VaultSpec};
 
 use crate::failure::{not_configured, of_vault};
 use crate::machines::Machines;
+use crate::readers::Readers;
 
 /// A backup target and the key over all keys in it.
 struct KeyedTarget {
@@ -31,6 +34,7 @@ pub struct Storage {
     vaults: Mutex<HashMap<VaultId, Vault>>,
     machines: Option<Arc<dyn Machines>>,
     memories: HashMap<PoolId, MemoryFolder>,
+    readers: Option<Arc<Readers>>,
 }
 
 impl Storage {
@@ -45,6 +49,7 @@ impl Storage {
             vaults: Mutex::default(),
             machines: None,
             memories: HashMap::new(),
+            readers: None,
         }
     }
 
@@ -74,6 +79,55 @@ impl Storage {
     pub fn with_memories(mut self, pool: PoolId, folder: MemoryFolder) -> Self {
         self.memories.insert(pool, folder);
         self
+    }
+
+    /// Adds what reads backups for guests whose volumes are not whole yet: from now on the node looks
+    /// after them.
+    #[must_use]
+    pub fn with_readers(mut self, readers: Readers) -> Self {
+        self.readers = Some(Arc::new(readers));
+        self
+    }
+
+    /// What reads backups for guests.
+    pub(crate) fn readers(&self) -> Result<&Readers, TaskFailure> {
+        let readers = self.readers.as_deref();
+        readers.ok_or_else(|| not_configured("readers of backups"))
+    }
+
+    /// Whether there is anything that reads backups for guests.
+    pub(crate) const fn has_readers(&self) -> bool {
+        self.readers.is_some()
+    }
+
+    /// Has every reader listen whose volume is being filled, and ends the others.
+    pub(crate) fn look_after_readers(&self) {
+        if let Some(readers) = &self.readers {
+            readers.look_after(|volume| self.filled_from(volume));
+        }
+    }
+
+    /// Ends the reader of a volume, if there is one. What fails is done by the next look.
+    pub(crate) fn end_reader(&self, volume: VolumeId) {
+        if let Some(readers) = &self.readers
+            && let Err(error) = readers.end(volume)
+        {
+            let error = with_causes(&error);
+            tracing::warn!(%volume, error, "its reader is not ended yet");
+        }
+    }
+
+    /// What a volume of any pool is being filled from; none when it is whole, or is not there.
+    fn filled_from(
+        &self,
+        volume: VolumeId,
+    ) -> Result<Option<FillSource>, stillpoint_layers::Error> {
+        for pool in self.pools.values() {
+            if let Some(filling) = pool.filling(volume)? {
+                return Ok(Some(filling.source));
+            }
+        }
+        Ok(None)
     }
 
     /// The memory of machines whose volumes are in a pool.

@@ -10,6 +10,7 @@
 //!   target.chosen      which backup target this installation has
 //!   uploads/           images on their way in
 //!   machines/          what runs: sockets, consoles; machines outlive the server
+//!   readers/           what reads backups for guests: sockets and logs; they outlive it, too
 //!   keys/root.key      0600; made once, never overwritten
 //!   credentials        0600; passwords made at the first start
 //! ```
@@ -55,6 +56,11 @@ impl DataDir {
         Ok(dir)
     }
 
+    /// The folder itself, by its real path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The store's file.
     pub fn database(&self) -> PathBuf {
         self.path.join("stillpoint.db")
@@ -72,7 +78,7 @@ impl DataDir {
 
     /// The folder of the local backup target.
     pub fn target(&self) -> PathBuf {
-        self.path.join("target")
+        target_in(&self.path)
     }
 
     /// Which backup target was chosen.
@@ -95,15 +101,30 @@ impl DataDir {
         self.path.join("machines")
     }
 
+    /// Where those have their sockets that read backups for guests.
+    pub fn readers(&self) -> PathBuf {
+        self.path.join("readers")
+    }
+
     /// The root key.
     pub fn root_key(&self) -> PathBuf {
-        self.path.join("keys/root.key")
+        root_key_in(&self.path)
     }
 
     /// The passwords that were made at the first start.
     pub fn credentials(&self) -> PathBuf {
         self.path.join("credentials")
     }
+}
+
+/// The folder of the local backup target, in a data folder that somebody else has open.
+pub fn target_in(data: &Path) -> PathBuf {
+    data.join("target")
+}
+
+/// The root key of a data folder that somebody else has open.
+pub fn root_key_in(data: &Path) -> PathBuf {
+    data.join("keys/root.key")
 }
 
 fn create_folder(path: &Path) -> Result<()> {

@@ -12,7 +12,7 @@
 //! The first SIGTERM or SIGINT stops it in that order; the second ends the process at once. Both
 //! are safe, and so is `kill -9`: whatever was under way is taken up or unwound by the next start.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,6 +50,7 @@ use super::data_dir::DataDir;
 use super::first_start::{FirstUser, FirstUsers, first_users, root_key};
 use super::machines;
 use super::node_link::InProcess;
+use super::reader;
 use super::self_backup::{DatabaseTerms, SelfBackup};
 use super::settings::Settings;
 use crate::failure::{Exit, Failure, Result, print};
@@ -84,7 +85,7 @@ pub async fn serve(settings: Settings) -> Result<()> {
     let mut signals = Signals::listen()?;
     let mut opened = open(&settings).await?;
     let (cx, tenant) = (opened.cx.clone(), opened.installed.tenant.clone());
-    let storage = storage(&mut opened)?;
+    let storage = storage(&mut opened, settings.config.as_deref())?;
     let listener = bind(&settings).await?;
     let address = listener
         .local_addr()
@@ -332,8 +333,9 @@ async fn make_demo_volume(cx: &Context, tenant: &Actor) -> Result<()> {
     Ok(())
 }
 
-/// What the node works with: the pool of the data folder, the backup target and the machines.
-fn storage(opened: &mut Opened) -> Result<Storage> {
+/// What the node works with: the pool of the data folder, the backup target, the machines, and what
+/// reads backups for them.
+fn storage(opened: &mut Opened, config: Option<&Path>) -> Result<Storage> {
     let Opened {
         data,
         env,
@@ -361,7 +363,9 @@ fn storage(opened: &mut Opened) -> Result<Storage> {
         _ => storage,
     };
     Ok(match machines {
-        Some(machines) => storage.with_machines(machines),
+        Some(machines) => storage
+            .with_machines(machines)
+            .with_readers(reader::readers(data, config)?),
         None => storage,
     })
 }

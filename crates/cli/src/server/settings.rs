@@ -12,7 +12,7 @@ use stillpoint_model::plan::Plan;
 
 use super::self_backup::DatabaseTerms;
 use crate::config;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::target::{Place, TargetTable};
 
 /// What is logged when nobody says.
@@ -83,6 +83,8 @@ fn read_address<'de, D: Deserializer<'de>>(
 /// What the server runs with.
 #[derive(Debug)]
 pub struct Settings {
+    /// The file with settings, wherever the server was started.
+    pub config: Option<PathBuf>,
     /// The data folder.
     pub data: PathBuf,
     /// Where to listen.
@@ -112,21 +114,14 @@ impl Settings {
             Some(path) => config::read(path)?,
             None => SettingsFile::default(),
         };
-        let beside = |path: PathBuf| match args.config.as_deref().and_then(Path::parent) {
-            // A path in the file means the file's own folder, wherever the server is started.
-            Some(folder) => folder.join(path),
-            None => path,
-        };
+        let beside = |path: PathBuf| beside(args.config.as_deref(), path);
         let plan = match args.plan.or(file.plan.map(beside)) {
             Some(path) => config::read(&path)?,
             None => config::parse(DEFAULT_PLAN, Path::new("presets/stillpoint.toml"))?,
         };
-        let target = match file.target {
-            Some(table) => Place::of_table(table, beside)?,
-            None => Place::Folder(None),
-        };
         Ok(Self {
-            target,
+            target: place(file.target, args.config.as_deref())?,
+            config: args.config.as_deref().map(absolute).transpose()?,
             care: file.care,
             database: file.database,
             data: args
@@ -144,6 +139,36 @@ impl Settings {
             demo: args.demo,
         })
     }
+}
+
+/// A path in a settings file means the file's own folder, wherever the server is started.
+fn beside(config: Option<&Path>, path: PathBuf) -> PathBuf {
+    match config.and_then(Path::parent) {
+        Some(folder) => folder.join(path),
+        None => path,
+    }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path)
+        .map_err(|error| Failure::file(format_args!("open {}", path.display()), &error))
+}
+
+/// Where backups go, as a settings file says it.
+fn place(table: Option<TargetTable>, config: Option<&Path>) -> Result<Place> {
+    match table {
+        Some(table) => Place::of_table(table, |path| beside(config, path)),
+        None => Ok(Place::Folder(None)),
+    }
+}
+
+/// Where the backups of a server go that has these settings.
+pub fn target_of(config: Option<&Path>) -> Result<Place> {
+    let file: SettingsFile = match config {
+        Some(path) => config::read(path)?,
+        None => SettingsFile::default(),
+    };
+    place(file.target, config)
 }
 
 /// The QEMU that runs instances.

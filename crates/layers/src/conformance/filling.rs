@@ -92,6 +92,8 @@ pub(super) fn a_volume_becomes_whole<S: Storage>(world: &mut World<S>) {
     assert_eq!(pool.end_fill(volume).expect("ends"), FillOutcome::Whole);
     assert_eq!(pool.end_fill(volume).expect("again"), FillOutcome::Whole);
     assert!(pool.fill_base(volume).is_err(), "its base is sealed");
+    let used = pool.volume(volume).expect("is whole").used;
+    assert!(used.get() >= 50 * BLOCK_SIZE, "{used}");
     let whole = content(&[(0, 10, 1), (100, 40, 2)]);
     assert!(world.read_volume(volume) == whole);
     world.write(volume, 5, 1, 3);

@@ -22,7 +22,7 @@ use stillpoint_model::{ByteCount, ByteRange};
 
 use super::live::{Switching, open_chain};
 use super::pinned::Pins;
-use super::shared::Shared;
+use super::shared::{Shared, State};
 use crate::{Driver, Error, FillOutcome, LayerWriter, RestoreWriter, VolumeInfo};
 
 impl<D: Driver> Shared<D> {
@@ -169,6 +169,8 @@ impl<D: Driver> RestoreWriter for Base<D> {
         let writer = self.writer.take().ok_or(Error::NoLayer(self.layer))?;
         writer.finish()?;
         let used = self.shared.driver.allocated(self.layer)?;
+        let set = |state: &mut State| state.tree.set_allocated(self.layer, used);
+        set(&mut self.shared.lock_as_is());
         Ok(VolumeInfo {
             tip: self.layer,
             size: self.size,

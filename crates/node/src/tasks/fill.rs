@@ -70,7 +70,7 @@ fn begin(storage: &Storage, pool: &dyn Pool, volume: VolumeId, source: FillSourc
 
 fn fill(storage: &Storage, pool: &dyn Pool, volume: VolumeId, watch: &Watch) -> TaskResult {
     let Some(filling) = pool.filling(volume).map_err(|error| of_pool(&error))? else {
-        return ended(pool, volume);
+        return ended(storage, pool, volume);
     };
     let given = Given {
         pool,
@@ -80,9 +80,9 @@ fn fill(storage: &Storage, pool: &dyn Pool, volume: VolumeId, watch: &Watch) -> 
     let filled = write(storage, &given, filling).and_then(|()| hand_over(storage, &given, watch));
     match filled {
         // Whatever it ended with, its volume was deleted under it.
-        Err(_) if given.is_over() => ended(pool, volume),
+        Err(_) if given.is_over() => ended(storage, pool, volume),
         Err(failure) => Err(failure),
-        Ok(()) => ended(pool, volume),
+        Ok(()) => ended(storage, pool, volume),
     }
 }
 
@@ -129,8 +129,9 @@ fn hand_over(storage: &Storage, given: &Given<'_>, watch: &Watch) -> Result<(), 
     }
 }
 
-/// What became of a volume that is not being filled any more.
-fn ended(pool: &dyn Pool, volume: VolumeId) -> TaskResult {
+/// What became of a volume that is not being filled any more. Nobody reads its backup.
+fn ended(storage: &Storage, pool: &dyn Pool, volume: VolumeId) -> TaskResult {
+    storage.end_reader(volume);
     match pool.volume(volume) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(TaskOutcome::Done),
         found => made(found),
@@ -163,5 +164,225 @@ impl Monitor for Given<'_> {
 
     fn is_cancelled(&self) -> bool {
         self.watch.is_cancelled() || self.is_over()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::PathBuf;
+    use std::sync::Arc;
+
+    use stillpoint_env::SimEnv;
+    use stillpoint_layers::LayerPool;
+    use stillpoint_layers::memory::{MemoryDisk, MemoryDriver};
+    use stillpoint_model::id::{AccountId, BackupId, PoolId, SnapshotId, TargetId, VaultId};
+    use stillpoint_model::item::FreezePolicy;
+    use stillpoint_model::operation::Phase;
+    use stillpoint_model::task::{Directive, VaultRef};
+    use stillpoint_vault::target::MemoryTarget;
+    use stillpoint_vault::{RootKey, Tuning};
+
+    use super::*;
+    use crate::control_plane::ControlError;
+    use crate::tasks::{Hooks, perform as perform_any};
+
+    struct Free(Watch);
+
+    impl Hooks for Free {
+        fn watch(&self) -> &Watch {
+            &self.0
+        }
+
+        fn confirm(&self) -> Result<Directive, ControlError> {
+            Ok(Directive::Continue)
+        }
+    }
+
+    /// A backup of a volume that has written something, and a pool.
+    struct World {
+        env: Arc<SimEnv>,
+        pool: Arc<LayerPool<MemoryDriver>>,
+        storage: Storage,
+        source: FillSource,
+        hooks: Free,
+    }
+
+    const SIZE: ByteCount = ByteCount::from_mib(8);
+
+    impl World {
+        fn new() -> Self {
+            let env = Arc::new(SimEnv::new(1));
+            let disk = MemoryDisk::new(PoolId::generate(&*env));
+            let driver = MemoryDriver::new(disk.clone());
+            let pool = Arc::new(LayerPool::open(driver, env.clone()).unwrap());
+            let target_id = TargetId::generate(&*env);
+            let key = RootKey::from_bytes([7; 32]);
+            let storage = Storage::new(env.clone(), PathBuf::new(), Tuning::default())
+                .with_pool(pool.clone())
+                .with_target(target_id, Arc::new(MemoryTarget::new()), key);
+            let source = FillSource {
+                vault: VaultRef {
+                    target_id,
+                    vault_id: VaultId::generate(&*env),
+                    account_id: AccountId::generate(&*env),
+                },
+                source_volume_id: VolumeId::generate(&*env),
+                backup_id: BackupId::generate(&*env),
+            };
+            let hooks = Free(Watch::new(Phase::Restoring));
+            let world = Self {
+                env,
+                pool,
+                storage,
+                source,
+                hooks,
+            };
+            world.back_up(&disk);
+            world
+        }
+
+        fn back_up(&self, disk: &MemoryDisk) {
+            let FillSource {
+                vault,
+                source_volume_id: volume_id,
+                backup_id,
+            } = self.source;
+            let made = self.pool.create_volume(volume_id, SIZE).unwrap();
+            disk.guest_write(made.tip, 1 << 20, &[7; 1 << 20]).unwrap();
+            for spec in [
+                TaskSpec::BackupCapture {
+                    volume_id,
+                    backup_id,
+                    snapshot_id: None,
+                    freeze: FreezePolicy::Skip,
+                },
+                TaskSpec::BackupUpload {
+                    volume_id,
+                    backup_id,
+                    vault,
+                    parent: None,
+                    notes: BTreeMap::new(),
+                },
+            ] {
+                self.perform(&spec).unwrap();
+            }
+        }
+
+        fn perform(&self, spec: &TaskSpec) -> TaskResult {
+            perform_any(&self.storage, self.pool.id(), spec, &self.hooks)
+        }
+
+        fn begin(&self, volume_id: VolumeId) -> TaskResult {
+            self.perform(&TaskSpec::VolumeFillBegin {
+                volume_id,
+                backup_id: self.source.backup_id,
+                source_volume_id: self.source.source_volume_id,
+                vault: self.source.vault,
+            })
+        }
+
+        fn begun(&self) -> VolumeId {
+            let volume = VolumeId::generate(&*self.env);
+            self.begin(volume).unwrap();
+            volume
+        }
+
+        fn fill(&self, volume_id: VolumeId) -> TaskResult {
+            self.perform(&TaskSpec::VolumeFill { volume_id })
+        }
+    }
+
+    #[test]
+    fn a_volume_shows_its_backup_at_once_and_is_whole_later() {
+        let world = World::new();
+        let volume = world.begun();
+        let begun = world.begin(volume).unwrap();
+        assert!(matches!(begun, TaskOutcome::Volume { size: SIZE, .. }));
+        let filling = world.pool.filling(volume).unwrap().unwrap();
+        assert_eq!(filling.source, world.source);
+        let whole = world.fill(volume).unwrap();
+        assert_eq!(world.pool.filling(volume).unwrap(), None);
+        let TaskOutcome::Volume { tip, size, used } = whole else {
+            panic!("{whole:?}");
+        };
+        assert_eq!((size, used), (SIZE, ByteCount::from_mib(1)));
+        let read = world.pool.open_layer(tip).unwrap();
+        let mut found = vec![0; 3 << 20];
+        read.read_at(0, &mut found).unwrap();
+        let is_right = |(at, byte): (usize, &u8)| *byte == if at >> 20 == 1 { 7 } else { 0 };
+        assert!(found.iter().enumerate().all(is_right));
+        // Both done again answer the same.
+        assert_eq!(world.fill(volume).unwrap(), whole);
+        assert_eq!(world.begin(volume).unwrap(), whole);
+    }
+
+    #[test]
+    fn a_backup_that_is_not_there_fails_as_a_restore_does_and_leaves_nothing() {
+        let mut world = World::new();
+        world.source.backup_id = BackupId::generate(&*world.env);
+        let volume_id = VolumeId::generate(&*world.env);
+        let failed = world.begin(volume_id).unwrap_err();
+        let FillSource {
+            vault,
+            source_volume_id,
+            backup_id,
+        } = world.source;
+        let restore = TaskSpec::BackupRestore {
+            volume_id,
+            backup_id,
+            source_volume_id,
+            vault,
+        };
+        assert_eq!(failed, world.perform(&restore).unwrap_err());
+        assert!(world.pool.volume(volume_id).is_err());
+    }
+
+    #[test]
+    fn a_fill_whose_volume_is_deleted_under_it_just_ends() {
+        let world = World::new();
+        let volume = world.begun();
+        // As it is found by a fill that is writing.
+        let _base = world.pool.fill_base(volume).unwrap();
+        world
+            .perform(&TaskSpec::VolumeDelete { volume_id: volume })
+            .unwrap();
+        let given = Given {
+            pool: &*world.pool,
+            volume,
+            watch: &world.hooks.0,
+        };
+        assert!(given.is_cancelled());
+        assert_eq!(world.fill(volume).unwrap(), TaskOutcome::Done);
+    }
+
+    #[test]
+    fn a_fill_that_is_cancelled_can_be_done_again() {
+        let world = World::new();
+        let volume = world.begun();
+        world.hooks.0.cancel();
+        assert_eq!(world.fill(volume).unwrap_err().kind, ErrorKind::Cancelled);
+        assert!(world.pool.filling(volume).unwrap().is_some());
+        let hooks = Free(Watch::new(Phase::Restoring));
+        let world = World { hooks, ..world };
+        assert!(matches!(
+            world.fill(volume).unwrap(),
+            TaskOutcome::Volume { .. }
+        ));
+    }
+
+    #[test]
+    fn a_snapshot_of_what_is_not_whole_is_a_conflict_with_a_sentence() {
+        let world = World::new();
+        let volume_id = world.begun();
+        let snapshot_id = SnapshotId::generate(&*world.env);
+        let seal = TaskSpec::SnapshotSeal {
+            volume_id,
+            snapshot_id,
+            freeze: FreezePolicy::Skip,
+        };
+        let failure = world.perform(&seal).unwrap_err();
+        assert_eq!(failure.kind, ErrorKind::Conflict);
+        assert!(failure.text.contains("still being filled"), "{failure:?}");
     }
 }

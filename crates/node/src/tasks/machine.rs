@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use stillpoint_layers::{Error, LayerReader, Pool};
+use stillpoint_layers::{Error, Hold, LayerReader, Pool};
 use stillpoint_model::ErrorKind;
 use stillpoint_model::error::with_causes;
 use stillpoint_model::id::{InstanceId, InstanceSnapshotId, VolumeId};
@@ -12,7 +12,7 @@ use stillpoint_model::refusal::ProblemCode;
 use stillpoint_model::task::{TaskFailure, TaskOutcome, TaskSpec};
 
 use super::{TaskResult, memory};
-use crate::failure::{misdirected, of_kind, of_pool};
+use crate::failure::{misdirected, of_kind, of_pool, of_reader};
 use crate::machines::{MachineError, MachineResult, Machines, OpenDisk};
 use crate::progress::Watch;
 use crate::storage::Storage;
@@ -40,7 +40,7 @@ pub fn perform(storage: &Storage, spec: &TaskSpec, watch: &Watch) -> TaskResult 
         TaskSpec::InstanceRemove { instance_id } => machines.remove(*instance_id),
         TaskSpec::InstanceInspect { instance_id } => machines.inspect(*instance_id),
         TaskSpec::VolumePlug { instance_id, disk } => {
-            let (disk, _pin) = open_disk(storage, *disk)?;
+            let (disk, _keep) = open_disk(storage, *disk)?;
             machines.plug(*instance_id, &disk)
         }
         TaskSpec::VolumeUnplug {
@@ -59,7 +59,7 @@ fn start(
 ) -> TaskResult {
     let disks = order.disks.iter().map(|disk| open_disk(storage, *disk));
     let disks: Vec<_> = disks.collect::<Result<_, _>>()?;
-    let (disks, _pins): (Vec<OpenDisk>, Vec<Pin>) = disks.into_iter().unzip();
+    let (disks, _keeps): (Vec<OpenDisk>, Vec<Keep>) = disks.into_iter().unzip();
     seen(machines.start(id, order, &disks))
 }
 
@@ -78,12 +78,21 @@ fn go_on(
     let (file, layout) = memory::to_go_on_from(storage, order, memory, watch)?;
     let disks = order.disks.iter().map(|disk| open_disk(storage, *disk));
     let disks: Vec<_> = disks.collect::<Result<_, _>>()?;
-    let (disks, _pins): (Vec<OpenDisk>, Vec<Pin>) = disks.into_iter().unzip();
+    let (disks, _keeps): (Vec<OpenDisk>, Vec<Keep>) = disks.into_iter().unzip();
     seen(machines.start_from_memory(id, order, &disks, (layout, &file)))
 }
 
 /// While it lives, what is below a volume's tip is not merged.
 type Pin = Option<Box<dyn LayerReader>>;
+
+/// Kept until a machine has a volume open.
+#[expect(dead_code, reason = "kept, not read")]
+enum Keep {
+    /// What is below the tip.
+    Layers(Pin),
+    /// The reader that is below the tip.
+    Reader(Box<dyn Hold>),
+}
 
 /// Keeps the layers of a graph as they are while a machine opens them; from then on its locks do.
 fn pin(pool: &dyn Pool, volume: VolumeId) -> Result<Pin, Error> {
@@ -101,16 +110,26 @@ fn pin(pool: &dyn Pool, volume: VolumeId) -> Result<Pin, Error> {
     Err(Error::InTheMaking(volume))
 }
 
-/// A volume with the graph that its pool spells for it, which stays true while the pin lives.
-fn open_disk(storage: &Storage, disk: MachineDisk) -> Result<(OpenDisk, Pin), TaskFailure> {
+/// A volume with the graph that its pool spells for it, which stays true while the other is kept. One
+/// that is being filled stands on a reader of its backup, which listens from now on.
+fn open_disk(storage: &Storage, disk: MachineDisk) -> Result<(OpenDisk, Keep), TaskFailure> {
     let pool = storage.pool(disk.pool_id)?;
+    let volume = disk.volume_id;
+    if let Some(filling) = pool.filling(volume).map_err(|error| of_pool(&error))? {
+        let reader = storage.readers()?.read(volume, filling.source);
+        let reader = reader.map_err(|error| of_reader(&error))?;
+        let opened = pool.open_filling(volume, &reader);
+        let (graph, hold) = opened.map_err(|error| of_pool(&error))?;
+        let graph = Some(graph);
+        return Ok((OpenDisk { disk, graph }, Keep::Reader(hold)));
+    }
     let pin = pin(pool, disk.volume_id).map_err(|error| of_pool(&error))?;
     let graph = match pool.block_graph(disk.volume_id) {
         Ok(graph) => Some(graph),
         Err(Error::Unsupported(_)) => None,
         Err(error) => return Err(of_pool(&error)),
     };
-    Ok((OpenDisk { disk, graph }, pin))
+    Ok((OpenDisk { disk, graph }, Keep::Layers(pin)))
 }
 
 fn stop(machines: &dyn Machines, id: InstanceId, mode: StopMode, watch: &Watch) -> MachineResult {

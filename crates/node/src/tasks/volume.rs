@@ -32,7 +32,11 @@ pub fn perform(storage: &Storage, pool: &dyn Pool, spec: &TaskSpec, watch: &Watc
             image_id,
             size,
         } => made(from_image(pool, volume_id, image_id, size)),
-        TaskSpec::VolumeDelete { volume_id } => done(pool.delete_volume(volume_id)),
+        TaskSpec::VolumeDelete { volume_id } => {
+            let deleted = done(pool.delete_volume(volume_id))?;
+            storage.end_reader(volume_id);
+            Ok(deleted)
+        }
         TaskSpec::VolumeRollBack {
             volume_id,
             snapshot_id,
