@@ -192,6 +192,7 @@ fn volume_of(env: &dyn Env, place: Place, number: usize) -> Volume {
         state: VolumeState::Available,
         attachment: None,
         origin: None,
+        filling: None,
         active_operation: None,
         cooldown_until: None,
         tip: Some(LayerId::generate(env)),

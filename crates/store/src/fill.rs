@@ -2,7 +2,6 @@
 //! task ended. The volume's own row says from which backup, or that it is whole.
 
 use sqlx::any::AnyRow;
-use stillpoint_model::Timestamp;
 use stillpoint_model::id::{AccountId, BackupId, TaskId, VolumeId};
 use stillpoint_model::volume::Fill;
 
