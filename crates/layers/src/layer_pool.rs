@@ -490,8 +490,8 @@ impl<D: Driver> Pool for LayerPool<D> {
         Ok((graph, Box::new(pins)))
     }
 
-    fn fill_base(&self, volume: VolumeId) -> Result<Box<dyn RestoreWriter>, Error> {
-        Ok(Box::new(Base::open(&self.shared, volume)?))
+    fn fill_base(&self, volume: VolumeId) -> Result<Option<Box<dyn RestoreWriter>>, Error> {
+        Base::open(&self.shared, volume)
     }
 
     fn end_fill(&self, volume: VolumeId) -> Result<FillOutcome, Error> {

@@ -326,8 +326,9 @@ pub trait Pool: Send + Sync {
     ) -> Result<(serde_json::Value, Box<dyn Hold>), Error>;
 
     /// Writes what a volume stands on, whoever has the volume open. `finish` makes it durable and
-    /// answers with the layer that was written, for whoever compares it.
-    fn fill_base(&self, volume: VolumeId) -> Result<Box<dyn RestoreWriter>, Error>;
+    /// answers with the layer that was written, for whoever compares it. None when whoever has it open
+    /// went over to the base already, and only the record lacks: then the fill is to be ended.
+    fn fill_base(&self, volume: VolumeId) -> Result<Option<Box<dyn RestoreWriter>>, Error>;
 
     /// What a volume stands on is all there and was compared with the backup: from now on it is a
     /// volume as any other. Whoever has it open does not read its backup any more.

@@ -1,6 +1,7 @@
 //! A node with a real machine: a guest writes to two disks in lock-step while they are captured,
-//! backed up, merged and grown; [`journal`] has one that writes to file systems, and [`killed`] what
-//! becomes of a guest when whoever captures it is killed.
+//! backed up, merged and grown; [`journal`] has one that writes to file systems, [`killed`] what
+//! becomes of a guest when whoever captures it is killed, and [`filling`] one whose volumes are not whole
+//! yet.
 //!
 //! The guest here writes numbered blocks, each number to the first disk, flushed, and then to the second.
 //! So a point in time shows the blocks 1 to n and nothing else, and n on the first disk is that on
@@ -38,12 +39,13 @@ use stillpoint_model::progress::Monitor;
 use stillpoint_model::task::{Directive, ImageFormat, TaskOutcome, TaskSpec, VaultRef};
 use stillpoint_model::{ByteCount, Env};
 use stillpoint_node::{ControlError, Hooks, Hypervised, Machines, Storage, Watch, perform};
-use stillpoint_vault::target::MemoryTarget;
-use stillpoint_vault::{RootKey, Tuning};
+use stillpoint_vault::Tuning;
 use tempfile::TempDir;
 
 use freezing::{Freezing, guard_program};
 
+#[path = "real_guest/filling.rs"]
+mod filling;
 #[path = "real_guest/freezing.rs"]
 mod freezing;
 #[path = "real_guest/journal.rs"]
@@ -116,10 +118,11 @@ impl Agent {
         let pool = Qcow2Driver::open(&path("pool"), scene.pool_id).unwrap();
         let pool = Arc::new(LayerPool::open(pool, env.clone()).unwrap());
         pool.connect(machines.clone());
-        let (target, key) = (scene.target.clone(), RootKey::from_bytes([7; 32]));
+        let target = filling::open_target(&scene.folder);
         let storage = Storage::new(env.clone(), path("uploads"), Tuning::default())
             .with_pool(pool.clone())
-            .with_target(scene.vault.target_id, target, key)
+            .with_target(scene.vault.target_id, target, filling::root_key())
+            .with_readers(filling::readers(&scene.folder))
             .with_machines(machines.clone());
         Self {
             machines,
@@ -134,7 +137,6 @@ struct Host {
     folder: PathBuf,
     env: Arc<SystemEnv>,
     pool_id: PoolId,
-    target: Arc<MemoryTarget>,
     vault: VaultRef,
     /// Whether its guests are frozen when they are captured.
     freeze: Freeze,
@@ -146,7 +148,6 @@ impl Host {
         Self {
             folder: folder.to_owned(),
             pool_id,
-            target: Arc::new(MemoryTarget::new()),
             vault: VaultRef {
                 target_id: TargetId::generate(&*env),
                 vault_id: VaultId::generate(&*env),
@@ -173,8 +174,17 @@ struct Scene {
 
 impl Scene {
     fn boot(work: Work, freeze: Freeze) -> Self {
+        let scene = Self::prepare(work, freeze);
+        scene.start();
+        scene
+    }
+
+    /// With volumes, and a machine that does not run yet.
+    fn prepare(work: Work, freeze: Freeze) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        fs::create_dir(folder.path().join("uploads")).unwrap();
+        for name in ["uploads", "target"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
         let pool_id = PoolId::generate(&SystemEnv::new());
         let host = Host::new(folder.path(), pool_id, freeze);
         let scene = Self {
@@ -186,7 +196,6 @@ impl Scene {
             folder,
         };
         scene.make_volumes();
-        scene.start();
         scene
     }
 
@@ -462,6 +471,9 @@ impl Drop for Scene {
     fn drop(&mut self) {
         if let Some(agent) = &self.agent {
             let _tried = agent.machines.remove(self.instance);
+        }
+        for volume in self.volumes {
+            let _tried = filling::readers(&self.host.folder).end(volume);
         }
     }
 }

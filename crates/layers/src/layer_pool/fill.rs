@@ -7,7 +7,8 @@
 //! ```
 //!
 //! The base shows what the reader shows, so the exchange is no change to anybody, and a crash on
-//! either side of the record is none: either the exchange is found done, or it is done again. Whoever
+//! either side of the record is none: either the exchange is found done, also by whoever wants to fill
+//! the base again, which a machine reads then; or it is done again. Whoever
 //! opens a volume over a reader keeps a [`Pins`] until its machine is seen to have it open; until then
 //! the fill does not end, so no machine is left with a reader that nobody serves any more.
 //!
@@ -89,6 +90,19 @@ impl<D: Driver> Shared<D> {
         Ok(FillOutcome::Whole)
     }
 
+    /// Whether whoever has a volume open went over to its base, and the process that had it do so did not
+    /// live to record it. Nobody else ever opens a base.
+    fn is_exchanged(&self, volume: VolumeId) -> Result<bool, Error> {
+        let filling = self.lock_volumes(&[volume])?.tree.filling(volume);
+        let base = filling.ok_or(Error::NotFilling(volume))?.base;
+        let Some((host, storage)) = self.live() else {
+            return Ok(false);
+        };
+        let base = storage.node(volume, base);
+        let chain = open_chain(&host, volume)?;
+        Ok(chain.is_some_and(|chain| chain.contains(&base)))
+    }
+
     /// Whoever has the volume open goes on with the base below its tip.
     fn stand_on(&self, volume: VolumeId, tip: LayerId, base: LayerId) -> Result<(), Error> {
         let open = match self.live() {
@@ -122,7 +136,14 @@ pub(super) struct Base<D: Driver> {
 }
 
 impl<D: Driver> Base<D> {
-    pub(super) fn open(shared: &Arc<Shared<D>>, volume: VolumeId) -> Result<Self, Error> {
+    /// None when it was whole before, and a machine reads it.
+    pub(super) fn open(
+        shared: &Arc<Shared<D>>,
+        volume: VolumeId,
+    ) -> Result<Option<Box<dyn RestoreWriter>>, Error> {
+        if shared.is_exchanged(volume)? {
+            return Ok(None);
+        }
         let mut state = shared.lock_volumes(&[volume])?;
         let filling = state.tree.filling(volume);
         let layer = filling.ok_or(Error::NotFilling(volume))?.base;
@@ -133,12 +154,12 @@ impl<D: Driver> Base<D> {
         shared.check_chain(&state, layer)?;
         let writer = shared.driver.reopen_layer(layer, size)?;
         state.merging.insert(layer);
-        Ok(Self {
+        Ok(Some(Box::new(Self {
             shared: Arc::clone(shared),
             writer: Some(writer),
             layer,
             size,
-        })
+        })))
     }
 
     fn writer(&mut self, offset: u64, len: u64) -> Result<&mut Box<dyn LayerWriter>, Error> {

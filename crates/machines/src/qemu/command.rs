@@ -5,8 +5,9 @@ use stillpoint_model::ByteCount;
 use stillpoint_model::id::VolumeId;
 
 use super::console::RING;
+use super::disks::name_of;
 use super::folder::Folder;
-use super::graph::for_machine;
+use super::graph::in_order;
 use super::{Accelerator, QemuConfig};
 use crate::{DiskSpec, MAX_DISKS, MachineLayout, MachineSpec};
 
@@ -106,9 +107,10 @@ pub(super) fn arguments(
         );
     }
     for (number, disk) in spec.disks.iter().enumerate() {
-        let graph = for_machine(&disk.graph, config.disk_io);
-        let node = graph["node-name"].as_str().unwrap_or_default().to_owned();
-        add("blockdev", graph.to_string());
+        for node in in_order(&disk.graph, config.disk_io) {
+            add("blockdev", node.to_string());
+        }
+        let node = name_of(&disk.graph);
         add(
             "device",
             disk_device(disk, &node, &port_of(number, disk, resumed)).to_string(),

@@ -9,7 +9,7 @@ use stillpoint_model::ByteCount;
 use stillpoint_model::id::VolumeId;
 
 use super::command::{device_of, disk_device, port, volume_of};
-use super::graph::{Graph, for_machine};
+use super::graph::{Graph, for_machine, in_order};
 use super::machine::{Machine, lock};
 use crate::guard::{Ended, Frozen};
 use crate::qmp::Qmp;
@@ -122,16 +122,19 @@ impl Machine {
         }
         let port = self.free_port(&qmp)?;
         self.folder.note_disk(disk)?;
-        let graph = for_machine(&disk.graph, self.shared.config.disk_io);
-        let node = name_of(&graph);
+        let nodes = in_order(&disk.graph, self.shared.config.disk_io);
         self.close_what_is_left(&qmp)?;
-        self.call_on(&qmp, "blockdev-add", &graph)?;
-        let added = self.call_on(&qmp, "device_add", &disk_device(disk, &node, &port));
+        let device = disk_device(disk, &name_of(&disk.graph), &port);
+        let made = nodes.iter().map(|node| ("blockdev-add", node));
+        let mut commands = made.chain([("device_add", &device)]);
+        let added = commands.try_for_each(|(name, what)| self.call_on(&qmp, name, what).map(drop));
         if matches!(added, Err(Error::Refused { .. })) {
-            self.delete_node(&qmp, &node);
+            for node in nodes.iter().rev() {
+                self.delete_node(&qmp, &name_of(node));
+            }
             self.folder.forget_disk(disk.volume)?;
         }
-        added.map(drop)
+        added
     }
 
     pub(super) fn unplug(&self, volume: VolumeId, bound: Duration) -> Result<(), Error> {

@@ -13,6 +13,22 @@ pub(super) fn for_machine(graph: &Value, io: DiskIo) -> Value {
     graph
 }
 
+/// The nodes to make for a disk, in this order; the last is the disk's own.
+///
+/// QEMU takes what an image says that it stands on for the name of a file of whatever it is told to put
+/// there, unless that has a file. So what is below a tip and is no file, as a reader is, is made by itself and
+/// referred to.
+pub(super) fn in_order(graph: &Value, io: DiskIo) -> Vec<Value> {
+    let mut graph = for_machine(graph, io);
+    let below = graph.get_mut("backing");
+    let Some(below) = below.filter(|below| below.is_object() && below.get("file").is_none()) else {
+        return vec![graph];
+    };
+    let name = below["node-name"].clone();
+    let reader = std::mem::replace(below, name);
+    vec![reader, graph]
+}
+
 fn decorate(node: &mut Value, io: DiskIo) {
     let Some(fields) = node.as_object_mut() else {
         return;
@@ -124,5 +140,31 @@ impl Graph {
             );
         }
         chain
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_below_a_tip_and_no_file_is_made_by_itself() {
+        let tip = |below: Value| {
+            json!({
+                "driver": "qcow2", "node-name": "tip",
+                "file": {"driver": "file", "node-name": "f", "filename": "/tip"},
+                "backing": below,
+            })
+        };
+        let reader = json!({"driver": "nbd", "node-name": "reader"});
+        let nodes = in_order(&tip(reader), DiskIo::BEST);
+        let names: Vec<_> = nodes.iter().map(|node| &node["node-name"]).collect();
+        assert_eq!(names, ["reader", "tip"]);
+        assert_eq!(nodes[1]["backing"], "reader");
+        let base = json!({"driver": "qcow2", "node-name": "base", "file": {"driver": "file"}});
+        for whole in [tip(base), tip(Value::Null)] {
+            let nodes = in_order(&whole, DiskIo::BEST);
+            assert_eq!(nodes, [for_machine(&whole, DiskIo::BEST)]);
+        }
     }
 }

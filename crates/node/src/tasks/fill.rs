@@ -99,6 +99,10 @@ fn write(storage: &Storage, given: &Given<'_>, filling: Filling) -> Result<(), T
         .describe(source_volume_id, backup_id)
         .map_err(|error| of_vault(&error))?;
     let base = pool.fill_base(volume).map_err(|error| of_pool(&error))?;
+    // An earlier run did it, and did not live to record it.
+    let Some(base) = base else {
+        return Ok(());
+    };
     let sink = Sink::new(pool, volume, info.provisioned, base);
     vault
         .restore(source_volume_id, backup_id, &sink, given)

@@ -28,6 +28,9 @@ use super::{PATIENCE, Scene, pause};
 const GUARD: &str = "STILLPOINT_NODE_GUARD";
 /// Tells a process of this test that it ends, without a word, once it has switched.
 pub const ENDS_AFTER_SWITCH: &str = "STILLPOINT_NODE_ENDS_AFTER_SWITCH";
+/// Tells a process of this test that it ends, without a word, once a volume stands on what it was filled
+/// with.
+pub const ENDS_AFTER_REBASE: &str = "STILLPOINT_NODE_ENDS_AFTER_REBASE";
 /// The guest is frozen until its agent is told otherwise, or this is over.
 pub const REQUIRED: Freeze = Freeze::Require {
     bound: Duration::from_secs(60),
@@ -204,7 +207,12 @@ impl Hypervisor for Freezing {
         tip: &str,
         below: &Value,
     ) -> Result<(), Error> {
-        self.driver.rebase(id, volume, tip, below)
+        let rebased = self.driver.rebase(id, volume, tip, below);
+        if std::env::var_os(ENDS_AFTER_REBASE).is_some() {
+            assert!(rebased.is_ok(), "{rebased:?}");
+            std::process::abort();
+        }
+        rebased
     }
 
     fn console(&self, id: InstanceId, max: ByteCount) -> Result<Vec<u8>, Error> {

@@ -108,6 +108,7 @@ impl Instant {
                 place,
                 graph: host.layer(&below(place, &reader.socket), size),
             })
+            .inspect(|disk| name_base(file_of(disk)))
             .collect();
         Self {
             root,
@@ -160,6 +161,22 @@ impl Instant {
     }
 }
 
+/// What is in the header of a tip from its beginning.
+const BASE: &str = "base.qcow2";
+
+fn name_base(file: &str) {
+    let named = Command::new("qemu-img")
+        .args([
+            "rebase", "-q", "-u", "-f", "qcow2", "-F", "qcow2", "-b", BASE, file,
+        ])
+        .status();
+    assert!(named.unwrap().success());
+}
+
+fn file_of(disk: &DiskSpec) -> &str {
+    disk.graph["file"]["filename"].as_str().unwrap()
+}
+
 /// What stands below a tip until its base is whole.
 fn below(place: u32, socket: &Path) -> Value {
     json!({
@@ -192,13 +209,12 @@ fn a_guest_boots_from_what_is_elsewhere_and_goes_on_with_what_is_here() {
         .driver
         .shut_down(id, PATIENCE, &|| true)
         .unwrap();
-    // What QEMU wrote into the file names nothing below it.
-    let file = instant.spec.disks[0].graph["file"]["filename"].as_str();
+    // The file says of what is below it what it said before.
     let told = Command::new("qemu-img")
-        .args(["info", "--output=json", file.unwrap()])
+        .args(["info", "--output=json", file_of(&instant.spec.disks[0])])
         .output();
     let told: Value = serde_json::from_slice(&told.unwrap().stdout).unwrap();
-    assert_eq!(told["backing-filename"], Value::Null, "{told}");
+    assert_eq!(told["backing-filename"], BASE, "{told}");
     let mut whole = instant.spec.clone();
     for (place, disk) in whole.disks.iter_mut().enumerate() {
         disk.graph["backing"] = instant.base(place);

@@ -61,7 +61,7 @@ fn a_guest_writes_on_while_its_volume_becomes_whole() {
     // Over data and over zeros, and no whole blocks.
     write((1 << 20) + 100, 1);
     write(200, 2);
-    let mut base = pool.fill_base(volume).unwrap();
+    let mut base = pool.fill_base(volume).unwrap().unwrap();
     let restored = std::fs::read(&backup).unwrap();
     base.write_at(1 << 20, &restored[1 << 20..3 << 20]).unwrap();
     write((2 << 20) + 7, 3);
@@ -72,6 +72,7 @@ fn a_guest_writes_on_while_its_volume_becomes_whole() {
     assert!(pool.end_fill(volume).is_err());
     assert!(pool.filling(volume).unwrap().is_some());
     line.becomes(Trouble::None);
+    assert!(pool.fill_base(volume).unwrap().is_none(), "it is read");
     assert_eq!(pool.end_fill(volume).unwrap(), FillOutcome::Whole);
     let chain = folder.machine.daemon().chain(volume);
     assert_eq!(chain.len(), 2);
