@@ -4,9 +4,11 @@
 //! log is printed.
 
 use std::fs::{self, File};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Stdio;
 
+use rustix::net::sockopt::socket_peercred;
 use rustix::process::{Pid, Signal, kill_process};
 use stillpoint_model::id::InstanceId;
 use stillpoint_model::plan::Plan;
@@ -124,6 +126,18 @@ impl Server {
         server
     }
 
+    /// [`Server::start_with`] with a QEMU that runs instances.
+    ///
+    /// # Panics
+    /// When it does not start, or there is no QEMU to be had.
+    #[track_caller]
+    pub fn start_with_machines(arguments: &[&str]) -> Self {
+        let mut server = Self::prepare(arguments);
+        server.qemu = debian::qemu();
+        server.resume();
+        server
+    }
+
     fn plan(&mut self, edit: impl FnOnce(&mut Plan)) {
         let mut plan: Plan = toml::from_str(PRESET).expect("our own plan");
         edit(&mut plan);
@@ -162,6 +176,17 @@ impl Server {
         let folders = folders.into_iter().flatten().flatten();
         let machines = folders.map(|folder| Machine::new(folder.path()));
         machines.filter_map(|machine| machine.process()).collect()
+    }
+
+    /// The processes that read backups for its guests.
+    pub fn readers(&self) -> Vec<Pid> {
+        let sockets = fs::read_dir(self.data().join("readers"));
+        let sockets = sockets.into_iter().flatten().flatten();
+        let reader = |socket: fs::DirEntry| {
+            let stream = UnixStream::connect(socket.path()).ok()?;
+            socket_peercred(&stream).ok().map(|reader| reader.pid)
+        };
+        sockets.filter_map(reader).collect()
     }
 
     /// The process id.
@@ -292,9 +317,9 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.running = None;
-        for machine in self.machines() {
+        for process in self.machines().into_iter().chain(self.readers()) {
             // They outlive a server, but not a test.
-            let _it_may_be_gone = kill_process(machine, Signal::KILL);
+            let _it_may_be_gone = kill_process(process, Signal::KILL);
         }
         if std::thread::panicking() {
             let log = self.log();
