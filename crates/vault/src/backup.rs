@@ -16,6 +16,8 @@ use stillpoint_model::id::{BackupId, RunId, VolumeId};
 use stillpoint_model::progress::Monitor;
 use stillpoint_model::{ByteCount, ByteRange, ErrorKind};
 
+use crate::collect::epoch::Visible;
+use crate::crew::both;
 use crate::format::ContentHash;
 use crate::format::manifest::{MAX_NOTE_LEN, MAX_NOTES, Manifest};
 use crate::format::names::IdBytes;
@@ -110,17 +112,20 @@ impl Vault {
         self.require_writable()?;
         validate(spec, source)?;
         let name = self.names.manifest(spec.volume_id, spec.backup_id);
-        match self.target.head(&name) {
-            Ok(_) => return Err(Error::BackupExists(spec.backup_id)),
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(error.into()),
+        // Asked before the record is there: what a later epoch condemns waits for this run.
+        let (taken, epoch) = both(
+            self.width(),
+            || self.is_there(&name),
+            || self.visible_epoch(),
+        );
+        if taken? {
+            return Err(Error::BackupExists(spec.backup_id));
         }
+        let epoch = epoch?;
         self.keep_reserve()?;
         let run_id = RunId::generate(&*self.env);
-        // Asked before the record is there: what a later epoch condemns waits for this run.
-        let epoch = self.visible_epoch()?;
         let prepared = self
-            .open_run(spec, run_id, epoch)
+            .open_run(spec, run_id, epoch.begun)
             .and_then(|()| self.prepare_in_run((spec, trust), (run_id, epoch), source, monitor));
         if prepared.is_err()
             && let Err(error) = self.discard_run(spec.backup_id, run_id)
@@ -146,14 +151,14 @@ impl Vault {
     fn prepare_in_run(
         &self,
         (spec, trust): (&BackupSpec<'_>, Trust),
-        (run_id, epoch): (RunId, u32),
+        (run_id, epoch): (RunId, Visible),
         source: &dyn VolumeReader,
         monitor: &dyn Monitor,
     ) -> Result<PreparedBackup, Error> {
         let size = source.size();
         // The record is there: what is condemned from now on waits for this run. The plan is read
         // before the parent, so that a parent that went with its plan is missed.
-        let plan = self.open_plan(epoch)?;
+        let plan = self.open_plan(epoch.done)?;
         let live = |id| self.live_parent(plan.as_ref(), spec.volume_id, id);
         let parent = spec.parent.map(live).transpose()?;
         let parent = parent.as_ref();

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use stillpoint_model::id::{BackupId, RunId, VolumeId};
 use stillpoint_model::{ByteCount, ErrorKind, Timestamp};
 
+use crate::crew::{all_of, both};
 use crate::format::ContentHash;
 use crate::format::manifest::Manifest;
 use crate::format::names::{IdBytes, Named};
@@ -116,28 +117,30 @@ impl Vault {
     /// about the others.
     pub fn list_backups(&self, volume: Option<VolumeId>) -> Result<Vec<BackupInfo>, Error> {
         let listing = self.list_names(volume)?;
-        let (mut backups, hidden) = (vec![], self.renewing(&listing)?);
-        for (volume, backup) in &listing.backups() - &hidden {
-            let manifest = match self.current(volume, backup) {
-                // A run that is being reaped, or a backup that went away since the listing.
-                Err(Error::BackupNotFound(_)) => continue,
-                other => other?,
+        let hidden = self.renewing(&listing)?;
+        let shown: Vec<_> = (&listing.backups() - &hidden).into_iter().collect();
+        let backups = all_of(self.width(), &shown, |&(volume, backup)| {
+            // A run that is being reaped, or a backup that went away since the listing.
+            let Some(manifest) = self.still(volume, backup)? else {
+                return Ok(None);
             };
-            let deleted = listing.tombstones.contains(&(volume, backup));
-            let deleted = if deleted {
-                self.deleted_at(volume, backup)?
-            } else {
-                None
+            let deleted = match listing.tombstones.contains(&(volume, backup)) {
+                true => self.deleted_at(volume, backup)?,
+                false => None,
             };
-            backups.push(BackupInfo::new(backup, manifest, deleted));
-        }
-        Ok(backups)
+            Ok(Some(BackupInfo::new(backup, manifest, deleted)))
+        })?;
+        Ok(backups.into_iter().flatten().collect())
     }
 
     /// What the vault says about a backup, deleted or not.
     pub fn describe(&self, volume: VolumeId, backup: BackupId) -> Result<BackupInfo, Error> {
-        let manifest = self.current(volume, backup)?;
-        let deleted = self.deleted_at(volume, backup)?;
+        let (deleted, manifest) = both(
+            self.width(),
+            || self.deleted_at(volume, backup),
+            || self.current(volume, backup),
+        );
+        let (manifest, deleted) = (manifest?, deleted?);
         Ok(BackupInfo::new(backup, manifest, deleted))
     }
 
@@ -158,17 +161,31 @@ impl Vault {
         volume: VolumeId,
         backup: BackupId,
     ) -> Result<Manifest, Error> {
-        let manifest = self.current(volume, backup)?;
-        self.refuse_deleted(volume, backup)?;
+        let (_, manifest) = self.live_line(volume, backup)?;
         Ok(manifest)
+    }
+
+    /// A backup that was not deleted with its successors, and the manifest that it is read by.
+    pub(crate) fn live_line(
+        &self,
+        volume: VolumeId,
+        backup: BackupId,
+    ) -> Result<(Vec<BackupId>, Manifest), Error> {
+        let (alive, found) = both(
+            self.width(),
+            || self.refuse_deleted(volume, backup),
+            || self.current_of_line(volume, backup),
+        );
+        let found = found?;
+        alive?;
+        Ok(found)
     }
 
     /// `BackupDeleted` when it has a tombstone.
     pub(crate) fn refuse_deleted(&self, volume: VolumeId, backup: BackupId) -> Result<(), Error> {
-        match self.target.head(&self.names.tombstone(volume, backup)) {
-            Ok(_) => Err(Error::BackupDeleted(backup)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error.into()),
+        match self.is_there(&self.names.tombstone(volume, backup))? {
+            true => Err(Error::BackupDeleted(backup)),
+            false => Ok(()),
         }
     }
 

@@ -18,18 +18,24 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use stillpoint_model::id::{BackupId, VolumeId};
 use stillpoint_model::progress::Monitor;
 
-use crate::fetch::{HeaderCache, TreeVisitor};
+use crate::crew::{all_of, side_by_side};
+use crate::fetch::{HeaderCache, Position, TreeVisitor};
 use crate::format::index::{Index, MAX_INDEX_LEN};
 use crate::format::manifest::Manifest;
 use crate::format::names::{IdBytes, Named};
 use crate::format::object::Class;
 use crate::format::pack::{PackId, Spot};
 use crate::format::run::MAX_NOTE_OBJECT_LEN;
-use crate::format::tree::{Leaf, NodeRef};
+use crate::format::tree::Leaf;
 use crate::reserve::MAX_RESERVE_LEN;
 use crate::target::{ListEntry, ObjectName, list_each};
 use crate::vault::damaged;
 use crate::{Error, Vault};
+use tree::Judged;
+
+/// How many headers of frames a check keeps from reading packs until it walks the trees: at most
+/// 8 MiB, of 4 GiB of volumes. What it does not keep it reads again.
+const HEADERS_KEPT: usize = 4096;
 
 /// How deep a check looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,12 +95,8 @@ impl Vault {
         if level == CheckLevel::Decrypt {
             check.scan_packs(monitor)?;
         }
-        for (volume, backup) in check.manifests.clone() {
-            if monitor.is_cancelled() {
-                return Err(Error::Cancelled);
-            }
-            check.backup(volume, backup)?;
-        }
+        let backups: Vec<_> = check.manifests.iter().copied().collect();
+        check.backups(&backups, monitor)?;
         Ok(check.report())
     }
 
@@ -111,9 +113,9 @@ impl Vault {
         }
         let mut check = Check::new(self, level);
         let manifest = self.live_manifest(volume, backup)?;
-        check.list_packs_of(&manifest)?;
+        check.list_packs_of(manifest.top().into_iter().collect())?;
         check.scan_packs(monitor)?;
-        check.backup(volume, backup)?;
+        check.backups(&[(volume, backup)], monitor)?;
         match check.problems.into_iter().next() {
             None => Ok(()),
             Some((object, (what, _))) => {
@@ -161,8 +163,8 @@ struct Check<'a> {
     objects: usize,
     backups: usize,
     problems: BTreeMap<ObjectName, (String, BTreeSet<BackupId>)>,
-    /// Nodes that were walked, and the bad objects under them.
-    nodes: HashMap<(PackId, u32), BTreeSet<ObjectName>>,
+    /// Nodes that were walked, by where they are stored.
+    nodes: HashMap<(PackId, u32), Judged>,
     headers: HeaderCache,
 }
 
@@ -178,7 +180,7 @@ impl<'a> Check<'a> {
             backups: 0,
             problems: BTreeMap::new(),
             nodes: HashMap::new(),
-            headers: HeaderCache::default(),
+            headers: HeaderCache::with_room(HEADERS_KEPT),
         }
     }
 
@@ -212,21 +214,15 @@ impl<'a> Check<'a> {
         })
     }
 
-    /// The packs that one backup names, each asked for once.
-    fn list_packs_of(&mut self, manifest: &Manifest) -> Result<(), Error> {
-        let Some(root) = &manifest.root else {
-            return Ok(());
-        };
-        let mut named = PacksNamed::default();
-        self.vault
-            .walk_tree(manifest.level(), 0, root, &mut named)?;
-        for pack in named.packs {
-            match self.vault.target.head(&self.vault.names.pack(pack)) {
-                Ok(len) => {
-                    self.packs.insert(pack, PackState::new(len.get()));
-                }
-                Err(error) if error.kind() == stillpoint_model::ErrorKind::NotFound => {}
-                Err(error) => return Err(error.into()),
+    /// The packs that some trees name, each asked for once.
+    fn list_packs_of(&mut self, tops: Vec<Position>) -> Result<(), Error> {
+        let (vault, mut named) = (self.vault, PacksNamed::default());
+        vault.walk_trees(tops, &mut named)?;
+        let packs: Vec<_> = named.packs.into_iter().collect();
+        let lengths = all_of(vault.width(), &packs, |pack| vault.pack_len(*pack))?;
+        for (pack, len) in packs.into_iter().zip(lengths) {
+            if let Some(len) = len {
+                self.packs.insert(pack, PackState::new(len));
             }
         }
         Ok(())
@@ -234,70 +230,53 @@ impl<'a> Check<'a> {
 
     /// Keys, runs, indexes, tombstones and the like: no backup is lost with one of them, but with the keys.
     fn small_objects(&mut self) -> Result<(), Error> {
-        for (entry, named) in std::mem::take(&mut self.others) {
-            let vault = self.vault;
-            let result = match named {
-                Some(Named::Index(run, seq)) => vault
-                    .read_object(
-                        &entry.name,
-                        Class::Index,
-                        run.to_bytes(),
-                        seq,
-                        MAX_INDEX_LEN,
-                    )
-                    .and_then(|body| Index::decode(&body).map_err(|w| damaged(&entry.name, w)))
-                    .map(drop),
-                Some(Named::Run(_, run)) => vault
-                    .read_note(&entry.name, Class::Run, run.to_bytes())
-                    .map(drop),
-                Some(Named::Tombstone(volume, backup)) => {
-                    self.note_of_backup(&entry.name, Class::Tombstone, volume, backup)
-                }
-                Some(Named::Proof(volume, backup)) => {
-                    self.note_of_backup(&entry.name, Class::Proof, volume, backup)
-                }
-                Some(Named::Renewal(volume, backup)) => vault.renewal(volume, backup).map(drop),
-                Some(Named::Quarantined(pack)) => {
-                    let (id, max) = (pack.run.to_bytes(), MAX_NOTE_OBJECT_LEN);
-                    vault
-                        .read_object(&entry.name, Class::Mark, id, pack.seq, max)
-                        .map(drop)
-                }
-                Some(Named::Reserve) => {
-                    let id = vault.id().to_bytes();
-                    vault
-                        .read_object(&entry.name, Class::Reserve, id, 0, MAX_RESERVE_LEN)
-                        .map(drop)
-                }
-                Some(Named::Plan(number)) => vault.read_plan(number).map(drop),
-                Some(Named::Doom(number)) => vault.read_doom(number).map(drop),
-                Some(Named::Keys(generation)) => vault.check_keys(generation, entry.len.get()),
-                Some(_) => Ok(()),
-                None => Err(Error::Unsupported {
-                    object: entry.name.clone(),
-                    what: "its name is of no class",
-                }),
-            };
+        let (vault, others) = (self.vault, std::mem::take(&mut self.others));
+        let results = side_by_side(vault.width(), &others, |(entry, named)| match *named {
+            Some(Named::Index(run, seq)) => vault
+                .read_object(
+                    &entry.name,
+                    Class::Index,
+                    run.to_bytes(),
+                    seq,
+                    MAX_INDEX_LEN,
+                )
+                .and_then(|body| Index::decode(&body).map_err(|w| damaged(&entry.name, w)))
+                .map(drop),
+            Some(Named::Run(_, run)) => vault
+                .read_note(&entry.name, Class::Run, run.to_bytes())
+                .map(drop),
+            Some(Named::Tombstone(volume, backup)) => {
+                note_of_backup(vault, &entry.name, Class::Tombstone, volume, backup)
+            }
+            Some(Named::Proof(volume, backup)) => {
+                note_of_backup(vault, &entry.name, Class::Proof, volume, backup)
+            }
+            Some(Named::Renewal(volume, backup)) => vault.renewal(volume, backup).map(drop),
+            Some(Named::Quarantined(pack)) => {
+                let (id, max) = (pack.run.to_bytes(), MAX_NOTE_OBJECT_LEN);
+                vault
+                    .read_object(&entry.name, Class::Mark, id, pack.seq, max)
+                    .map(drop)
+            }
+            Some(Named::Reserve) => {
+                let id = vault.id().to_bytes();
+                vault
+                    .read_object(&entry.name, Class::Reserve, id, 0, MAX_RESERVE_LEN)
+                    .map(drop)
+            }
+            Some(Named::Plan(number)) => vault.read_plan(number).map(drop),
+            Some(Named::Doom(number)) => vault.read_doom(number).map(drop),
+            Some(Named::Keys(generation)) => vault.check_keys(generation, entry.len.get()),
+            Some(_) => Ok(()),
+            None => Err(Error::Unsupported {
+                object: entry.name.clone(),
+                what: "its name is of no class",
+            }),
+        });
+        for ((entry, _), result) in others.iter().zip(results) {
             self.judge(&entry.name, result)?;
         }
         Ok(())
-    }
-
-    fn note_of_backup(
-        &self,
-        name: &ObjectName,
-        class: Class,
-        volume: VolumeId,
-        backup: BackupId,
-    ) -> Result<(), Error> {
-        let note = self.vault.read_note(name, class, backup.to_bytes())?;
-        if note.volume_id == volume {
-            return Ok(());
-        }
-        Err(Error::Corrupt {
-            object: name.clone(),
-            what: "it is of another volume",
-        })
     }
 
     /// Notes an error that is about one object; passes on one that is about the target.
@@ -314,15 +293,49 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn backup(&mut self, volume: VolumeId, backup: BackupId) -> Result<(), Error> {
+    /// Walks the trees of backups, several at once, and notes who needs what is bad.
+    fn backups(
+        &mut self,
+        backups: &[(VolumeId, BackupId)],
+        monitor: &dyn Monitor,
+    ) -> Result<(), Error> {
+        let (vault, width) = (self.vault, self.vault.width());
+        for some in backups.chunks(width) {
+            if monitor.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
+            let read = side_by_side(width, some, |key| vault.current(key.0, key.1));
+            let mut there = vec![];
+            for ((volume, backup), manifest) in some.iter().zip(read) {
+                if let Some(top) = self.manifest(*volume, *backup, manifest)? {
+                    there.push((*backup, top));
+                }
+            }
+            vault.walk_trees(there.iter().map(|(_, top)| *top), self)?;
+            for (backup, top) in there {
+                for object in self.under(top.place()) {
+                    self.note(object, "a backup needs it", Some(backup));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Judges a manifest, and gives the root of its tree.
+    fn manifest(
+        &mut self,
+        volume: VolumeId,
+        backup: BackupId,
+        read: Result<Manifest, Error>,
+    ) -> Result<Option<Position>, Error> {
         let name = self.vault.names.manifest(volume, backup);
-        let manifest = match self.vault.current(volume, backup) {
+        let manifest = match read {
             Ok(manifest) => manifest,
-            Err(Error::BackupNotFound(_)) => return Ok(()),
+            Err(Error::BackupNotFound(_)) => return Ok(None),
             Err(error) if error.is_of_one_object() => {
                 self.backups += 1;
                 self.note(name, describe(&error), Some(backup));
-                return Ok(());
+                return Ok(None);
             }
             Err(error) => return Err(error),
         };
@@ -338,13 +351,7 @@ impl<'a> Check<'a> {
                 Some(backup),
             );
         }
-        if let Some(root) = &manifest.root {
-            let bad = self.node(manifest.level(), 0, root)?;
-            for object in bad {
-                self.note(object, "a backup needs it", Some(backup));
-            }
-        }
-        Ok(())
+        Ok(manifest.top())
     }
 
     fn report(self) -> CheckReport {
@@ -364,6 +371,24 @@ impl<'a> Check<'a> {
     }
 }
 
+/// That a note beside a manifest is of its backup.
+fn note_of_backup(
+    vault: &Vault,
+    name: &ObjectName,
+    class: Class,
+    volume: VolumeId,
+    backup: BackupId,
+) -> Result<(), Error> {
+    let note = vault.read_note(name, class, backup.to_bytes())?;
+    if note.volume_id == volume {
+        return Ok(());
+    }
+    Err(Error::Corrupt {
+        object: name.clone(),
+        what: "it is of another volume",
+    })
+}
+
 fn describe(error: &Error) -> String {
     match error {
         Error::Corrupt { what, .. } | Error::Unsupported { what, .. } => (*what).to_owned(),
@@ -372,21 +397,26 @@ fn describe(error: &Error) -> String {
     }
 }
 
-/// The packs of chunks under a tree.
+/// The packs of chunks under some trees.
 #[derive(Default)]
 struct PacksNamed {
     packs: BTreeSet<PackId>,
+    nodes: HashSet<(PackId, u32)>,
 }
 
 impl TreeVisitor for PacksNamed {
-    fn leaf(&mut self, _index: u64, _at: &NodeRef, leaf: Leaf) -> Result<(), Error> {
+    fn enter(&mut self, at: &Position) -> Result<bool, Error> {
+        Ok(self.nodes.insert(at.place()))
+    }
+
+    fn leaf(&mut self, _at: &Position, leaf: Leaf) -> Result<(), Error> {
         self.packs
             .extend(leaf.frames.iter().map(|frame| frame.pack));
         Ok(())
     }
 
     /// The walk that judges the tree finds it again, and says what needs it.
-    fn unreadable(&mut self, _level: u8, _index: u64, error: Error) -> Result<(), Error> {
+    fn unreadable(&mut self, _at: &Position, error: Error) -> Result<(), Error> {
         match error.is_of_one_object() {
             true => Ok(()),
             false => Err(error),

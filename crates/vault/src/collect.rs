@@ -44,6 +44,7 @@ use stillpoint_model::{ByteCount, Env, Timestamp};
 
 pub use plan::{CollectPolicy, Refusal};
 
+use crate::crew::all_of;
 use crate::format::epoch::{Doom, Plan};
 use crate::format::object::Class;
 use crate::{Error, Vault};
@@ -282,12 +283,15 @@ impl Collector<'_> {
         }
         let len = |pack| survey.look.packs.get(pack).copied().unwrap_or(0);
         let total: u64 = doom.packs.iter().map(len).sum();
-        for pack in &doom.packs {
+        let width = self.vault.width();
+        for packs in doom.packs.chunks(width) {
             self.go_on()?;
-            target.delete(&names.pack(*pack))?;
-            target.delete(&names.mark(*pack))?;
-            into.packs += 1;
-            into.freed += ByteCount::new(len(pack));
+            all_of(width, packs, |pack| {
+                target.delete(&names.pack(*pack))?;
+                Ok(target.delete(&names.mark(*pack))?)
+            })?;
+            into.packs += packs.len();
+            into.freed += ByteCount::new(packs.iter().map(len).sum());
             self.monitor
                 .progress(into.freed, Some(ByteCount::new(total)));
         }

@@ -1,4 +1,4 @@
-//! Several threads that do one kind of job.
+//! Several threads that do one kind of job, and several questions to a target at once.
 //!
 //! ```text
 //!  caller's thread            workers
@@ -8,8 +8,12 @@
 //! The queue is bounded, so a feeder is never far ahead. The first failure of a worker ends
 //! everybody: the others finish the job they have, the feeder's next job is refused, and that
 //! failure is what the caller gets.
+//!
+//! [`side_by_side`] is for answers that are needed together: it ends with the last of them, and
+//! gives them in the order of the questions. With a width of one nobody is hired: a target that
+//! answers at once costs no thread.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -84,8 +88,82 @@ impl State {
     }
 }
 
+/// What `ask` gives for each item, in the order of the items; at most `width` are asked at once.
+pub(crate) fn side_by_side<T: Sync, R: Send>(
+    width: usize,
+    items: &[T],
+    ask: impl Fn(&T) -> R + Sync,
+) -> Vec<R> {
+    let width = width.min(items.len());
+    if width <= 1 {
+        return items.iter().map(ask).collect();
+    }
+    let next = AtomicUsize::new(0);
+    let some = || {
+        let mut answers = vec![];
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            match items.get(at) {
+                Some(item) => answers.push((at, ask(item))),
+                None => return answers,
+            }
+        }
+    };
+    let mut all = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..width).map(|_| scope.spawn(some)).collect();
+        let mut all = some();
+        for other in others {
+            let answers = other.join();
+            all.extend(answers.unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+        all
+    });
+    all.sort_unstable_by_key(|(at, _)| *at);
+    all.into_iter().map(|(_, answer)| answer).collect()
+}
+
+/// As [`side_by_side`]; the first failure in the order of the items is what the caller gets, and
+/// nothing more is asked after one.
+pub(crate) fn all_of<T: Sync, R: Send>(
+    width: usize,
+    items: &[T],
+    ask: impl Fn(&T) -> Result<R, Error> + Sync,
+) -> Result<Vec<R>, Error> {
+    let failed = AtomicBool::new(false);
+    let answers = side_by_side(width, items, |item| {
+        if failed.load(Ordering::Relaxed) {
+            return None;
+        }
+        let answer = ask(item);
+        failed.fetch_or(answer.is_err(), Ordering::Relaxed);
+        Some(answer)
+    });
+    answers.into_iter().flatten().collect()
+}
+
+/// Two different questions at once, if the width allows it.
+pub(crate) fn both<A: Send, B>(
+    width: usize,
+    first: impl FnOnce() -> A + Send,
+    second: impl FnOnce() -> B,
+) -> (A, B) {
+    if width <= 1 {
+        return (first(), second());
+    }
+    std::thread::scope(|scope| {
+        let first = scope.spawn(first);
+        let second = second();
+        let first = first.join();
+        (
+            first.unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            second,
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
     use std::sync::atomic::AtomicU64;
 
     use super::*;
@@ -144,5 +222,43 @@ mod tests {
             matches!(failed, Err(Error::Internal("fed up"))),
             "{failed:?}"
         );
+    }
+
+    #[test]
+    fn as_many_as_allowed_are_asked_at_once_and_answers_are_in_order() {
+        // Nobody passes before four are there.
+        let four = Barrier::new(4);
+        let items: Vec<u64> = (0..8).collect();
+        let answers = side_by_side(4, &items, |item| {
+            four.wait();
+            item * 2
+        });
+        assert_eq!(answers, (0..8).map(|item| item * 2).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn after_a_failure_nothing_more_is_asked() {
+        let asked = AtomicU64::new(0);
+        let items: Vec<u64> = (0..100).collect();
+        for width in [1, 4] {
+            asked.store(0, Ordering::Relaxed);
+            let failed = all_of(width, &items, |item| {
+                asked.fetch_add(1, Ordering::Relaxed);
+                match item {
+                    0 => Err::<(), _>(Error::Internal("no")),
+                    _ => Ok(()),
+                }
+            });
+            assert!(matches!(failed, Err(Error::Internal("no"))), "{failed:?}");
+        }
+        assert!(asked.into_inner() < 100);
+    }
+
+    #[test]
+    fn two_questions_are_asked_at_once() {
+        let two = Barrier::new(2);
+        let wait = || two.wait().is_leader();
+        let (one, other) = both(2, wait, wait);
+        assert!(one != other);
     }
 }

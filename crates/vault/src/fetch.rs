@@ -1,12 +1,13 @@
 //! Reading manifests, nodes and frames.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use stillpoint_model::ByteRange;
 use stillpoint_model::id::{BackupId, VolumeId};
+use stillpoint_model::{ByteRange, ErrorKind};
 
 use crate::buffers::Aligned;
+use crate::crew::side_by_side;
 use crate::format::CHUNK_LEN;
 use crate::format::hash::ChunkId;
 use crate::format::manifest::{MAX_MANIFEST_LEN, Manifest};
@@ -71,6 +72,15 @@ impl Vault {
         self.watched(pack, read())
     }
 
+    /// The length of a pack; none without it.
+    pub(crate) fn pack_len(&self, pack: PackId) -> Result<Option<u64>, Error> {
+        match self.target.head(&self.names.pack(pack)) {
+            Ok(len) => Ok(Some(len.get())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn part(&self, pack: PackId, spot: Spot, max: usize, into: &mut Vec<u8>) -> Result<(), Error> {
         let name = self.names.pack(pack);
         if spot.len as usize > max {
@@ -107,49 +117,173 @@ impl Vault {
         })
     }
 
-    /// Walks a tree by position: `on_leaf` for each leaf that is not all zeros. `on_node` sees
-    /// every node before it is read and says whether to go into it.
+    /// A node, whichever it is.
+    pub(crate) fn node(&self, at: &Position) -> Result<Node, Error> {
+        match at.level {
+            LEAF_LEVEL => self.leaf(&at.node, at.index).map(Node::Leaf),
+            level => {
+                let node = self.interior(&at.node, level, at.index);
+                node.map(Node::Interior)
+            }
+        }
+    }
+
+    /// Walks one tree: see [`Vault::walk_trees`].
     pub(crate) fn walk_tree(
         &self,
         level: u8,
-        index: u64,
-        at: &NodeRef,
+        root: &NodeRef,
         visit: &mut dyn TreeVisitor,
     ) -> Result<(), Error> {
-        if !visit.enter(level, index, at)? {
-            return Ok(());
+        self.walk_trees([Position::root(level, *root)], visit)
+    }
+
+    /// Walks trees by position, one after the other. The visitor hears of every node before it is
+    /// read and says whether to go into it, and then of what was read in it.
+    ///
+    /// As many nodes as the target answers at once are read ahead, of the same level or of the next
+    /// tree: what one level has is known only when the one above it was read.
+    pub(crate) fn walk_trees(
+        &self,
+        roots: impl IntoIterator<Item = Position>,
+        visit: &mut dyn TreeVisitor,
+    ) -> Result<(), Error> {
+        let mut ahead: VecDeque<Step> = roots.into_iter().map(Step::Enter).collect();
+        loop {
+            while let Some(Step::Visit(..)) = ahead.front() {
+                if let Some(Step::Visit(at, leaf)) = ahead.pop_front() {
+                    match leaf {
+                        Ok(leaf) => visit.leaf(&at, leaf)?,
+                        Err(error) => visit.unreadable(&at, error)?,
+                    }
+                }
+            }
+            if ahead.is_empty() {
+                return Ok(());
+            }
+            let next = self.read_next(&mut ahead, visit)?;
+            next.into_iter()
+                .rev()
+                .for_each(|step| ahead.push_front(step));
         }
-        if level == LEAF_LEVEL {
-            return match self.leaf(at, index) {
-                Ok(leaf) => visit.leaf(index, at, leaf),
-                Err(error) => visit.unreadable(level, index, error),
-            };
-        }
-        let node = match self.interior(at, level, index) {
-            Ok(node) => node,
-            Err(error) => return visit.unreadable(level, index, error),
-        };
-        for (child, number) in node.children.iter().zip(0_u64..) {
-            if let Some(child) = child {
-                self.walk_tree(level - 1, index * 64 + number, child, visit)?;
+    }
+
+    /// Reads the first nodes that are entered; gives the steps that take their place.
+    fn read_next(
+        &self,
+        ahead: &mut VecDeque<Step>,
+        visit: &mut dyn TreeVisitor,
+    ) -> Result<Vec<Step>, Error> {
+        let width = self.width();
+        // What was read before stays where it is between the others.
+        let (mut batch, mut taken) = (vec![], vec![]);
+        while batch.len() < width {
+            match ahead.pop_front() {
+                Some(Step::Enter(at)) if visit.enter(&at)? => {
+                    batch.push(at);
+                    taken.push(None);
+                }
+                Some(Step::Enter(_)) => {}
+                Some(read) => taken.push(Some(read)),
+                None => break,
             }
         }
-        Ok(())
+        let nodes = side_by_side(width, &batch, |at| self.node(at));
+        let mut read = batch.into_iter().zip(nodes);
+        let mut steps = vec![];
+        for step in taken {
+            match step {
+                Some(step) => steps.push(step),
+                None => match read.next() {
+                    Some((at, Ok(Node::Leaf(leaf)))) => steps.push(Step::Visit(at, Ok(leaf))),
+                    Some((at, Ok(Node::Interior(node)))) => {
+                        visit.interior(&at, &node);
+                        steps.extend(at.children(&node).map(Step::Enter));
+                    }
+                    Some((at, Err(error))) => steps.push(Step::Visit(at, Err(error))),
+                    None => {}
+                },
+            }
+        }
+        Ok(steps)
     }
+}
+
+/// A node and where it is in its tree.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Position {
+    pub level: u8,
+    /// Its number in its level.
+    pub index: u64,
+    pub node: NodeRef,
+}
+
+impl Position {
+    /// The root of a tree.
+    pub(crate) fn root(level: u8, node: NodeRef) -> Self {
+        Self {
+            level,
+            index: 0,
+            node,
+        }
+    }
+
+    /// The place of a node that is stored: whoever shares it has it at the same one.
+    pub(crate) fn place(&self) -> (PackId, u32) {
+        (self.node.pack, self.node.spot.offset)
+    }
+
+    /// The children of a node here that are not all zeros.
+    pub(crate) fn children(&self, node: &Interior) -> impl Iterator<Item = Self> {
+        let (level, first) = (self.level.saturating_sub(1), self.index * 64);
+        let child = move |(node, number): (&Option<NodeRef>, u64)| {
+            Some(Self {
+                level,
+                index: first + number,
+                node: (*node)?,
+            })
+        };
+        node.children.iter().zip(0..).filter_map(child)
+    }
+}
+
+impl Manifest {
+    /// Where its tree begins, if it holds anything but zeros.
+    pub(crate) fn top(&self) -> Option<Position> {
+        self.root.map(|root| Position::root(self.level(), root))
+    }
+}
+
+/// A node that was read.
+#[derive(Debug)]
+pub(crate) enum Node {
+    Leaf(Leaf),
+    Interior(Interior),
+}
+
+/// What is to do next in a walk.
+enum Step {
+    /// Ask the visitor, and read it.
+    Enter(Position),
+    /// Have the visitor see a leaf, or what cannot be read.
+    Visit(Position, Result<Leaf, Error>),
 }
 
 /// What a walk does with what it meets.
 pub(crate) trait TreeVisitor {
     /// A node before it is read: whether to go into it.
-    fn enter(&mut self, _level: u8, _index: u64, _at: &NodeRef) -> Result<bool, Error> {
+    fn enter(&mut self, _at: &Position) -> Result<bool, Error> {
         Ok(true)
     }
 
+    /// A node above the leaves, before its children.
+    fn interior(&mut self, _at: &Position, _node: &Interior) {}
+
     /// A leaf.
-    fn leaf(&mut self, index: u64, at: &NodeRef, leaf: Leaf) -> Result<(), Error>;
+    fn leaf(&mut self, at: &Position, leaf: Leaf) -> Result<(), Error>;
 
     /// A node that could not be read: what to do about it.
-    fn unreadable(&mut self, _level: u8, _index: u64, error: Error) -> Result<(), Error> {
+    fn unreadable(&mut self, _at: &Position, error: Error) -> Result<(), Error> {
         Err(error)
     }
 }
@@ -223,31 +357,78 @@ impl<'a> FrameReader<'a> {
     }
 }
 
-/// How many frame headers are kept.
+/// How many frame headers are kept by default: at most 2 MiB of them.
 const HEADERS_KEPT: usize = 1024;
 
-/// Headers of frames that were read lately: at most 2 MiB of them.
-#[derive(Default)]
+/// Headers of frames that were read lately.
 pub(crate) struct HeaderCache {
+    most: usize,
     known: HashMap<(PackId, u32), Arc<Vec<ChunkId>>>,
     order: VecDeque<(PackId, u32)>,
 }
 
+impl Default for HeaderCache {
+    fn default() -> Self {
+        Self::with_room(HEADERS_KEPT)
+    }
+}
+
 impl HeaderCache {
+    /// Keeps so many headers, of at most 2 KiB each.
+    pub(crate) fn with_room(most: usize) -> Self {
+        Self {
+            most,
+            known: HashMap::new(),
+            order: VecDeque::new(),
+        }
+    }
+
     /// The ids of a frame's chunks.
     pub(crate) fn ids(&mut self, vault: &Vault, at: &FrameLoc) -> Result<Arc<Vec<ChunkId>>, Error> {
-        let place = (at.pack, at.spot.offset);
-        if let Some(ids) = self.known.get(&place) {
+        if let Some(ids) = self.known.get(&(at.pack, at.spot.offset)) {
             return Ok(ids.clone());
         }
         let ids = Arc::new(vault.frame_ids(at)?);
-        if self.order.len() == HEADERS_KEPT
+        self.keep(at.pack, at.spot, ids.clone());
+        Ok(ids)
+    }
+
+    /// Whether a frame's header need not be read.
+    pub(crate) fn knows(&self, at: &FrameLoc) -> bool {
+        self.known.contains_key(&(at.pack, at.spot.offset))
+    }
+
+    /// Takes in a header that somebody read and proved.
+    pub(crate) fn keep(&mut self, pack: PackId, spot: Spot, ids: Arc<Vec<ChunkId>>) {
+        let place = (pack, spot.offset);
+        if self.known.insert(place, ids).is_some() {
+            return;
+        }
+        self.order.push_back(place);
+        if self.order.len() > self.most
             && let Some(oldest) = self.order.pop_front()
         {
             self.known.remove(&oldest);
         }
-        self.order.push_back(place);
-        self.known.insert(place, ids.clone());
-        Ok(ids)
+    }
+
+    /// Reads headers that will be asked for, as many at once as the target answers. What cannot
+    /// be read now fails whoever asks for it.
+    pub(crate) fn fetch(&mut self, vault: &Vault, frames: impl Iterator<Item = FrameLoc>) {
+        let width = vault.width();
+        if width == 1 {
+            return;
+        }
+        let mut seen = HashSet::new();
+        let missing: Vec<FrameLoc> = frames
+            .filter(|at| !self.knows(at) && seen.insert((at.pack, at.spot.offset)))
+            .take(self.most / 2)
+            .collect();
+        let read = side_by_side(width, &missing, |at| vault.frame_ids(at));
+        for (at, ids) in missing.iter().zip(read) {
+            if let Ok(ids) = ids {
+                self.keep(at.pack, at.spot, Arc::new(ids));
+            }
+        }
     }
 }

@@ -11,6 +11,7 @@
 //! names is confirmed; then it is stored, and its ancestors after it. Only subtrees that a changed
 //! range touches are visited; the rest is the parent's.
 
+mod ahead;
 mod dedup;
 mod heal;
 mod leaf;
@@ -38,6 +39,7 @@ use crate::format::pack::{PackId, Spot};
 use crate::format::tree::{FrameLoc, Interior, LEAF_LEVEL, NodeRef, chunks_at, top_level};
 use crate::volume::VolumeReader;
 use crate::{Error, Vault};
+use ahead::Ahead;
 use dedup::Dedup;
 use pipeline::{Feed, PackConfirmed};
 pub use ranges::Missed;
@@ -111,6 +113,7 @@ struct Ingest<'a> {
     data: DataCursor,
     total: Option<ByteCount>,
     headers: HeaderCache,
+    ahead: Ahead,
     /// Packs that failed verification, and others that may not be shared.
     unusable: Rc<HashSet<PackId>>,
     dedup: Dedup,
@@ -160,6 +163,7 @@ impl<'a> Ingest<'a> {
             proving,
             data: DataCursor::default(),
             headers: HeaderCache::default(),
+            ahead: Ahead::default(),
             dedup: Dedup::new(vault, excluded),
             unusable,
             feed,
@@ -254,7 +258,7 @@ impl<'a> Ingest<'a> {
         if level == LEAF_LEVEL {
             return self.visit_leaf(index, old);
         }
-        let read = old.map(|at| self.vault.interior(&at, level, index));
+        let read = old.map(|at| self.interior_of_parent(&at, level, index));
         let (old, node) = match read {
             Some(Ok(node)) => (self.shareable(old), node),
             Some(Err(error)) => {
@@ -265,8 +269,10 @@ impl<'a> Ingest<'a> {
         };
         let children = node.children.clone();
         self.tree.open(level, index, old, node);
-        for (child, number) in children.into_iter().zip(0_u64..) {
-            self.visit(level - 1, index * 64 + number, child)?;
+        for (at, child) in children.iter().enumerate() {
+            let first = index * 64 + at as u64;
+            self.read_ahead(level - 1, first, &children[at..]);
+            self.visit(level - 1, first, *child)?;
         }
         self.tree.close();
         self.settle()

@@ -8,19 +8,20 @@
 //! leaves make the next backup store such parts anew, and while there is any mark, the whole tree
 //! is walked.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 
 use stillpoint_model::ErrorKind;
 use stillpoint_model::id::{BackupId, VolumeId};
 use stillpoint_model::progress::Monitor;
 
+use crate::crew::{all_of, both};
+use crate::fetch::{Node, Position};
 use crate::format::manifest::Manifest;
 use crate::format::names::IdBytes;
 use crate::format::object::Class;
 use crate::format::pack::PackId;
 use crate::format::run::Note;
-use crate::format::tree::{Interior, LEAF_LEVEL, NodeRef};
+use crate::format::tree::{Interior, Leaf, NodeRef};
 use crate::{Error, Vault};
 
 impl Vault {
@@ -33,8 +34,12 @@ impl Vault {
         backup: BackupId,
         monitor: &dyn Monitor,
     ) -> Result<(), Error> {
-        let manifest = self.live_manifest(volume, backup)?;
-        let again = self.is_proven(volume, backup)?;
+        let (again, manifest) = both(
+            self.width(),
+            || self.is_proven(volume, backup),
+            || self.live_manifest(volume, backup),
+        );
+        let (manifest, again) = (manifest?, again?);
         let parent = match manifest.parent {
             Some(parent) if !again => self.proven_manifest(volume, parent)?,
             _ => None,
@@ -63,11 +68,7 @@ impl Vault {
 
     /// Whether a backup was read back.
     fn is_proven(&self, volume: VolumeId, backup: BackupId) -> Result<bool, Error> {
-        match self.target.head(&self.names.proof(volume, backup)) {
-            Ok(_) => Ok(true),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        self.is_there(&self.names.proof(volume, backup))
     }
 
     /// The manifest of a parent whose subtrees need no second look.
@@ -76,14 +77,17 @@ impl Vault {
         volume: VolumeId,
         parent: BackupId,
     ) -> Result<Option<Manifest>, Error> {
-        if !self.is_proven(volume, parent)? || !self.marked_packs()?.is_empty() {
+        let ((proven, marked), manifest) = both(
+            self.width(),
+            || (self.is_proven(volume, parent), self.marked_packs()),
+            || self.still(volume, parent),
+        );
+        if !proven? || !marked?.is_empty() {
             return Ok(None);
         }
-        match self.current(volume, parent) {
-            Ok(manifest) => Ok(Some(manifest)),
-            Err(Error::BackupNotFound(_)) => Ok(None),
+        match manifest {
             Err(error) if error.is_of_one_object() => Ok(None),
-            Err(error) => Err(error),
+            other => other,
         }
     }
 
@@ -134,10 +138,15 @@ impl ReadBack<'_> {
                 what: "its tree is not what its content hash says",
             });
         }
-        let old = self.counterpart_of_root(level)?;
-        match &manifest.root {
-            Some(root) => self.node(level, 0, root, old),
-            None => Ok(()),
+        let Some(top) = manifest.top() else {
+            return Ok(());
+        };
+        match self.counterpart_of_root(level)? {
+            Some(old) if old == top.node => self.tree_pack(&old),
+            old => {
+                let node = self.read(&top)?;
+                self.node(&top, node, old)
+            }
         }
     }
 
@@ -163,53 +172,73 @@ impl ReadBack<'_> {
         }
     }
 
-    fn node(
-        &mut self,
-        level: u8,
-        index: u64,
-        at: &NodeRef,
-        old: Option<NodeRef>,
-    ) -> Result<(), Error> {
+    /// Proves what is new under a node that is not the parent's. What its children need is asked
+    /// for together, and of neighbouring children together.
+    fn node(&mut self, at: &Position, node: Node, old: Option<NodeRef>) -> Result<(), Error> {
         if self.monitor.is_cancelled() {
             return Err(Error::Cancelled);
         }
-        let old = match self.parent {
-            Some((top, root)) if top == level && index == 0 => Some(root),
-            _ => old,
+        let node = match node {
+            Node::Leaf(leaf) => return self.leaf(&leaf),
+            Node::Interior(node) => node,
         };
-        if old == Some(*at) {
-            return self.tree_pack(at);
-        }
-        if level == LEAF_LEVEL {
-            let leaf = self.found(at.pack, |vault| vault.leaf(at, index))?;
-            for frame in &leaf.frames {
-                self.pack(frame.pack, u64::from(frame.pack_len))?;
-            }
-            return Ok(());
-        }
-        let node = self.found(at.pack, |vault| vault.interior(at, level, index))?;
         let before = match &old {
-            Some(old) => self.children(level, index, old)?,
+            Some(old) => self.children(at.level, at.index, old)?,
             None => Interior::empty().children,
         };
-        for ((child, before), number) in node.children.iter().zip(before).zip(0_u64..) {
-            if let Some(child) = child {
-                self.node(level - 1, index * 64 + number, child, before)?;
+        let mut new = vec![];
+        let mut shared = vec![];
+        for child in at.children(&node) {
+            let number = usize::try_from(child.index % 64).unwrap_or(0);
+            let old = before.get(number).copied().flatten();
+            match self.counterpart(&child, old) {
+                Some(old) if old == child.node => shared.push(child.node),
+                old => new.push((child, old)),
+            }
+        }
+        self.ask_for(shared.iter().map(|node| node.pack))?;
+        for node in &shared {
+            self.tree_pack(node)?;
+        }
+        for some in new.chunks(self.vault.width()) {
+            let read = all_of(self.vault.width(), some, |(child, _)| self.read(child))?;
+            let leaves = read.iter().filter_map(|node| match node {
+                Node::Leaf(leaf) => Some(&leaf.frames),
+                Node::Interior(_) => None,
+            });
+            self.ask_for(leaves.flatten().map(|frame| frame.pack))?;
+            for ((child, old), node) in some.iter().zip(read) {
+                self.node(child, node, *old)?;
             }
         }
         Ok(())
     }
 
-    /// A part of a pack; when it is missing or cut short, the backup is damaged.
-    fn found<T>(
-        &self,
-        pack: PackId,
-        read: impl FnOnce(&Vault) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        read(self.vault).map_err(|error| match error.is_damage() {
-            true => self.damaged(pack, "a node is missing or damaged"),
-            false => error,
-        })
+    /// What the parent has in a node's place.
+    fn counterpart(&self, at: &Position, old: Option<NodeRef>) -> Option<NodeRef> {
+        match self.parent {
+            Some((top, root)) if top == at.level && at.index == 0 => Some(root),
+            _ => old,
+        }
+    }
+
+    /// That the packs of a leaf are there.
+    fn leaf(&mut self, leaf: &Leaf) -> Result<(), Error> {
+        self.ask_for(leaf.frames.iter().map(|frame| frame.pack))?;
+        for frame in &leaf.frames {
+            self.pack(frame.pack, u64::from(frame.pack_len))?;
+        }
+        Ok(())
+    }
+
+    /// A node; when it is missing or cut short, the backup is damaged.
+    fn read(&self, at: &Position) -> Result<Node, Error> {
+        self.vault
+            .node(at)
+            .map_err(|error| match error.is_damage() {
+                true => self.damaged(at.node.pack, "a node is missing or damaged"),
+                false => error,
+            })
     }
 
     fn damaged(&self, pack: PackId, what: &'static str) -> Error {
@@ -237,19 +266,20 @@ impl ReadBack<'_> {
         Err(self.damaged(pack, "it is missing or has the wrong length"))
     }
 
+    /// Asks for the lengths of packs that were not asked for.
+    fn ask_for(&mut self, packs: impl Iterator<Item = PackId>) -> Result<(), Error> {
+        let unknown = packs.filter(|pack| !self.packs.contains_key(pack));
+        let unknown: Vec<PackId> = unknown.collect::<BTreeSet<_>>().into_iter().collect();
+        let vault = self.vault;
+        let lengths = all_of(vault.width(), &unknown, |pack| vault.pack_len(*pack))?;
+        let lengths = lengths.into_iter().map(Option::unwrap_or_default);
+        self.packs.extend(unknown.into_iter().zip(lengths));
+        Ok(())
+    }
+
     /// The length of a pack, asked for once; zero without it.
     fn length(&mut self, pack: PackId) -> Result<u64, Error> {
-        let vault = self.vault;
-        match self.packs.entry(pack) {
-            Entry::Occupied(known) => Ok(*known.get()),
-            Entry::Vacant(unknown) => {
-                let len = match vault.target.head(&vault.names.pack(pack)) {
-                    Ok(len) => len.get(),
-                    Err(error) if error.kind() == ErrorKind::NotFound => 0,
-                    Err(error) => return Err(error.into()),
-                };
-                Ok(*unknown.insert(len))
-            }
-        }
+        self.ask_for([pack].into_iter())?;
+        Ok(self.packs.get(&pack).copied().unwrap_or_default())
     }
 }

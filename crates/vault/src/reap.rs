@@ -14,12 +14,13 @@ use std::collections::{BTreeSet, HashSet};
 use stillpoint_model::ErrorKind;
 use stillpoint_model::id::{BackupId, RunId, VolumeId};
 
-use crate::fetch::TreeVisitor;
+use crate::crew::all_of;
+use crate::fetch::{Position, TreeVisitor};
 use crate::format::names::{IdBytes, Named};
 use crate::format::object::Class;
 use crate::format::pack::PackId;
 use crate::format::run::Note;
-use crate::format::tree::{Leaf, NodeRef};
+use crate::format::tree::Leaf;
 use crate::target::{ObjectName, TargetError, list_each};
 use crate::{Error, Vault};
 
@@ -55,15 +56,14 @@ impl Vault {
             }
             Ok::<_, Error>(())
         })?;
-        let mut open = BTreeSet::new();
-        for (name, backup, run) in records {
-            match self.read_note(&name, Class::Run, run.to_bytes()) {
-                Ok(note) => drop(open.insert((note.volume_id, backup))),
-                Err(error) if error.is_missing() => {}
-                Err(error) => return Err(error),
+        let open = all_of(self.width(), &records, |(name, backup, run)| {
+            match self.read_note(name, Class::Run, run.to_bytes()) {
+                Ok(note) => Ok(Some((note.volume_id, *backup))),
+                Err(error) if error.is_missing() => Ok(None),
+                Err(error) => Err(error),
             }
-        }
-        Ok(open)
+        })?;
+        Ok(open.into_iter().flatten().collect())
     }
 
     /// Takes back every run for a backup that did not commit, and tidies up after one that did.
@@ -142,11 +142,7 @@ impl Vault {
     /// Whether the run is no more, so that its packs are not for a reaper. A collection removes no
     /// manifest whose run has a record: without one, the name was free because all is over.
     fn has_ended(&self, backup: BackupId, run: RunId) -> Result<bool, Error> {
-        match self.target.head(&self.names.run(backup, run)) {
-            Ok(_) => Ok(false),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
-            Err(error) => Err(error.into()),
-        }
+        Ok(!self.is_there(&self.names.run(backup, run))?)
     }
 
     /// Whether the manifest that has the name is this run's. If it is another's, this run can
@@ -160,12 +156,11 @@ impl Vault {
     ) -> Result<bool, Error> {
         match self.manifest(volume, backup) {
             Ok(manifest) => Ok(manifest.run_id == run),
-            Err(Error::BackupNotFound(_)) => match self.target.head(name) {
-                // A void of another run: somebody else is reaping.
-                Ok(_) => Err(TargetError::new("reap", name, ErrorKind::Retry).into()),
-                Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-                Err(error) => Err(error.into()),
-            },
+            // A void of another run: somebody else is reaping.
+            Err(Error::BackupNotFound(_)) if self.is_there(name)? => {
+                Err(TargetError::new("reap", name, ErrorKind::Retry).into())
+            }
+            Err(Error::BackupNotFound(_)) => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -217,26 +212,24 @@ impl Vault {
         self.discard_under(&self.names.marks_of(run))
     }
 
-    /// Removes everything under a prefix of one run, in the order of names.
+    /// Removes everything under a prefix of one run, the first name before the others.
     pub(crate) fn discard_under(&self, prefix: &str) -> Result<(), Error> {
         let mut names = vec![];
         list_each(&*self.target, prefix, |entry| {
             names.push(entry.name);
             Ok::<_, Error>(())
         })?;
-        for name in names {
-            self.target.delete(&name)?;
+        // The first goes alone: that the first index object is gone says that the rest may be.
+        let (first, rest) = names.split_at(names.len().min(1));
+        for names in [first, rest] {
+            all_of(self.width(), names, |name| Ok(self.target.delete(name)?))?;
         }
         Ok(self.target.abandon(prefix)?)
     }
 
     /// Whether everything of a run was taken back: its first index object is the first to go.
     pub(crate) fn is_reaped(&self, run: RunId) -> Result<bool, Error> {
-        match self.target.head(&self.names.index(run, 0)) {
-            Ok(_) => Ok(false),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
-            Err(error) => Err(error.into()),
-        }
+        Ok(!self.is_there(&self.names.index(run, 0))?)
     }
 
     /// Everything in the vault that no manifest names, deleted backups' manifests included. It
@@ -246,16 +239,14 @@ impl Vault {
         let mut committed = HashSet::new();
         let listing = self.list_names(None)?;
         let manifests = listing.backups();
-        for &(volume, backup) in &manifests {
-            let manifest = match self.current(volume, backup) {
-                Err(Error::BackupNotFound(_)) => continue,
-                other => other?,
-            };
+        let keys: Vec<_> = manifests.iter().copied().collect();
+        let mut roots = vec![];
+        for manifest in all_of(self.width(), &keys, |key| self.still(key.0, key.1))? {
+            let Some(manifest) = manifest else { continue };
             committed.insert(manifest.run_id);
-            if let Some(root) = &manifest.root {
-                self.walk_tree(manifest.level(), 0, root, &mut used)?;
-            }
+            roots.extend(manifest.top());
         }
+        self.walk_trees(roots, &mut used)?;
         let mut found = Unreferenced::default();
         list_each(&*self.target, &self.names.prefix(""), |entry| {
             match self.names.parse(&entry.name) {
@@ -294,12 +285,12 @@ pub(crate) struct Used {
 }
 
 impl TreeVisitor for Used {
-    fn enter(&mut self, _level: u8, _index: u64, at: &NodeRef) -> Result<bool, Error> {
-        self.packs.insert(at.pack);
-        Ok(self.nodes.insert((at.pack, at.spot.offset)))
+    fn enter(&mut self, at: &Position) -> Result<bool, Error> {
+        self.packs.insert(at.node.pack);
+        Ok(self.nodes.insert(at.place()))
     }
 
-    fn leaf(&mut self, _index: u64, _at: &NodeRef, leaf: Leaf) -> Result<(), Error> {
+    fn leaf(&mut self, _at: &Position, leaf: Leaf) -> Result<(), Error> {
         self.packs
             .extend(leaf.frames.iter().map(|frame| frame.pack));
         Ok(())

@@ -20,6 +20,7 @@ use stillpoint_model::ErrorKind;
 use stillpoint_model::id::{BackupId, VolumeId};
 
 use crate::catalogue::Listing;
+use crate::crew::{all_of, both};
 use crate::format::manifest::Manifest;
 use crate::format::names::IdBytes;
 use crate::format::object::Class;
@@ -35,8 +36,49 @@ const MAX_LINEAGE: usize = 64;
 impl Vault {
     /// The manifest that a backup is read by: its own, with the tree of its last successor.
     pub(crate) fn current(&self, volume: VolumeId, backup: BackupId) -> Result<Manifest, Error> {
-        let last = self.lineage(volume, backup)?.pop().unwrap_or(backup);
-        let own = self.manifest(volume, backup);
+        self.current_of_line(volume, backup)
+            .map(|(_, manifest)| manifest)
+    }
+
+    /// As [`Vault::current`]; none when it is not there, or no more.
+    pub(crate) fn still(
+        &self,
+        volume: VolumeId,
+        backup: BackupId,
+    ) -> Result<Option<Manifest>, Error> {
+        match self.current(volume, backup) {
+            Ok(manifest) => Ok(Some(manifest)),
+            Err(Error::BackupNotFound(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A backup and its successors, and the manifest that it is read by.
+    pub(crate) fn current_of_line(
+        &self,
+        volume: VolumeId,
+        backup: BackupId,
+    ) -> Result<(Vec<BackupId>, Manifest), Error> {
+        let (line, own) = both(
+            self.width(),
+            || self.lineage(volume, backup),
+            || self.manifest(volume, backup),
+        );
+        let line = line?;
+        let manifest = self.read_by(volume, &line, own)?;
+        Ok((line, manifest))
+    }
+
+    /// The manifest that the first of a line is read by, from its own.
+    fn read_by(
+        &self,
+        volume: VolumeId,
+        line: &[BackupId],
+        own: Result<Manifest, Error>,
+    ) -> Result<Manifest, Error> {
+        let (Some(&backup), Some(&last)) = (line.first(), line.last()) else {
+            return own;
+        };
         if last == backup {
             return own;
         }
@@ -130,13 +172,12 @@ impl Vault {
         &self,
         listing: &Listing,
     ) -> Result<BTreeSet<(VolumeId, BackupId)>, Error> {
-        let mut renewing = BTreeSet::new();
-        for &(volume, backup) in &listing.renewals {
-            if let Some(renewal) = self.renewal(volume, backup)? {
-                renewing.insert((volume, renewal.by));
-            }
-        }
-        Ok(renewing)
+        let renewed: Vec<_> = listing.renewals.iter().copied().collect();
+        let by = all_of(self.width(), &renewed, |&(volume, backup)| {
+            let renewal = self.renewal(volume, backup)?;
+            Ok(renewal.map(|renewal| (volume, renewal.by)))
+        })?;
+        Ok(by.into_iter().flatten().collect())
     }
 
     /// Refuses a backup that another one is read by.

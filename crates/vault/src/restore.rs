@@ -23,9 +23,9 @@ use stillpoint_model::{ByteCount, ByteRange};
 
 use crate::buffers::Aligned;
 use crate::crew::{Jobs, work_on};
-use crate::fetch::{FrameReader, TreeVisitor, first_chunk_of_leaf};
+use crate::fetch::{FrameReader, Position, TreeVisitor, first_chunk_of_leaf};
 use crate::format::manifest::Manifest;
-use crate::format::tree::{FrameLoc, Leaf, NodeRef};
+use crate::format::tree::{FrameLoc, Leaf};
 use crate::format::{CHUNK_LEN, ContentHash};
 use crate::volume::VolumeWriter;
 use crate::{Error, Vault};
@@ -102,14 +102,16 @@ impl Vault {
             let drain = &drain;
             Ok(move |job: Job| drain.write_all(&mut frames, &mut plain, &job))
         };
-        work_on(self.tuning.workers(), make, |jobs| {
+        // More than there are cores where fetching is mostly waiting: 4 MiB for each.
+        let workers = self.tuning.workers().max(self.width());
+        work_on(workers, make, |jobs| {
             let mut planner = Planner {
                 next: 0,
                 jobs,
                 drain: &drain,
             };
             if let Some(root) = &manifest.root {
-                self.walk_tree(manifest.level(), 0, root, &mut planner)?;
+                self.walk_tree(manifest.level(), root, &mut planner)?;
             }
             planner.zeros_until(drain.size)
         })?;
@@ -137,8 +139,8 @@ impl Planner<'_> {
 }
 
 impl TreeVisitor for Planner<'_> {
-    fn leaf(&mut self, index: u64, _at: &NodeRef, leaf: Leaf) -> Result<(), Error> {
-        let base = first_chunk_of_leaf(index);
+    fn leaf(&mut self, at: &Position, leaf: Leaf) -> Result<(), Error> {
+        let base = first_chunk_of_leaf(at.index);
         let mut parts: Vec<Part> = leaf
             .frames
             .iter()

@@ -58,6 +58,30 @@ pub trait Target: Send + Sync {
         Ok(())
     }
 
+    /// Reads a whole object; `Corrupt` when it is longer than `most` bytes.
+    fn get_whole(&self, name: &ObjectName, most: u64) -> Result<Vec<u8>, TargetError> {
+        let len = self.head(name)?.get();
+        if len > most {
+            return Err(TargetError::new("get", name, ErrorKind::Corrupt));
+        }
+        self.get(name, ByteRange::new(0, len))
+    }
+
+    /// Whether an object is there.
+    fn has(&self, name: &ObjectName) -> Result<bool, TargetError> {
+        match self.head(name) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// How many requests are best under way at once. One where an answer comes as fast as another
+    /// thread would.
+    fn width(&self) -> usize {
+        1
+    }
+
     /// The length of an object.
     fn head(&self, name: &ObjectName) -> Result<ByteCount, TargetError>;
 

@@ -13,6 +13,7 @@ mod proof;
 mod read_back;
 mod repair;
 mod rot;
+mod round_trips;
 pub(crate) mod support;
 pub(crate) mod torture;
 mod whole;

@@ -56,6 +56,9 @@ impl Default for Tuning {
     }
 }
 
+/// However many requests a target bears, no more threads than this ask it at once.
+const MAX_WIDTH: usize = 16;
+
 impl Tuning {
     /// How many threads do the work.
     pub(crate) fn workers(&self) -> usize {
@@ -210,6 +213,16 @@ impl Vault {
         self.names.volume(volume_id)
     }
 
+    /// How many requests are best under way at once.
+    pub(crate) fn width(&self) -> usize {
+        self.target.width().clamp(1, MAX_WIDTH)
+    }
+
+    /// Whether an object is there, asked by its name.
+    pub(crate) fn is_there(&self, name: &ObjectName) -> Result<bool, Error> {
+        Ok(self.target.has(name)?)
+    }
+
     /// Refuses when writing needs something unknown here.
     pub(crate) fn require_writable(&self) -> Result<(), Error> {
         self.require(self.keys.flags.write, "a feature needed to write")
@@ -255,13 +268,9 @@ impl Vault {
             .map_err(|what| damaged(name, what))
     }
 
-    /// Reads a whole object as it is in the target, if it is no longer than it may be.
+    /// Reads a whole object as it is in the target; one that is too long is damaged.
     pub(crate) fn read_raw(&self, name: &ObjectName, max_len: u64) -> Result<Vec<u8>, Error> {
-        let len = self.target.head(name)?.get();
-        if len > max_len {
-            return Err(damaged(name, Malformed::Wrong("it is too long")));
-        }
-        Ok(self.target.get(name, ByteRange::new(0, len))?)
+        Ok(self.target.get_whole(name, max_len)?)
     }
 
     /// Reads a small object of known class and id, at most `max_len` long, and gives its body.
@@ -273,7 +282,19 @@ impl Vault {
         seq: u32,
         max_len: u64,
     ) -> Result<Vec<u8>, Error> {
-        let mut bytes = self.read_raw(name, max_len)?;
+        let bytes = self.read_raw(name, max_len)?;
+        self.open_raw(name, bytes, class, id, seq)
+    }
+
+    /// Opens a small object that was read, and gives its body.
+    pub(crate) fn open_raw(
+        &self,
+        name: &ObjectName,
+        mut bytes: Vec<u8>,
+        class: Class,
+        id: [u8; 16],
+        seq: u32,
+    ) -> Result<Vec<u8>, Error> {
         let wanted = Header {
             seq,
             ..Header::new(class, self.keys.vault, id, [0; 16])

@@ -1,10 +1,11 @@
 //! Reading packs whole: which frames are sound.
 //!
-//! Workers read and prove a pack each, in turn. Of a pack that is as it was written nothing is
-//! kept but that: which of its frames a tree names, the tree's proof of their ids shows.
+//! Workers read and prove a pack each, in turn; where packs are mostly waited for there are more of
+//! them than cores. Of a pack that is as it was written the ids of its chunks are kept, as far as
+//! there is room: which of its frames a tree names, the tree's proof of those ids shows.
 
-use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use stillpoint_model::progress::Monitor;
 use stillpoint_model::{ByteCount, ByteRange};
@@ -12,11 +13,15 @@ use stillpoint_model::{ByteCount, ByteRange};
 use super::{Check, Scan, describe};
 use crate::buffers::Aligned;
 use crate::crew::work_on;
+use crate::fetch::HeaderCache;
 use crate::format::pack::{FrameOpener, MAX_PACK_LEN, PackId, Spot, scan};
 use crate::format::tree::scan_nodes;
 use crate::format::wire::Malformed;
 use crate::vault::damaged;
 use crate::{Error, Vault};
+
+/// The most packs that are read at once where they are mostly waited for: 5 MiB for each.
+const MAX_WAITING: usize = 6;
 
 /// A pack with something wrong: what, and the frames that are sound.
 type Damage = (PackId, Error, HashSet<Spot>);
@@ -27,8 +32,12 @@ impl Check<'_> {
         let vault = self.vault;
         let total: u64 = self.packs.values().map(|state| state.len).sum();
         let (done, found) = (Mutex::new(0), Mutex::new(Vec::<Damage>::new()));
+        let headers = Mutex::new(std::mem::replace(
+            &mut self.headers,
+            HeaderCache::with_room(0),
+        ));
         let make = || {
-            let (mut scanner, done, found) = (Scanner::new(vault)?, &done, &found);
+            let (mut scanner, done, found) = (Scanner::new(vault, &headers)?, &done, &found);
             Ok(move |(pack, len): (PackId, u64)| {
                 if let Some(damage) = scanner.pack(pack, len)? {
                     found
@@ -45,11 +54,13 @@ impl Check<'_> {
                 Ok(())
             })
         };
-        work_on(vault.tuning.workers(), make, |jobs| {
+        let workers = vault.width().min(MAX_WAITING);
+        work_on(workers.max(vault.tuning.workers()), make, |jobs| {
             self.packs
                 .iter()
                 .try_for_each(|(pack, state)| jobs.send((*pack, state.len)))
         })?;
+        self.headers = headers.into_inner().unwrap_or_else(PoisonError::into_inner);
         for state in self.packs.values_mut() {
             state.scan = Scan::Sound;
         }
@@ -81,15 +92,17 @@ impl Check<'_> {
 /// What one worker has.
 struct Scanner<'a> {
     vault: &'a Vault,
+    headers: &'a Mutex<HeaderCache>,
     opener: FrameOpener,
     bytes: Vec<u8>,
     plain: Aligned,
 }
 
 impl<'a> Scanner<'a> {
-    fn new(vault: &'a Vault) -> Result<Self, Error> {
+    fn new(vault: &'a Vault, headers: &'a Mutex<HeaderCache>) -> Result<Self, Error> {
         Ok(Self {
             vault,
+            headers,
             opener: FrameOpener::new()?,
             bytes: vec![],
             plain: Aligned::default(),
@@ -116,16 +129,22 @@ impl<'a> Scanner<'a> {
             .keys
             .object(&header)
             .map_err(|what| damaged(&name, what))?;
-        let (sound, verdict) = if pack.is_tree() {
+        let (frames, verdict) = if pack.is_tree() {
             let verdict = scan_nodes(&key, &header, &mut self.bytes);
-            (HashSet::new(), verdict)
+            (HashMap::new(), verdict)
         } else {
             let hasher = &vault.keys.hasher;
             let (opener, bytes) = (&mut self.opener, &mut self.bytes);
             scan(opener, &key, hasher, &header, bytes, &mut self.plain)
         };
-        Ok(verdict
-            .err()
-            .map(|what| (pack, damaged(&name, what), sound)))
+        let damage = verdict.err().map(|what| {
+            let sound = frames.keys().copied().collect();
+            (pack, damaged(&name, what), sound)
+        });
+        let mut headers = self.headers.lock().unwrap_or_else(PoisonError::into_inner);
+        for (spot, ids) in frames {
+            headers.keep(pack, spot, Arc::new(ids));
+        }
+        Ok(damage)
     }
 }

@@ -10,6 +10,7 @@ use stillpoint_model::id::{BackupId, VolumeId};
 use stillpoint_model::progress::Monitor;
 
 use super::{Check, CheckLevel, CheckReport, PackState, Scan, describe};
+use crate::crew::side_by_side;
 use crate::{Error, Vault};
 
 impl Vault {
@@ -25,25 +26,23 @@ impl Vault {
         monitor: &dyn Monitor,
     ) -> Result<CheckReport, Error> {
         let mut check = Check::new(self, level);
-        let mut there = vec![];
-        for &(volume, backup) in backups {
-            match self.live_manifest(volume, backup) {
+        let (mut there, mut tops) = (vec![], vec![]);
+        let keys: Vec<_> = backups.iter().copied().collect();
+        let read = side_by_side(self.width(), &keys, |key| self.live_manifest(key.0, key.1));
+        for ((volume, backup), manifest) in keys.into_iter().zip(read) {
+            match manifest {
                 Ok(manifest) => {
-                    check.list_packs_of(&manifest)?;
+                    tops.extend(manifest.top());
                     there.push((volume, backup));
                 }
                 Err(error) => check.bad_manifest(volume, backup, error)?,
             }
         }
+        check.list_packs_of(tops)?;
         if level == CheckLevel::Decrypt {
             check.scan_packs(monitor)?;
         }
-        for (volume, backup) in there {
-            if monitor.is_cancelled() {
-                return Err(Error::Cancelled);
-            }
-            check.backup(volume, backup)?;
-        }
+        check.backups(&there, monitor)?;
         check.objects = check.packs.len();
         if !check.problems.is_empty() {
             check.find_others(backups, monitor)?;
@@ -92,14 +91,8 @@ impl Check<'_> {
                 );
             }
         }
-        for (volume, backup) in wide.manifests.clone() {
-            if monitor.is_cancelled() {
-                return Err(Error::Cancelled);
-            }
-            if !seen.contains(&(volume, backup)) {
-                wide.backup(volume, backup)?;
-            }
-        }
+        let others: Vec<_> = wide.manifests.difference(seen).copied().collect();
+        wide.backups(&others, monitor)?;
         for (object, (what, affected)) in wide.problems {
             self.note(object.clone(), what, None);
             for backup in affected {

@@ -1,54 +1,89 @@
 //! Walking trees: which bad objects a subtree needs.
 
 use std::collections::BTreeSet;
+use std::collections::hash_map::Entry;
 
 use super::{Check, CheckLevel, PackState, Scan, describe};
 use crate::Error;
+use crate::fetch::{Position, TreeVisitor};
 use crate::format::FANOUT;
-use crate::format::tree::{LEAF_CHUNKS, LEAF_LEVEL, Leaf, NodeRef};
+use crate::format::pack::PackId;
+use crate::format::tree::{Interior, LEAF_CHUNKS, Leaf, NodeRef};
 use crate::target::ObjectName;
 
-impl Check<'_> {
-    /// The bad objects that a subtree needs. Each node is walked once.
-    pub(super) fn node(
-        &mut self,
-        level: u8,
-        index: u64,
-        at: &NodeRef,
-    ) -> Result<BTreeSet<ObjectName>, Error> {
-        let place = (at.pack, at.spot.offset);
-        if let Some(bad) = self.nodes.get(&place) {
-            return Ok(bad.clone());
-        }
-        let mut bad = BTreeSet::new();
-        let read = if level == LEAF_LEVEL {
-            self.vault
-                .leaf(at, index)
-                .and_then(|leaf| self.leaf(&leaf, at, &mut bad))
-        } else {
-            self.vault.interior(at, level, index).and_then(|node| {
-                for (child, number) in node.children.iter().zip(0_u64..) {
-                    if let Some(child) = child {
-                        bad.append(&mut self.node(level - 1, index * 64 + number, child)?);
-                    }
-                }
-                Ok(())
-            })
-        };
-        if let Err(error) = read {
-            if !error.is_of_one_object() {
-                return Err(error);
+/// What is known of a node that was walked.
+#[derive(Default)]
+pub(super) struct Judged {
+    /// The bad objects that it needs: all of them, once what is below is in here, too.
+    bad: BTreeSet<ObjectName>,
+    /// Its children whose bad objects are not in here yet.
+    below: Vec<(PackId, u32)>,
+}
+
+/// Each node is walked once, whoever shares it.
+impl TreeVisitor for Check<'_> {
+    fn enter(&mut self, at: &Position) -> Result<bool, Error> {
+        match self.nodes.entry(at.place()) {
+            Entry::Occupied(_) => Ok(false),
+            Entry::Vacant(unknown) => {
+                unknown.insert(Judged::default());
+                Ok(true)
             }
-            let name = self.vault.names.pack(at.pack);
-            self.note(name.clone(), describe(&error), None);
-            bad.insert(name);
         }
-        self.nodes.insert(place, bad.clone());
-        Ok(bad)
+    }
+
+    fn interior(&mut self, at: &Position, node: &Interior) {
+        let below = at.children(node).map(|child| child.place());
+        self.nodes.entry(at.place()).or_default().below = below.collect();
+    }
+
+    fn leaf(&mut self, at: &Position, leaf: Leaf) -> Result<(), Error> {
+        let mut bad = BTreeSet::new();
+        let judged = self.judge_leaf(&leaf, &at.node, &mut bad);
+        self.nodes
+            .entry(at.place())
+            .or_default()
+            .bad
+            .append(&mut bad);
+        match judged {
+            Ok(()) => Ok(()),
+            Err(error) => self.unreadable(at, error),
+        }
+    }
+
+    fn unreadable(&mut self, at: &Position, error: Error) -> Result<(), Error> {
+        if !error.is_of_one_object() {
+            return Err(error);
+        }
+        let name = self.vault.names.pack(at.node.pack);
+        self.note(name.clone(), describe(&error), None);
+        self.nodes.entry(at.place()).or_default().bad.insert(name);
+        Ok(())
+    }
+}
+
+impl Check<'_> {
+    /// The bad objects that a subtree needs that was walked.
+    pub(super) fn under(&mut self, place: (PackId, u32)) -> BTreeSet<ObjectName> {
+        let Some(node) = self.nodes.get_mut(&place) else {
+            return BTreeSet::new();
+        };
+        let below = std::mem::take(&mut node.below);
+        let mut bad = node.bad.clone();
+        if below.is_empty() {
+            return bad;
+        }
+        for child in below {
+            bad.append(&mut self.under(child));
+        }
+        if let Some(node) = self.nodes.get_mut(&place) {
+            node.bad.clone_from(&bad);
+        }
+        bad
     }
 
     /// The bad packs that a leaf needs; when there is none, whether its chunks are what it says.
-    fn leaf(
+    fn judge_leaf(
         &mut self,
         leaf: &Leaf,
         at: &NodeRef,
@@ -92,6 +127,7 @@ impl Check<'_> {
             object: self.vault.names.pack(at.pack),
             what: "a leaf names other chunks than it hashes",
         };
+        self.headers.fetch(self.vault, leaf.frames.iter().copied());
         for extent in &leaf.extents {
             let frame = leaf
                 .frames

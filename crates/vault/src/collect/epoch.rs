@@ -12,6 +12,7 @@
 use stillpoint_model::ErrorKind;
 use stillpoint_model::id::{BackupId, VolumeId};
 
+use crate::crew::both;
 use crate::format::epoch::{Doom, MAX_EPOCH_OBJECT_LEN, Plan};
 use crate::format::manifest::Manifest;
 use crate::format::names::{IdBytes, Named};
@@ -20,9 +21,27 @@ use crate::target::{ObjectName, list_each};
 use crate::vault::damaged;
 use crate::{Error, Vault};
 
+/// Which epochs a writer saw before it put its record.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Visible {
+    /// The newest that was over.
+    pub done: u32,
+    /// The newest that had begun.
+    pub begun: u32,
+}
+
 impl Vault {
     /// The number of the newest epoch that is done; 0 before the first.
     pub(super) fn newest_done(&self) -> Result<u32, Error> {
+        let mut done = self.newest_listed()?;
+        while self.is_there(&self.names.done(done + 1))? {
+            done += 1;
+        }
+        Ok(done)
+    }
+
+    /// The newest epoch that a listing says to be done.
+    fn newest_listed(&self) -> Result<u32, Error> {
         let mut newest = 0;
         list_each(&*self.target, &self.names.prefix("epochs/"), |entry| {
             if let Some(Named::Done(number)) = self.names.parse(&entry.name) {
@@ -30,41 +49,43 @@ impl Vault {
             }
             Ok::<_, Error>(())
         })?;
-        self.newest_done_since(newest)
+        Ok(newest)
     }
 
-    /// As [`Vault::newest_done`], by somebody who knows of one that is done.
-    fn newest_done_since(&self, mut done: u32) -> Result<u32, Error> {
-        while self.is_there(&self.names.done(done + 1))? {
-            done += 1;
+    /// Where the epochs are. If one begins or ends meanwhile, one that was just before.
+    pub(crate) fn visible_epoch(&self) -> Result<Visible, Error> {
+        let mut done = self.newest_listed()?;
+        loop {
+            let (over, open) = both(
+                self.width(),
+                || self.is_there(&self.names.done(done + 1)),
+                || self.is_there(&self.names.plan(done + 1)),
+            );
+            match over? {
+                true => done += 1,
+                false => {
+                    let begun = done + u32::from(open?);
+                    return Ok(Visible { done, begun });
+                }
+            }
         }
-        Ok(done)
     }
 
-    /// Whether an object is there, asked by its name.
-    pub(super) fn is_there(&self, name: &ObjectName) -> Result<bool, Error> {
-        match self.target.head(name) {
-            Ok(_) => Ok(true),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// The newest epoch that has begun.
-    pub(crate) fn visible_epoch(&self) -> Result<u32, Error> {
-        let done = self.newest_done()?;
-        let open = self.is_there(&self.names.plan(done + 1))?;
-        Ok(done + u32::from(open))
-    }
-
-    /// What the open epoch condemned, if one is open. One that ends just now is not. `visible` was
-    /// the newest that had begun.
-    pub(crate) fn open_plan(&self, visible: u32) -> Result<Option<Plan>, Error> {
-        let done = self.newest_done_since(visible.saturating_sub(1))?;
-        match self.read_plan(done + 1) {
-            Ok(plan) => Ok(Some(plan)),
-            Err(error) if error.is_missing() => Ok(None),
-            Err(error) => Err(error),
+    /// What the open epoch condemned, if one is open. One that ends just now is not. The epoch
+    /// `done` is known to be over.
+    pub(crate) fn open_plan(&self, mut done: u32) -> Result<Option<Plan>, Error> {
+        loop {
+            let (over, plan) = both(
+                self.width(),
+                || self.is_there(&self.names.done(done + 1)),
+                || self.read_plan(done + 1),
+            );
+            match (over?, plan) {
+                (true, _) => done += 1,
+                (false, Ok(plan)) => return Ok(Some(plan)),
+                (false, Err(error)) if error.is_missing() => return Ok(None),
+                (false, Err(error)) => return Err(error),
+            }
         }
     }
 
@@ -76,15 +97,16 @@ impl Vault {
         volume: VolumeId,
         parent: BackupId,
     ) -> Result<Manifest, Error> {
-        for needed in self.lineage(volume, parent)? {
+        let (line, manifest) = self.live_line(volume, parent)?;
+        for needed in line {
             refuse_named(plan, volume, needed)?;
         }
-        self.live_manifest(volume, parent)
+        Ok(manifest)
     }
 
     /// Refuses a backup that the open epoch is removing.
     pub(crate) fn refuse_collected(&self, volume: VolumeId, backup: BackupId) -> Result<(), Error> {
-        let plan = self.open_plan(self.newest_done()?)?;
+        let plan = self.open_plan(self.newest_listed()?)?;
         refuse_named(plan.as_ref(), volume, backup)
     }
 

@@ -7,18 +7,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use stillpoint_model::ErrorKind;
-use stillpoint_model::id::RunId;
+use stillpoint_model::id::{BackupId, RunId};
 use stillpoint_model::progress::Monitor;
 
 use super::plan::{Deletion, Look, Refusal, Seen};
+use crate::catalogue::Listing;
+use crate::crew::all_of;
+use crate::fetch::{Position, TreeVisitor};
 use crate::format::epoch::BackupKey;
 use crate::format::index::{Index, MAX_INDEX_LEN};
 use crate::format::manifest::Manifest;
 use crate::format::names::{IdBytes, Named};
 use crate::format::object::Class;
 use crate::format::pack::PackId;
-use crate::format::run::MAX_NOTE_OBJECT_LEN;
-use crate::format::tree::NodeRef;
+use crate::format::run::{MAX_NOTE_OBJECT_LEN, Note};
+use crate::format::tree::Leaf;
 use crate::reap::Used;
 use crate::target::{ListEntry, ObjectName, list_each};
 use crate::vault::damaged;
@@ -27,7 +30,7 @@ use crate::{Error, Vault};
 /// What was seen, and where each backup's tree begins.
 pub(super) struct Survey {
     pub look: Look,
-    trees: BTreeMap<BackupKey, (u8, NodeRef)>,
+    trees: BTreeMap<BackupKey, Position>,
     /// What renewed a backup: as long as that stays, nothing needs the backup's own tree.
     renewed: BTreeMap<BackupKey, BackupKey>,
 }
@@ -42,9 +45,8 @@ impl Survey {
         survey.packs_and_indexes(vault)?;
         survey.runs(vault)?;
         survey.backups(vault)?;
-        for run in survey.look.unaccounted() {
-            survey.ask_for(vault, run)?;
-        }
+        let runs: Vec<_> = survey.look.unaccounted().into_iter().collect();
+        all_of(vault.width(), &runs, |run| survey.ask_for(vault, *run))?;
         Ok(survey)
     }
 
@@ -68,52 +70,31 @@ impl Survey {
                 records.push((run, entry.name));
             }
         })?;
-        for (run, name) in records {
-            match vault.read_note(&name, Class::Run, run.to_bytes()) {
-                Ok(note) => drop(self.look.runs.insert(run, note.epoch)),
+        let runs = all_of(vault.width(), &records, |(run, name)| {
+            match vault.read_note(name, Class::Run, run.to_bytes()) {
+                Ok(note) => Ok(Some((*run, note.epoch))),
                 // It ended since the listing.
-                Err(error) if error.is_missing() => {}
-                Err(error) => return Err(error),
+                Err(error) if error.is_missing() => Ok(None),
+                Err(error) => Err(error),
             }
-        }
+        })?;
+        self.look.runs = runs.into_iter().flatten().collect();
         Ok(())
     }
 
     fn backups(&mut self, vault: &Vault) -> Result<(), Error> {
         let listing = vault.list_names(None)?;
-        for key in listing.backups() {
-            let renewal = match listing.renewals.contains(&key) {
-                true => vault.renewal(key.0, key.1)?,
-                false => None,
-            };
-            let (run, created, root) = match (vault.manifest(key.0, key.1), renewal) {
-                (Ok(own), _) => {
-                    let level = own.level();
-                    (own.run_id, own.created, own.root.map(|root| (level, root)))
-                }
-                // Nobody needs a manifest that is damaged or gone when another says the same.
-                (Err(error), Some(by))
-                    if error.is_damage() || error.kind() == ErrorKind::NotFound =>
-                {
-                    (by.note.run_id, by.note.at, None)
-                }
-                // A void, or it was removed since the listing.
-                (Err(Error::BackupNotFound(_)), None) => continue,
-                (Err(error), _) => return Err(error),
-            };
-            if let Some(renewal) = renewal {
-                self.renewed.insert(key, (key.0, renewal.by));
-            }
-            let seen = Seen {
-                run,
-                created,
-                deleted: match listing.tombstones.contains(&key) {
-                    true => deletion(vault, key)?,
-                    false => None,
-                },
+        let keys: Vec<_> = listing.backups().into_iter().collect();
+        let found = all_of(vault.width(), &keys, |key| backup(vault, &listing, *key))?;
+        for (key, found) in keys.into_iter().zip(found) {
+            let Some((seen, by, tree)) = found else {
+                continue;
             };
             self.look.backups.insert(key, seen);
-            if let Some(tree) = root {
+            if let Some(by) = by {
+                self.renewed.insert(key, (key.0, by));
+            }
+            if let Some(tree) = tree {
                 self.trees.insert(key, tree);
             }
         }
@@ -152,16 +133,14 @@ impl Survey {
         gone: &BTreeSet<BackupKey>,
         monitor: &dyn Monitor,
     ) -> Result<BTreeSet<PackId>, Error> {
-        let mut used = Used::default();
-        for (key, (level, root)) in &self.trees {
-            if monitor.is_cancelled() {
-                return Err(Error::Cancelled);
-            }
-            if !gone.contains(key) && !self.is_renewed(key, gone) {
-                vault.walk_tree(*level, 0, root, &mut used)?;
-            }
-        }
-        Ok(used.packs.into_iter().collect())
+        let mut used = Walk {
+            used: Used::default(),
+            monitor,
+        };
+        let stays = |key: &BackupKey| !gone.contains(key) && !self.is_renewed(key, gone);
+        let trees = self.trees.iter().filter(|(key, _)| stays(key));
+        vault.walk_trees(trees.map(|(_, root)| *root), &mut used)?;
+        Ok(used.used.packs.into_iter().collect())
     }
 }
 
@@ -173,15 +152,67 @@ impl Survey {
     }
 }
 
+/// A walk that can be called off.
+struct Walk<'a> {
+    used: Used,
+    monitor: &'a dyn Monitor,
+}
+
+impl TreeVisitor for Walk<'_> {
+    fn enter(&mut self, at: &Position) -> Result<bool, Error> {
+        match self.monitor.is_cancelled() {
+            true => Err(Error::Cancelled),
+            false => self.used.enter(at),
+        }
+    }
+
+    fn leaf(&mut self, at: &Position, leaf: Leaf) -> Result<(), Error> {
+        self.used.leaf(at, leaf)
+    }
+}
+
+/// What a look says of a backup, what renewed it, and where its own tree begins. None when there is
+/// no such backup, or no more.
+type Found = Option<(Seen, Option<BackupId>, Option<Position>)>;
+
+fn backup(vault: &Vault, listing: &Listing, key: BackupKey) -> Result<Found, Error> {
+    let renewal = match listing.renewals.contains(&key) {
+        true => vault.renewal(key.0, key.1)?,
+        false => None,
+    };
+    let (run, created, tree) = match (vault.manifest(key.0, key.1), renewal) {
+        (Ok(own), _) => (own.run_id, own.created, own.top()),
+        // Nobody needs a manifest that is damaged or gone when another says the same.
+        (Err(error), Some(by)) if error.is_damage() || error.kind() == ErrorKind::NotFound => {
+            (by.note.run_id, by.note.at, None)
+        }
+        // A void, or it was removed since the listing.
+        (Err(Error::BackupNotFound(_)), None) => return Ok(None),
+        (Err(error), _) => return Err(error),
+    };
+    let deleted = match listing.tombstones.contains(&key) {
+        true => deletion(vault, key)?,
+        false => None,
+    };
+    let seen = Seen {
+        run,
+        created,
+        deleted,
+    };
+    Ok(Some((seen, renewal.map(|renewal| renewal.by), tree)))
+}
+
 /// The deletion of a backup; none when it was undeleted since the listing.
 fn deletion(vault: &Vault, (volume, backup): BackupKey) -> Result<Option<Deletion>, Error> {
     let name = vault.names.tombstone(volume, backup);
     let read = || -> Result<Deletion, Error> {
         let bytes = vault.read_raw(&name, MAX_NOTE_OBJECT_LEN)?;
-        let note = vault.read_note(&name, Class::Tombstone, backup.to_bytes())?;
+        let tombstone = *blake3::hash(&bytes).as_bytes();
+        let body = vault.open_raw(&name, bytes, Class::Tombstone, backup.to_bytes(), 0)?;
+        let note = Note::decode(&body).map_err(|what| damaged(&name, what))?;
         Ok(Deletion {
             at: note.at,
-            tombstone: *blake3::hash(&bytes).as_bytes(),
+            tombstone,
         })
     };
     match read().and_then(|first| Ok((first, read()?))) {

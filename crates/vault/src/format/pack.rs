@@ -1,6 +1,6 @@
 //! Packs: frames of chunks, one after the other, and a directory of them at the end.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use stillpoint_model::id::RunId;
 
@@ -331,8 +331,8 @@ fn copy_into(body: &[u8], room: &mut [u8]) -> Result<usize, Malformed> {
     Ok(body.len())
 }
 
-/// Looks through a whole pack and gives the spots of its sound frames. The error says what else
-/// is wrong with it, if anything.
+/// Looks through a whole pack and gives its sound frames with the ids of their chunks. The error
+/// says what else is wrong with it, if anything.
 pub(crate) fn scan(
     opener: &mut FrameOpener,
     key: &ObjectKey,
@@ -340,7 +340,7 @@ pub(crate) fn scan(
     wanted: &Header,
     pack: &mut [u8],
     plain: &mut Aligned,
-) -> (HashSet<Spot>, Result<(), Malformed>) {
+) -> (HashMap<Spot, Vec<ChunkId>>, Result<(), Malformed>) {
     let mut verdict = Header::expect(pack, wanted).and_then(|header| {
         if header == *wanted {
             Ok(())
@@ -355,7 +355,7 @@ pub(crate) fn scan(
             walk(pack)
         }
     };
-    let mut sound = HashSet::with_capacity(spots.len());
+    let mut sound = HashMap::with_capacity(spots.len());
     for spot in spots {
         let range = usize::try_from(spot.offset)
             .ok()
@@ -363,7 +363,7 @@ pub(crate) fn scan(
         let frame = range.and_then(|(start, end)| pack.get_mut(start..end));
         let frame = frame.ok_or(Malformed::Wrong("it ends too early"));
         match frame.and_then(|frame| opener.open(key, hasher, spot, frame, plain)) {
-            Ok(_) => drop(sound.insert(spot)),
+            Ok(header) => drop(sound.insert(spot, header.ids)),
             Err(error) => verdict = verdict.and(Err(error)),
         }
     }

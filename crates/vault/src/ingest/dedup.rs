@@ -5,6 +5,9 @@
 //! with its length. Candidates come from committed runs and from this run, never from a run that
 //! may still be taken back.
 //!
+//! Where answers take their time, what many look-ups will ask is asked at once beforehand
+//! ([`Dedup::fetch`]); what that misses is asked when it is needed.
+//!
 //! It is filled as it is needed: newest index first, and never more than in proportion to what
 //! was looked up, so that a small increment into a large vault stays small. When it is full, only
 //! chunks whose id ends in zero bits are kept, one in 4, then one in 16.
@@ -15,6 +18,7 @@ use std::sync::Arc;
 use stillpoint_model::id::RunId;
 
 use super::FrameAt;
+use crate::crew::side_by_side;
 use crate::fetch::HeaderCache;
 use crate::format::hash::ChunkId;
 use crate::format::index::{Index, MAX_INDEX_LEN, prefix_of};
@@ -161,7 +165,7 @@ impl Dedup {
             },
             FrameAt::Known(loc) => *loc,
         };
-        if !self.is_usable(vault, &loc) {
+        if self.excluded.contains(&loc.pack) || !self.is_there(vault, &loc) {
             return None;
         }
         match headers.ids(vault, &loc) {
@@ -174,18 +178,49 @@ impl Dedup {
         }
     }
 
-    /// Whether a pack is there with its length; asked once per run.
-    fn is_usable(&mut self, vault: &Vault, loc: &FrameLoc) -> bool {
-        if let Some(&usable) = self.packs.get(&loc.pack) {
-            return usable;
+    /// Whether a frame's pack is there with its length; asked once per run.
+    pub(super) fn is_there(&mut self, vault: &Vault, loc: &FrameLoc) -> bool {
+        let asked = || has_length(vault, loc);
+        *self.packs.entry(loc.pack).or_insert_with(asked)
+    }
+
+    /// Asks, several at once, what [`Dedup::is_there`] will be asked.
+    pub(super) fn look_for(&mut self, vault: &Vault, frames: impl Iterator<Item = FrameLoc>) {
+        if vault.width() == 1 {
+            return;
         }
-        let usable = !self.excluded.contains(&loc.pack)
-            && vault
-                .target
-                .head(&vault.names.pack(loc.pack))
-                .is_ok_and(|len| len.get() == u64::from(loc.pack_len));
-        self.packs.insert(loc.pack, usable);
-        usable
+        let mut unknown: HashMap<PackId, FrameLoc> = HashMap::new();
+        unknown.extend(frames.map(|loc| (loc.pack, loc)));
+        unknown.retain(|pack, _| !self.packs.contains_key(pack));
+        let unknown: Vec<FrameLoc> = unknown.into_values().collect();
+        let there = side_by_side(vault.width(), &unknown, |loc| has_length(vault, loc));
+        let packs = unknown.iter().map(|loc| loc.pack);
+        self.packs.extend(packs.zip(there));
+    }
+
+    /// Asks, several at once, what finding these chunks will ask.
+    pub(super) fn fetch<'a>(
+        &mut self,
+        vault: &Vault,
+        headers: &mut HeaderCache,
+        ids: impl Iterator<Item = &'a ChunkId>,
+    ) -> Result<(), Error> {
+        if vault.width() == 1 {
+            return Ok(());
+        }
+        self.load_earned(vault)?;
+        let candidates: HashSet<FrameLoc> = ids
+            .filter_map(|id| self.entries.get(&prefix_of(id)))
+            .filter_map(|&(frame, _)| match self.resolve(frame)? {
+                FrameAt::Known(loc) => Some(loc),
+                FrameAt::Own(_) => None,
+            })
+            .filter(|loc| !self.excluded.contains(&loc.pack))
+            .collect();
+        self.look_for(vault, candidates.iter().copied());
+        let there = |loc: &FrameLoc| self.packs.get(&loc.pack) == Some(&true);
+        headers.fetch(vault, candidates.into_iter().filter(there));
+        Ok(())
     }
 
     /// Puts a new chunk into the frame that is being filled; gives its frame and slot.
@@ -253,18 +288,22 @@ impl Dedup {
             self.listed = true;
             self.list(vault)?;
         }
-        while let Some(&(run, seq, len)) = self.pending.last() {
-            let earned = FREE_INDEX_BYTES + self.looked_up / BYTES_PER_INDEX_BYTE;
-            if self.loaded + len > earned {
+        let earned = FREE_INDEX_BYTES + self.looked_up / BYTES_PER_INDEX_BYTE;
+        loop {
+            let mut due = vec![];
+            while let Some(&(run, seq, len)) = self.pending.last()
+                && self.loaded + len <= earned
+                && due.len() < vault.width()
+            {
+                self.pending.pop();
+                self.loaded += len;
+                due.push((run, seq));
+            }
+            if due.is_empty() {
                 return Ok(());
             }
-            self.pending.pop();
-            self.loaded += len;
-            if let Err(error) = self.load(vault, run, seq) {
-                tracing::warn!(index = %vault.names.index(run, seq), %error, "index not used");
-            }
+            self.load(vault, &due);
         }
-        Ok(())
     }
 
     /// Lists the index objects. Ids of runs sort by age, and so do their names.
@@ -281,13 +320,37 @@ impl Dedup {
         })
     }
 
-    fn load(&mut self, vault: &Vault, run: RunId, seq: u32) -> Result<(), Error> {
-        let name = vault.names.index(run, seq);
-        let body = vault.read_object(&name, Class::Index, run.to_bytes(), seq, MAX_INDEX_LEN)?;
-        let index = Index::decode(&body).map_err(|what| damaged(&name, what))?;
-        if !self.is_committed(vault, run, &index) {
-            return Ok(());
+    /// Reads some index objects and takes in those of committed runs.
+    fn load(&mut self, vault: &Vault, due: &[(RunId, u32)]) {
+        let read = side_by_side(vault.width(), due, |&(run, seq)| {
+            read_index(vault, run, seq)
+        });
+        let mut indexes = vec![];
+        for (&(run, seq), index) in due.iter().zip(read) {
+            match index {
+                Ok(index) => indexes.push((run, index)),
+                Err(error) => {
+                    tracing::warn!(index = %vault.names.index(run, seq), %error, "index not used");
+                }
+            }
         }
+        let mut unknown: Vec<&(RunId, Index)> = indexes.iter().collect();
+        unknown.retain(|(run, _)| !self.committed.contains_key(run));
+        unknown.dedup_by_key(|(run, _)| *run);
+        let known = side_by_side(vault.width(), &unknown, |(run, index)| {
+            is_committed(vault, *run, index)
+        });
+        let runs = unknown.iter().map(|(run, _)| *run);
+        self.committed.extend(runs.zip(known));
+        for (run, index) in indexes {
+            if self.committed.get(&run) == Some(&true) {
+                self.take_in(run, &index);
+            }
+        }
+    }
+
+    /// Notes what an index says, as far as there is room.
+    fn take_in(&mut self, run: RunId, index: &Index) {
         for pack in index.packs.iter().filter(|pack| pack.seq < FIRST_TREE_SEQ) {
             let id = PackId { run, seq: pack.seq };
             if self.excluded.contains(&id) {
@@ -295,10 +358,10 @@ impl Dedup {
             }
             for frame in &pack.frames {
                 let Ok(number) = u32::try_from(self.frames.len()) else {
-                    return Ok(());
+                    return;
                 };
                 if number >= OWN {
-                    return Ok(());
+                    return;
                 }
                 let mut taken = false;
                 for (slot, &prefix) in frame.prefixes.iter().enumerate() {
@@ -313,16 +376,25 @@ impl Dedup {
                 }
             }
         }
-        Ok(())
     }
+}
 
-    /// Whether a manifest names the run. Anything else, an error too, is a no.
-    fn is_committed(&mut self, vault: &Vault, run: RunId, index: &Index) -> bool {
-        *self.committed.entry(run).or_insert_with(|| {
-            let (volume, backup) = (index.volume_id, index.backup_id);
-            let manifest = vault.manifest(volume, backup);
-            manifest.is_ok_and(|manifest| manifest.run_id == run)
-                && vault.refuse_deleted(volume, backup).is_ok()
-        })
-    }
+/// Whether a frame's pack is in the target with its length; no when that cannot be told.
+fn has_length(vault: &Vault, loc: &FrameLoc) -> bool {
+    let len = vault.pack_len(loc.pack);
+    len.is_ok_and(|len| len == Some(u64::from(loc.pack_len)))
+}
+
+fn read_index(vault: &Vault, run: RunId, seq: u32) -> Result<Index, Error> {
+    let name = vault.names.index(run, seq);
+    let body = vault.read_object(&name, Class::Index, run.to_bytes(), seq, MAX_INDEX_LEN)?;
+    Index::decode(&body).map_err(|what| damaged(&name, what))
+}
+
+/// Whether a manifest names the run. Anything else, an error too, is a no.
+fn is_committed(vault: &Vault, run: RunId, index: &Index) -> bool {
+    let (volume, backup) = (index.volume_id, index.backup_id);
+    let manifest = vault.manifest(volume, backup);
+    manifest.is_ok_and(|manifest| manifest.run_id == run)
+        && vault.refuse_deleted(volume, backup).is_ok()
 }

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use super::Ingest;
 use super::ranges::{ChunkRanges, Proving};
 use crate::Error;
-use crate::fetch::{TreeVisitor, first_chunk_of_leaf};
+use crate::fetch::{Position, TreeVisitor, first_chunk_of_leaf};
 use crate::format::pack::PackId;
 use crate::format::tree::{Leaf, NodeRef, chunks_at};
 
@@ -24,7 +24,7 @@ impl Ingest<'_> {
             changed: &mut self.changed,
             proving: self.proving.as_mut(),
         };
-        self.vault.walk_tree(level, 0, root, &mut damage)
+        self.vault.walk_tree(level, root, &mut damage)
     }
 
     /// A node of the parent, unless it lies in a pack that cannot be used.
@@ -50,17 +50,17 @@ impl Damage<'_> {
 }
 
 impl TreeVisitor for Damage<'_> {
-    fn enter(&mut self, level: u8, index: u64, at: &NodeRef) -> Result<bool, Error> {
-        if self.unusable.contains(&at.pack) {
+    fn enter(&mut self, at: &Position) -> Result<bool, Error> {
+        if self.unusable.contains(&at.node.pack) {
             // One chunk brings the visit here; it finds out whether the node can be read.
-            let first = index * chunks_at(level);
+            let first = at.index * chunks_at(at.level);
             self.changed.insert(first, first + 1);
         }
         Ok(true)
     }
 
-    fn leaf(&mut self, index: u64, _at: &NodeRef, leaf: Leaf) -> Result<(), Error> {
-        let base = first_chunk_of_leaf(index);
+    fn leaf(&mut self, at: &Position, leaf: Leaf) -> Result<(), Error> {
+        let base = first_chunk_of_leaf(at.index);
         for extent in &leaf.extents {
             let frame = leaf.frames.get(usize::from(extent.frame));
             if frame.is_none_or(|frame| self.unusable.contains(&frame.pack)) {
@@ -71,12 +71,12 @@ impl TreeVisitor for Damage<'_> {
         Ok(())
     }
 
-    fn unreadable(&mut self, level: u8, index: u64, error: Error) -> Result<(), Error> {
+    fn unreadable(&mut self, at: &Position, error: Error) -> Result<(), Error> {
         if !error.is_of_one_object() {
             return Err(error);
         }
-        let first = index * chunks_at(level);
-        self.renew(first, first + chunks_at(level));
+        let first = at.index * chunks_at(at.level);
+        self.renew(first, first + chunks_at(at.level));
         Ok(())
     }
 }

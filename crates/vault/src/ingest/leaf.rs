@@ -8,10 +8,53 @@ use crate::Error;
 use crate::fetch::first_chunk_of_leaf;
 use crate::format::hash::{ChunkId, Hash, is_zero};
 use crate::format::pack::PackId;
-use crate::format::tree::{LEAF_CHUNKS, Leaf, NodeRef};
+use crate::format::tree::{FrameLoc, LEAF_CHUNKS, Leaf, NodeRef};
 use crate::format::{CHUNK_LEN, FANOUT, MAX_FRAME_CHUNKS};
 
 const CHUNK: u64 = CHUNK_LEN as u64;
+
+const SPAN_LEN: usize = FANOUT * CHUNK_LEN;
+/// The most spans that are read before anything is done with them: a MiB each.
+const MAX_TOGETHER: usize = 8;
+
+/// What is in the changed chunks of a span now.
+struct Look {
+    span: usize,
+    /// Its first chunk.
+    start: u64,
+    /// Where in the buffer its chunks are.
+    room: usize,
+    /// The chunks that may have changed.
+    seen: Vec<bool>,
+    /// Their ids; none for zeros.
+    ids: Vec<Option<ChunkId>>,
+}
+
+impl Look {
+    /// Where in the buffer a chunk is.
+    fn place(&self, slot: usize) -> usize {
+        self.room + slot * CHUNK_LEN
+    }
+
+    /// The chunks that are others than these.
+    fn differing<'a>(&'a self, old: &'a [Option<ChunkId>]) -> impl Iterator<Item = &'a ChunkId> {
+        let both = self.ids.iter().zip(old).zip(&self.seen);
+        both.filter_map(|((new, old), seen)| new.as_ref().filter(|_| *seen && new != old))
+    }
+}
+
+/// What the parent has in a span.
+struct Old {
+    ids: Vec<Option<ChunkId>>,
+    /// Whether the span is stored anew even if it is the same.
+    differs: bool,
+}
+
+/// The slots in a span of chunks of the volume.
+fn slots(from: u64, to: u64, start: u64) -> std::ops::Range<usize> {
+    let slot = |chunk: u64| usize::try_from(chunk.saturating_sub(start)).unwrap_or(FANOUT);
+    slot(from)..slot(to).min(FANOUT)
+}
 
 /// A chunk's place: the number of its frame in the table, and the slot there.
 type Place = Option<(u16, u16)>;
@@ -52,6 +95,22 @@ impl Draft {
             }
         }
         draft
+    }
+
+    /// The frames of the parent that a span is in, neighbours once.
+    fn frames_of(&self, span: usize) -> impl Iterator<Item = FrameLoc> {
+        let base = span * FANOUT;
+        let mut last = None;
+        let places = self.places[base..base + FANOUT].iter().flatten();
+        places.filter_map(move |(frame, _)| {
+            if last.replace(*frame) == Some(*frame) {
+                return None;
+            }
+            match self.frames.get(usize::from(*frame)) {
+                Some(FrameAt::Known(loc)) => Some(*loc),
+                _ => None,
+            }
+        })
     }
 
     fn put(&mut self, chunk: usize, found: Option<(FrameAt, u16)>) {
@@ -112,7 +171,7 @@ impl Draft {
 impl Ingest<'_> {
     pub(super) fn visit_leaf(&mut self, index: u64, old: Option<NodeRef>) -> Result<(), Error> {
         let first = first_chunk_of_leaf(index);
-        let leaf = match old.map(|old| self.vault.leaf(&old, index)) {
+        let leaf = match old.map(|old| self.leaf_of_parent(&old, index)) {
             Some(Ok(leaf)) => Some(leaf),
             Some(Err(error)) => {
                 self.distrust(first, first + LEAF_CHUNKS as u64, error)?;
@@ -126,12 +185,7 @@ impl Ingest<'_> {
         // A leaf that can be read, in a pack that cannot be used, is stored again as it is.
         draft.changed |= old != readable;
         drop(leaf);
-        for span in 0..FANOUT {
-            let start = first + (span * FANOUT) as u64;
-            if self.changed.touches(start, start + FANOUT as u64) {
-                self.visit_span(&mut draft, span, start)?;
-            }
-        }
+        self.visit_spans(&mut draft, first)?;
         if draft.changed {
             // What was mended hashes as before, and must not become the parent's node again.
             let old = old.filter(|_| !draft.mended.contains(&true));
@@ -142,48 +196,172 @@ impl Ingest<'_> {
         self.settle()
     }
 
-    /// Looks at the changed chunks of one span, and hashes it anew when one differs.
-    fn visit_span(&mut self, draft: &mut Draft, span: usize, start: u64) -> Result<(), Error> {
-        let base = span * FANOUT;
-        let mut differs = draft.mended[span];
+    /// Visits the spans that a changed range touches, as many together as the target answers at
+    /// once: what each of them asks it is asked for all of them.
+    fn visit_spans(&mut self, draft: &mut Draft, first: u64) -> Result<(), Error> {
+        let start = |span: usize| first + (span * FANOUT) as u64;
+        let touched = |span: &usize| self.changed.touches(start(*span), start(span + 1));
+        let touched: Vec<usize> = (0..FANOUT).filter(touched).collect();
+        let whole = |span: &&usize| self.changed.covers(start(**span), start(**span + 1));
+        let shown = touched.iter().filter(whole);
+        let frames = shown.flat_map(|span| draft.frames_of(*span));
+        self.dedup.look_for(self.vault, frames);
+        for together in touched.chunks(self.vault.width().min(MAX_TOGETHER)) {
+            self.visit_together(draft, first, together)?;
+        }
+        Ok(())
+    }
+
+    fn visit_together(
+        &mut self,
+        draft: &mut Draft,
+        first: u64,
+        spans: &[usize],
+    ) -> Result<(), Error> {
+        let mut looks = vec![];
+        for (&span, room) in spans.iter().zip(0..) {
+            let look = self.look(span, first + (span * FANOUT) as u64, room * SPAN_LEN)?;
+            if !self.is_as_before(draft, &look) {
+                looks.push(look);
+            }
+        }
+        let frames = looks.iter().flat_map(|look| draft.frames_of(look.span));
+        self.headers.fetch(self.vault, frames);
+        let mut olds = vec![];
+        for look in &mut looks {
+            olds.push(self.old(draft, look)?);
+        }
+        let differing = looks.iter().zip(&olds);
+        let differing = differing.flat_map(|(look, old)| look.differing(&old.ids));
+        self.dedup.fetch(self.vault, &mut self.headers, differing)?;
+        for (look, old) in looks.iter().zip(olds) {
+            self.renew(draft, look, old)?;
+        }
+        Ok(())
+    }
+
+    /// Reads the changed chunks of a span into the room at an offset.
+    fn look(&mut self, span: usize, start: u64, room: usize) -> Result<Look, Error> {
+        let mut look = Look {
+            span,
+            start,
+            room,
+            seen: vec![false; FANOUT],
+            ids: vec![None; FANOUT],
+        };
+        let (mut at, end) = (start, start + FANOUT as u64);
+        while let Some((from, to)) = self.changed.next_within(at, end) {
+            at = to;
+            look.seen[slots(from, to, start)].fill(true);
+            // Chunks past the end of the volume are zeros.
+            let (mut done, limit) = (from, to.min(self.chunks.max(from)));
+            while let Some(data) = self.data.next_within(self.source, done, limit)? {
+                self.read(&mut look, data)?;
+                done = data.1;
+            }
+            self.advance((to - from) * CHUNK)?;
+        }
+        Ok(look)
+    }
+
+    /// Reads chunks that have data.
+    fn read(&mut self, look: &mut Look, (from, to): (u64, u64)) -> Result<(), Error> {
+        let (offset, slots) = (from * CHUNK, slots(from, to, look.start));
+        let want = (to * CHUNK).min(self.size.get()).saturating_sub(offset);
+        let (begin, end) = (look.place(slots.start), look.place(slots.end));
+        if self.read_buf.len() < end {
+            self.read_buf.resize(look.room + SPAN_LEN, 0);
+        }
+        let room = &mut self.read_buf[begin..end];
+        let (part, rest) = room.split_at_mut(usize::try_from(want).unwrap_or(0));
+        rest.fill(0);
+        self.source
+            .read_at(offset, part)
+            .map_err(|source| Error::Source { offset, source })?;
+        self.bytes_read += want;
+        for (id, data) in look.ids[slots].iter_mut().zip(room.chunks_exact(CHUNK_LEN)) {
+            *id = (!is_zero(data)).then(|| self.vault.keys.hasher.chunk(data));
+        }
+        Ok(())
+    }
+
+    /// Whether all of a span was read and hashes to what the parent has, in packs that are there.
+    /// Then nothing needs to be known of its chunks one by one.
+    fn is_as_before(&mut self, draft: &Draft, look: &Look) -> bool {
+        if draft.mended[look.span] || look.seen.contains(&false) {
+            return false;
+        }
+        let Some(before) = draft.spans[look.span] else {
+            return look.ids.iter().all(Option::is_none);
+        };
+        if self.span_hash(&look.ids) != Some(before) {
+            return false;
+        }
+        let mut frames = draft.frames_of(look.span);
+        frames.all(|frame| self.dedup.is_there(self.vault, &frame))
+    }
+
+    /// What the parent has in a span. What cannot be read of it is read from the volume, all of it.
+    fn old(&mut self, draft: &mut Draft, look: &mut Look) -> Result<Old, Error> {
+        let (base, start) = (look.span * FANOUT, look.start);
+        let differs = draft.mended[look.span];
         draft.changed |= differs;
-        let mut ids = match self.old_ids(draft, base) {
-            Ok(ids) => ids,
+        match self.old_ids(draft, base) {
+            Ok(ids) => Ok(Old { ids, differs }),
             Err(error) => {
                 self.distrust(start, start + FANOUT as u64, error)?;
                 draft.places[base..base + FANOUT].fill(None);
-                draft.spans[span] = None;
-                draft.mended[span] = true;
+                draft.spans[look.span] = None;
+                draft.mended[look.span] = true;
                 draft.changed = true;
-                differs = true;
-                vec![None; FANOUT]
+                if look.seen.contains(&false) {
+                    *look = self.look(look.span, start, look.room)?;
+                }
+                let ids = vec![None; FANOUT];
+                Ok(Old { ids, differs: true })
             }
-        };
-        let mut at = start;
-        let end = start + FANOUT as u64;
-        while let Some((from, to)) = self.changed.next_within(at, end) {
-            at = to;
-            let mut done = from;
-            // Chunks past the end of the volume are zeros.
-            let limit = to.min(self.chunks.max(from));
-            while let Some((data_from, data_to)) =
-                self.data.next_within(self.source, done, limit)?
-            {
-                differs |= self.clear(draft, &mut ids, base, (done, data_from), start);
-                differs |= self.store(draft, &mut ids, base, (data_from, data_to), start)?;
-                done = data_to;
-            }
-            differs |= self.clear(draft, &mut ids, base, (done, to), start);
-            self.advance((to - from) * CHUNK)?;
         }
+    }
+
+    /// Puts the chunks of a span that differ into the draft, stores those that are new, and hashes
+    /// the span anew.
+    fn renew(&mut self, draft: &mut Draft, look: &Look, old: Old) -> Result<(), Error> {
+        let Old {
+            mut ids,
+            mut differs,
+        } = old;
+        let buf = std::mem::take(&mut self.read_buf);
+        for (slot, chunk) in (0..FANOUT).zip(look.start..) {
+            let id = look.ids[slot];
+            if !look.seen[slot] || id == ids[slot] {
+                continue;
+            }
+            ids[slot] = id;
+            let place = match &id {
+                Some(id) => {
+                    let data = &buf[look.place(slot)..look.place(slot + 1)];
+                    Some(self.place(id, data)?)
+                }
+                None => None,
+            };
+            draft.put(look.span * FANOUT + slot, place);
+            self.note_difference(chunk);
+            differs = true;
+        }
+        self.read_buf = buf;
         if differs {
-            let hasher = &self.vault.keys.hasher;
-            let zero = hasher.zero(0);
-            let all_zero = ids.iter().all(Option::is_none);
-            let hash = || hasher.node(1, ids.iter().map(|id| id.unwrap_or(zero)));
-            draft.spans[span] = (!all_zero).then(hash);
+            draft.spans[look.span] = self.span_hash(&ids);
         }
         Ok(())
+    }
+
+    /// The hash of a span; none for zeros.
+    fn span_hash(&self, ids: &[Option<ChunkId>]) -> Option<Hash> {
+        let hasher = &self.vault.keys.hasher;
+        let zero = hasher.zero(0);
+        let all_zero = ids.iter().all(Option::is_none);
+        let hash = || hasher.node(1, ids.iter().map(|id| id.unwrap_or(zero)));
+        (!all_zero).then(hash)
     }
 
     /// The ids of a span's chunks as the parent has them.
@@ -207,67 +385,6 @@ impl Ingest<'_> {
             }
         }
         Ok(ids)
-    }
-
-    /// Chunks that are zeros now.
-    fn clear(
-        &mut self,
-        draft: &mut Draft,
-        ids: &mut [Option<ChunkId>],
-        base: usize,
-        (from, to): (u64, u64),
-        start: u64,
-    ) -> bool {
-        let mut differs = false;
-        for chunk in from..to {
-            let slot = usize::try_from(chunk - start).unwrap_or(0);
-            if ids[slot].take().is_some() {
-                draft.put(base + slot, None);
-                self.note_difference(chunk);
-                differs = true;
-            }
-        }
-        differs
-    }
-
-    /// Chunks that have data now: reads them, and stores those that differ and are new.
-    fn store(
-        &mut self,
-        draft: &mut Draft,
-        ids: &mut [Option<ChunkId>],
-        base: usize,
-        (from, to): (u64, u64),
-        start: u64,
-    ) -> Result<bool, Error> {
-        let offset = from * CHUNK;
-        let want = (to * CHUNK).min(self.size.get()).saturating_sub(offset);
-        let count = usize::try_from(to - from).unwrap_or(0);
-        let mut buf = std::mem::take(&mut self.read_buf);
-        buf.resize(count * CHUNK_LEN, 0);
-        let (part, rest) = buf.split_at_mut(usize::try_from(want).unwrap_or(0));
-        rest.fill(0);
-        self.source
-            .read_at(offset, part)
-            .map_err(|source| Error::Source { offset, source })?;
-        self.bytes_read += want;
-        let mut differs = false;
-        for (chunk, data) in (from..to).zip(buf.chunks_exact(CHUNK_LEN)) {
-            let slot = usize::try_from(chunk - start).unwrap_or(0);
-            let id = (!is_zero(data)).then(|| self.vault.keys.hasher.chunk(data));
-            if id == ids[slot] {
-                continue;
-            }
-            ids[slot] = id;
-            let place = match &id {
-                Some(id) => Some(self.place(id, data)?),
-                None => None,
-            };
-            draft.put(base + slot, place);
-            self.note_difference(chunk);
-            differs = true;
-        }
-        self.read_buf = buf;
-        Ok(differs)
     }
 
     /// Where a chunk is: where it was found, or in the frame that is being filled.

@@ -27,6 +27,7 @@
 
 mod answer;
 mod credentials;
+mod get;
 mod lock;
 mod pace;
 mod put;
@@ -41,15 +42,11 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 
-use futures_util::TryStreamExt as _;
 use object_store::aws::{AmazonS3, AmazonS3Builder, S3ConditionalPut};
 use object_store::client::{HttpClient, HttpConnector as _};
 use object_store::list::{PaginatedListOptions, PaginatedListStore as _};
 use object_store::path::Path as Key;
-use object_store::{
-    ClientOptions, GetOptions, GetRange, ObjectMeta, ObjectStore as _, ObjectStoreExt as _,
-    RetryConfig,
-};
+use object_store::{ClientOptions, RetryConfig};
 use stillpoint_model::error::with_causes;
 use stillpoint_model::{ByteCount, ByteRange, Env, ErrorKind, Timestamp};
 use tokio::runtime::{Handle, Runtime};
@@ -247,79 +244,6 @@ impl Bucket {
         self.unversioned.store(!named, Ordering::Relaxed);
     }
 
-    async fn head_once(&self, name: &str) -> Attempt<ObjectMeta> {
-        let key = self.key(name)?;
-        let meta = match self.store.head(&key).await {
-            Ok(meta) => meta,
-            Err(error) => {
-                let trouble = Trouble::of(&error, ErrorKind::Retry);
-                let bare = |answer: &answer::Answer| answer.status == http::StatusCode::NOT_FOUND;
-                if trouble.answer.as_ref().is_some_and(bare) {
-                    // Answers to HEAD have no body to tell a missing object from a missing
-                    // bucket by.
-                    self.why_not_there(&key).await?;
-                }
-                return Err(trouble);
-            }
-        };
-        self.note_version(meta.version.as_deref());
-        Ok(meta)
-    }
-
-    /// Asks for the first byte of an object that seems not to be there; the answer is always a
-    /// failure, in words this time.
-    async fn why_not_there(&self, key: &Key) -> Attempt<()> {
-        let options = GetOptions {
-            range: Some(GetRange::Bounded(0..1)),
-            ..GetOptions::default()
-        };
-        match self.store.get_opts(key, options).await {
-            Err(error) => Err(Trouble::of(&error, ErrorKind::Retry)),
-            Ok(_) => Err(Trouble::found(ErrorKind::Retry, "it came and went")),
-        }
-    }
-
-    /// Reads a range into a buffer; gives the length of the whole object.
-    async fn get_once(&self, name: &str, range: ByteRange, into: &mut Vec<u8>) -> Attempt<()> {
-        into.clear();
-        if range.len == 0 {
-            let there = self.head_once(name).await?.size;
-            return match range.offset <= there {
-                true => Ok(()),
-                false => Err(Trouble::found(ErrorKind::Corrupt, "it ends before that")),
-            };
-        }
-        let key = self.key(name)?;
-        let options = GetOptions {
-            range: Some(GetRange::Bounded(range.offset..range.end())),
-            ..GetOptions::default()
-        };
-        let failed = |error: object_store::Error| Trouble::of(&error, ErrorKind::Unsupported);
-        let found = self.store.get_opts(&key, options).await.map_err(failed)?;
-        self.note_version(found.meta.version.as_deref());
-        if found.meta.size < range.end() {
-            return Err(Trouble::found(ErrorKind::Corrupt, "it ends before that"));
-        }
-        let len = usize::try_from(range.len)
-            .map_err(|_| Trouble::found(ErrorKind::Invalid, "that is too long"))?;
-        into.reserve_exact(len);
-        let mut pieces = found.into_stream();
-        let cut = |error: object_store::Error| Trouble::of(&error, ErrorKind::Retry);
-        while let Some(piece) = pieces.try_next().await.map_err(cut)? {
-            if piece.len() > len - into.len() {
-                return Err(Trouble::found(
-                    ErrorKind::Retry,
-                    "more came than was asked for",
-                ));
-            }
-            into.extend_from_slice(&piece);
-        }
-        match into.len() == len {
-            true => Ok(()),
-            false => Err(Trouble::found(ErrorKind::Retry, "less came than was said")),
-        }
-    }
-
     /// A page with something of ours in it, or the last one.
     async fn list(
         &self,
@@ -408,6 +332,22 @@ impl Target for S3Target {
                 bucket.get_once(name, range, into).await
             })
         })
+    }
+
+    fn get_whole(&self, name: &ObjectName, most: u64) -> Result<Vec<u8>, TargetError> {
+        let (bucket, name) = (&self.bucket, name.as_str());
+        let once = async || bucket.get_whole_once(name, most).await;
+        self.wait(|| bucket.persist("get", name, once))
+    }
+
+    fn has(&self, name: &ObjectName) -> Result<bool, TargetError> {
+        let (bucket, name) = (&self.bucket, name.as_str());
+        let once = async || bucket.has_once(name).await;
+        self.wait(|| bucket.persist("look for", name, once))
+    }
+
+    fn width(&self) -> usize {
+        self.bucket.settings.max_requests
     }
 
     fn head(&self, name: &ObjectName) -> Result<ByteCount, TargetError> {
