@@ -15,7 +15,7 @@ use stillpoint_model::id::BackupId;
 use stillpoint_tests::person::Person;
 use stillpoint_tests::server::{Server, stillpoint_binary};
 use stillpoint_tests::wait::{PATIENCE, until};
-use stillpoint_wire::admin::{CollectionState, TargetDetail, VaultHealth};
+use stillpoint_wire::admin::{CollectionState, Copies, TargetDetail, VaultHealth};
 use stillpoint_wire::backup::Backup;
 use stillpoint_wire::item::{ItemKind, ItemState};
 use stillpoint_wire::upload::ImageFormat;
@@ -33,11 +33,27 @@ fn noise(seed: u64, len: usize) -> Vec<u8> {
 
 /// A server whose vaults are cared for every few seconds.
 fn start(folder: &Path, care: &str) -> Server {
+    start_with(folder, care, "")
+}
+
+/// A server that has a second target, too: the folder `second`.
+fn start_with_second(folder: &Path, care: &str) -> Server {
+    let second = folder.join("second");
+    fs::create_dir(&second).unwrap();
+    let table = format!(
+        "[second_target]\nkind = \"local\"\nfolder = \"{}\"\n",
+        second.display()
+    );
+    start_with(folder, care, &table)
+}
+
+fn start_with(folder: &Path, care: &str, more: &str) -> Server {
     let plan = include_str!("../../presets/stillpoint.toml");
     let plan = plan.replace("cooldown_s = 300", "cooldown_s = 0");
     fs::write(folder.join("plan.toml"), plan).unwrap();
     let settings = folder.join("settings.toml");
-    fs::write(&settings, format!("plan = \"plan.toml\"\n[care]\n{care}")).unwrap();
+    let text = format!("plan = \"plan.toml\"\n[care]\n{care}\n{more}");
+    fs::write(&settings, text).unwrap();
     Server::start_with(&["--config", settings.to_str().unwrap()])
 }
 
@@ -65,7 +81,11 @@ fn files_under(folder: &Path) -> Vec<PathBuf> {
 
 /// The packs of a server's target, with their lengths.
 fn packs(server: &Server) -> Vec<(PathBuf, u64)> {
-    let files = files_under(&server.data().join("target"));
+    packs_in(&server.data().join("target"))
+}
+
+fn packs_in(target: &Path) -> Vec<(PathBuf, u64)> {
+    let files = files_under(target);
     let packs = files.into_iter().filter(|path| {
         let parts: Vec<_> = path.iter().collect();
         parts.iter().any(|part| *part == "packs")
@@ -88,6 +108,28 @@ fn target(admin: &Person) -> TargetDetail {
 
 fn vault(admin: &Person) -> Option<VaultHealth> {
     target(admin).vaults.into_iter().next()
+}
+
+fn copies(admin: &Person) -> Option<Copies> {
+    vault(admin)?.copies
+}
+
+/// Has everything copied, and waits until so much is.
+fn copy_all(admin: &Person, backups: u32) {
+    let copy = ["admin", "target", "copy", "local", "--to", "second"];
+    cli(admin, &[&copy[..], &["--every", "1m"]].concat());
+    wait_until("the copies are there", || {
+        copies(admin).is_some_and(|copies| copies.copied == backups && copies.waiting == 0)
+    });
+}
+
+fn delete_volume(tenant: &Person, volume: stillpoint_model::id::VolumeId, name: &str) {
+    let id = volume.to_string();
+    tenant.complete(async |client| {
+        client
+            .volume_delete(&id, Some(name), &Change::default())
+            .await
+    });
 }
 
 fn backup(tenant: &Person, id: BackupId) -> Backup {
@@ -150,7 +192,11 @@ fn the_bytes_of_a_deleted_backup_leave_the_target_once_somebody_confirmed_so_man
 
 /// Flips a byte in the largest pack that was not there before; what was in it, and where it is.
 fn rot(server: &Server, before: &[(PathBuf, u64)]) -> (PathBuf, Vec<u8>) {
-    let all = packs(server).into_iter();
+    rot_in(&server.data().join("target"), before)
+}
+
+fn rot_in(target: &Path, before: &[(PathBuf, u64)]) -> (PathBuf, Vec<u8>) {
+    let all = packs_in(target).into_iter();
     let (pack, len) = all
         .filter(|pack| !before.contains(pack))
         .max_by_key(|(_, len)| *len)
@@ -200,12 +246,7 @@ fn a_flipped_byte_that_no_volume_has_any_more_is_shown_until_the_object_is_put_b
     let (tenant, admin) = (Person::tenant(&server), Person::administrator(&server));
     let volume = import(&tenant, folder.path(), "data", 4);
     let first = tenant.backup(volume, "first");
-    let id = volume.to_string();
-    tenant.complete(async |client| {
-        client
-            .volume_delete(&id, Some("data"), &Change::default())
-            .await
-    });
+    delete_volume(&tenant, volume, "data");
     let (pack, whole) = rot(&server, &[]);
     wait_until("the schedule found it", || {
         backup(&tenant, first.id).state == ItemState::Degraded
@@ -235,6 +276,111 @@ fn a_flipped_byte_that_no_volume_has_any_more_is_shown_until_the_object_is_put_b
             && vault(&admin).unwrap().damage.is_empty()
     });
     comes_back(&server, &tenant, first.id, 4);
+}
+
+#[test]
+fn backups_are_copied_and_restore_from_the_second_target_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = start_with_second(folder.path(), "collect_every_s = 3600");
+    let (tenant, admin) = (Person::tenant(&server), Person::administrator(&server));
+    let volume = import(&tenant, folder.path(), "data", 6);
+    let first = tenant.backup(volume, "first");
+    let second = tenant.backup(volume, "second");
+    copy_all(&admin, 2);
+    let found = copies(&admin).unwrap();
+    assert_eq!((found.behind, found.failure), (0, None));
+    let shown = cli(&admin, &["admin", "target", "show", "local"]);
+    assert!(shown.contains("2 of 2"), "{shown}");
+    let there = bytes(&packs_in(&folder.path().join("second")));
+    let here = bytes(&packs(&server));
+    assert!(there < here + here / 8, "increments: {there} of {here}");
+
+    let key = folder.path().join("root.key");
+    fs::copy(server.data().join("keys/root.key"), &key).unwrap();
+    server.stop();
+    fs::remove_dir_all(server.data()).unwrap();
+    for backup in [first.id, second.id] {
+        let image = folder.path().join(format!("{backup}.raw"));
+        let output = std::process::Command::new(stillpoint_binary())
+            .args(["vault", "restore", &backup.to_string(), "--target"])
+            .arg(folder.path().join("second"))
+            .arg("--key")
+            .arg(&key)
+            .arg("--to")
+            .arg(&image)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        let is_same = fs::read(&image).unwrap() == noise(6, 6 * MIB);
+        assert!(is_same, "the copy differs");
+    }
+}
+
+#[test]
+fn what_no_volume_has_any_more_is_repaired_from_its_copy_and_a_copy_from_its_backup() {
+    let folder = tempfile::tempdir().unwrap();
+    let care = "collect_every_s = 3600\nverify_every_s = 1";
+    let server = start_with_second(folder.path(), care);
+    let (tenant, admin) = (Person::tenant(&server), Person::administrator(&server));
+    let volume = import(&tenant, folder.path(), "data", 7);
+    let first = tenant.backup(volume, "first");
+    copy_all(&admin, 1);
+    delete_volume(&tenant, volume, "data");
+
+    let repaired = || {
+        server
+            .log()
+            .matches("a damaged backup was repaired")
+            .count()
+    };
+    rot(&server, &[]);
+    wait_until("it is repaired from its copy", || repaired() == 1);
+    comes_back(&server, &tenant, first.id, 7);
+    rot_in(&folder.path().join("second"), &[]);
+    wait_until("the copy is repaired from it", || repaired() == 2);
+    // Every object of it, the manifest with them.
+    let manifests = files_under(&server.data().join("target"));
+    let name = format!("{}.manifest", first.id);
+    let manifest = manifests.iter().find(|path| path.ends_with(&name)).unwrap();
+    for file in files_under(manifest.parent().unwrap()) {
+        fs::remove_file(file).unwrap();
+    }
+    wait_until("it is brought back", || {
+        server.log().contains("a backup that was gone is back")
+    });
+    wait_until("nothing is damaged any more", || {
+        let shown = admin.get(async |client| client.target_show("second").await);
+        vault(&admin).unwrap().damage.is_empty() && shown.vaults[0].damage.is_empty()
+    });
+    assert_eq!(backup(&tenant, first.id).state, ItemState::Available);
+    let second = admin.get(async |client| client.target_show("second").await);
+    assert_eq!(
+        (second.vaults[0].backups, second.vaults[0].degraded),
+        (1, 0)
+    );
+}
+
+#[test]
+fn a_deletion_follows_in_the_second_target_when_the_time_for_copies_is_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let care = "collect_every_s = 1\nkeep_deleted_s = 0\ngrace_s = 1\nkeep_copies_s = 3";
+    let server = start_with_second(folder.path(), care);
+    let (tenant, admin) = (Person::tenant(&server), Person::administrator(&server));
+    let volume = import(&tenant, folder.path(), "data", 8);
+    let first = tenant.backup(volume, "first");
+    copy_all(&admin, 1);
+    let second = folder.path().join("second");
+    tenant.delete_backup(&first);
+    wait_until("the backup's data is gone", || packs(&server).is_empty());
+    assert!(!packs_in(&second).is_empty(), "the copy stays longer");
+    wait_until("the copy is gone, too", || {
+        // An operator looks at what is new without waiting for the next time.
+        let copy = ["admin", "target", "copy", "local", "--to", "second"];
+        cli(&admin, &copy);
+        packs_in(&second).is_empty()
+    });
+    assert_eq!(copies(&admin).unwrap().of_deleted, 0);
 }
 
 fn overwrite(path: &Path, content: &[u8]) {

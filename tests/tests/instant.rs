@@ -149,7 +149,8 @@ impl Trial {
 
     fn show(&self, volume: VolumeId) -> Volume {
         let id = volume.to_string();
-        self.tenant.get(async |client| client.volume_show(&id).await)
+        self.tenant
+            .get(async |client| client.volume_show(&id).await)
     }
 
     fn is_filling(&self, volume: VolumeId) -> bool {

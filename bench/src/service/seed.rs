@@ -47,6 +47,7 @@ pub fn installation() -> Installation {
             name: name("local"),
             driver: "local".into(),
         }),
+        second_target: None,
         administrator: account("admin"),
         tenant: Some(account("demo")),
     }

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use stillpoint_wire::Page;
 use stillpoint_wire::admin::{
-    Account, AuditRecord, CollectionConfirm, Node, Pool, Target, TargetDetail,
+    Account, AuditRecord, CollectionConfirm, CopiesSet, Node, Pool, Target, TargetDetail,
 };
 
 use crate::error::Result;
@@ -39,6 +39,18 @@ impl Client {
         let segments = ["admin", "targets", target, "confirm"];
         let change = Change::default();
         self.change(Method::POST, &segments, Some(confirm), &change)
+            .await
+    }
+
+    /// Has the backups of a target copied into another one, or no longer.
+    pub async fn target_copies_set(
+        &self,
+        target: &str,
+        copies: &CopiesSet,
+    ) -> Result<TargetDetail> {
+        let segments = ["admin", "targets", target, "copies"];
+        let change = Change::default();
+        self.change(Method::POST, &segments, Some(copies), &change)
             .await
     }
 

@@ -1,18 +1,27 @@
 //! What operators see of the installation, for administrators alone. Read only, but for the
-//! confirmation of a collection that would remove more than it may by itself.
+//! confirmation of a collection that would remove more than it may by itself, and for where the backups
+//! of a target are copied to.
 
-use stillpoint_model::ByteCount;
+use std::time::Duration;
+
+use serde::Serialize;
 use stillpoint_model::account::{Account, Actor};
 use stillpoint_model::audit::AuditRecord;
-use stillpoint_model::care::VaultCare;
+use stillpoint_model::care::{CopyCare, CopyCounts, Holdings, VaultCare};
 use stillpoint_model::id::VaultId;
 use stillpoint_model::name::Name;
-use stillpoint_model::place::{Node, Pool, Target};
+use stillpoint_model::operation::{Phase, Progress};
+use stillpoint_model::place::{CopyRule, Node, Pool, Target, TargetRole};
 use stillpoint_model::refusal::{ProblemCode, Refusal};
+use stillpoint_model::{ByteCount, Timestamp};
+use stillpoint_store::Conn;
 use stillpoint_store::account::account_list;
 use stillpoint_store::audit::{audit_list, audit_list_after};
-use stillpoint_store::care::{vault_care_by_id, vault_care_list, vault_care_update};
-use stillpoint_store::place::{node_list, pool_list, target_list};
+use stillpoint_store::backup_copy::{backup_copy_counts, backup_copy_holdings};
+use stillpoint_store::care::{
+    backup_holdings, vault_care_by_id, vault_care_copy_now, vault_care_list, vault_care_update,
+};
+use stillpoint_store::place::{node_list, pool_list, target_list, target_update_copies};
 
 use crate::audit::{self, Entry, hash};
 use crate::error::{Error, Result};
@@ -124,24 +133,199 @@ pub async fn targets(cx: &Context, actor: &Actor) -> Result<Vec<TargetView>> {
 pub struct TargetCare {
     /// The target.
     pub target: TargetView,
+    /// Where its backups are copied to, and that target's name.
+    pub copies: Option<(CopyRule, Name)>,
     /// How its vaults are cared for, by account.
-    pub vaults: Vec<VaultCare>,
+    pub vaults: Vec<VaultView>,
+}
+
+/// A vault, and what goes with it.
+#[derive(Clone, Debug)]
+pub struct VaultView {
+    /// How it is cared for.
+    pub care: VaultCare,
+    /// What it holds.
+    pub holds: Holdings,
+    /// How it is copied: those of it, or those that it is.
+    pub copies: Option<CopiesView>,
+}
+
+/// How the copies of a vault are.
+#[derive(Clone, Debug)]
+pub struct CopiesView {
+    /// The care of the vault that holds them.
+    pub care: VaultCare,
+    /// How that is filled.
+    pub filling: CopyCare,
+    /// The target of the backups.
+    pub from: Name,
+    /// The target of the copies.
+    pub to: Name,
+    /// Whether an operator still wants them to follow.
+    pub active: bool,
+    /// How many there are and are to be.
+    pub counts: CopyCounts,
+    /// When the first copies of deleted backups are deleted, if there are any.
+    pub next_deletion: Option<Timestamp>,
+}
+
+impl CopiesView {
+    /// How far the copying is that goes on now.
+    pub fn copying(&self) -> Option<Progress> {
+        let copies = |progress: &Progress| progress.phase == Phase::DataCapture;
+        self.care.progress.filter(copies)
+    }
 }
 
 /// One backup target, and how the vaults in it are.
 pub async fn target(cx: &Context, actor: &Actor, reference: &Reference) -> Result<TargetCare> {
-    let found = targets(cx, actor).await?.into_iter().find(|view| {
-        let target = &view.target;
-        match reference {
-            Reference::Id(id) => target.id.as_uuid() == *id,
-            Reference::Name(name) => target.name == *name,
-        }
+    let all = targets(cx, actor).await?;
+    let target = find(&all, reference)
+        .cloned()
+        .ok_or_else(|| Refusal::not_found("target"))?;
+    let copies = target.target.copies.and_then(|rule| {
+        let to = all.iter().find(|view| view.target.id == rule.to)?;
+        Some((rule, to.target.name.clone()))
     });
-    let target = found.ok_or_else(|| Refusal::not_found("target"))?;
-    let mut vaults = vault_care_list(&mut *cx.db().read().await?).await?;
-    vaults.retain(|care| care.target_id == target.target.id);
-    vaults.sort_by(|a, b| a.account_name.cmp(&b.account_name));
-    Ok(TargetCare { target, vaults })
+    let mut conn = cx.db().read().await?;
+    let every = vault_care_list(&mut conn).await?;
+    let mut vaults = Vec::new();
+    for care in every.iter().filter(|c| c.target_id == target.target.id) {
+        vaults.push(VaultView {
+            holds: match care.copies {
+                None => backup_holdings(&mut conn, care).await?,
+                Some(_) => backup_copy_holdings(&mut conn, care).await?,
+            },
+            copies: copies_view(&mut conn, cx, care, &every).await?,
+            care: care.clone(),
+        });
+    }
+    vaults.sort_by(|a, b| a.care.account_name.cmp(&b.care.account_name));
+    Ok(TargetCare {
+        target,
+        copies,
+        vaults,
+    })
+}
+
+fn find<'a>(all: &'a [TargetView], reference: &Reference) -> Option<&'a TargetView> {
+    all.iter().find(|view| match reference {
+        Reference::Id(id) => view.target.id.as_uuid() == *id,
+        Reference::Name(name) => view.target.name == *name,
+    })
+}
+
+/// The copies that belong to a vault: its own, or itself.
+async fn copies_view(
+    conn: &mut Conn,
+    cx: &Context,
+    care: &VaultCare,
+    every: &[VaultCare],
+) -> Result<Option<CopiesView>> {
+    let is_filled = |other: &&VaultCare| other.vault_id == care.vault_id && other.copies.is_some();
+    let own = Some(care).filter(|care| care.copies.is_some());
+    let Some(of) = own.or_else(|| every.iter().find(is_filled)) else {
+        return Ok(None);
+    };
+    let Some(filling) = of.copies.clone() else {
+        return Ok(None);
+    };
+    let places = cx.places();
+    let source = places.target(filling.source_id)?;
+    let rule = source.copies.filter(|rule| rule.to == of.target_id);
+    let behind = rule.map_or(Duration::ZERO, |rule| rule.every());
+    let behind_before = cx.now().saturating_sub(behind);
+    let counts = backup_copy_counts(conn, of, filling.source_id, behind_before).await?;
+    let keep = cx.settings().care.keep_copies();
+    Ok(Some(CopiesView {
+        from: source.name.clone(),
+        to: places.target(of.target_id)?.name.clone(),
+        active: rule.is_some(),
+        next_deletion: counts.deleted_since.map(|since| since.saturating_add(keep)),
+        counts,
+        care: of.clone(),
+        filling,
+    }))
+}
+
+/// Where the backups of a target are to be copied to.
+#[derive(Clone, Debug, Serialize)]
+pub struct CopiesSet {
+    /// The target that gets the copies.
+    pub to: Reference,
+    /// Seconds between two looks for what is new.
+    pub every_s: u32,
+}
+
+/// Has the backups of a target copied into another one, or no longer. Copies that there are stay as
+/// they are, and are cared for. `key` makes a repeated request the same request.
+pub async fn set_copies(
+    cx: &Context,
+    actor: &Actor,
+    reference: &Reference,
+    wanted: Option<CopiesSet>,
+    key: Option<&str>,
+) -> Result<TargetCare> {
+    let all = targets(cx, actor).await?;
+    let source = find(&all, reference).ok_or_else(|| Refusal::not_found("target"))?;
+    let rule = match &wanted {
+        Some(wanted) => Some(check_copies(&all, source, wanted)?),
+        None => None,
+    };
+    let id = source.target.id;
+    let once = Once::new(actor, key, "target_copies_set", &(id, &wanted))?;
+    let (asker, now) = (actor.clone(), cx.now());
+    let name_of = |id| {
+        let found = all.iter().find(|view| view.target.id == id);
+        found.map_or("", |view| view.target.name.as_str())
+    };
+    let detail = match rule {
+        Some(rule) => format!("to {} every {} s", name_of(rule.to), rule.every_s),
+        None => "no longer".to_owned(),
+    };
+    cx.db()
+        .write(move |tx| {
+            Box::pin(async move {
+                if once.before(tx).await?.is_some() {
+                    return Ok::<_, Error>(());
+                }
+                target_update_copies(tx, id, rule).await?;
+                vault_care_copy_now(tx, id, now).await?;
+                once.record(tx, id.as_uuid(), now).await?;
+                let entry = Entry::new(&asker, "target_copies_set", id.as_uuid());
+                audit::record(tx, entry.detail(detail), now).await
+            })
+        })
+        .await?;
+    cx.reload_places().await?;
+    cx.engine_bell().notify_one();
+    target(cx, actor, &Reference::Id(id.as_uuid())).await
+}
+
+/// Copies go from where backups are made to where only copies are, so that there is no circle.
+fn check_copies(
+    all: &[TargetView],
+    source: &TargetView,
+    wanted: &CopiesSet,
+) -> Result<CopyRule, Refusal> {
+    let to = find(all, &wanted.to).ok_or_else(|| Refusal::not_found("target").at("/to"))?;
+    if source.target.role != TargetRole::Backups {
+        let text = "This target holds copies. What is in it is not copied further.";
+        return Err(Refusal::new(ProblemCode::NotEligible, text));
+    }
+    if to.target.role != TargetRole::Copies {
+        let text = "Backups are made into that target. Copies need one of their own: name it in the \
+                    server's settings as [second_target].";
+        return Err(Refusal::new(ProblemCode::NotEligible, text).at("/to"));
+    }
+    if !(CopyRule::MIN_EVERY_S..=CopyRule::MAX_EVERY_S).contains(&wanted.every_s) {
+        let text = "The time between two copies is a minute to 31 days.";
+        return Err(Refusal::new(ProblemCode::InvalidRequest, text).at("/every_s"));
+    }
+    Ok(CopyRule {
+        to: to.target.id,
+        every_s: wanted.every_s,
+    })
 }
 
 /// Lets the next collection of a vault remove so many bytes: what it said that it would remove, or
@@ -155,10 +339,12 @@ pub async fn confirm_collection(
 ) -> Result<TargetCare> {
     let (vault_id, bytes) = confirmation;
     let seen = target(cx, actor, reference).await?;
-    if !seen.vaults.iter().any(|care| care.vault_id == vault_id) {
+    if !seen.vaults.iter().any(|v| v.care.vault_id == vault_id) {
         return Err(Refusal::not_found("vault").at("/vault_id").into());
     }
-    let once = Once::new(actor, key, "collection_confirm", &(vault_id, bytes))?;
+    let target_id = seen.target.target.id;
+    let asked = (vault_id, target_id, bytes);
+    let once = Once::new(actor, key, "collection_confirm", &asked)?;
     let (asker, now) = (actor.clone(), cx.now());
     cx.db()
         .write(move |tx| {
@@ -166,7 +352,7 @@ pub async fn confirm_collection(
                 if once.before(tx).await?.is_some() {
                     return Ok::<_, Error>(());
                 }
-                let Some(mut care) = vault_care_by_id(tx, vault_id).await? else {
+                let Some(mut care) = vault_care_by_id(tx, vault_id, target_id).await? else {
                     return Err(Refusal::not_found("vault").into());
                 };
                 check_confirmation(&care, bytes)?;

@@ -5,7 +5,7 @@ use stillpoint_model::id::{
     AccountId, NodeId, PoolId, ProjectId, RegionId, RequestId, TargetId, UserId,
 };
 use stillpoint_model::name::Name;
-use stillpoint_model::place::{Node, Pool, Region, Target};
+use stillpoint_model::place::{Node, Pool, Region, Target, TargetRole};
 use stillpoint_store::Tx;
 use stillpoint_store::account::{
     account_by_name, account_insert, project_insert, user_by_login, user_insert,
@@ -34,6 +34,8 @@ pub struct Installation {
     pub pool: PoolSetup,
     /// The backup target; none leaves backups refused with `no_backup_target`.
     pub target: Option<TargetSetup>,
+    /// A target for copies of backups, and nothing else.
+    pub second_target: Option<TargetSetup>,
     /// The account and the login of the operator.
     pub administrator: AccountSetup,
     /// The demo tenant.
@@ -82,6 +84,8 @@ pub struct Installed {
     pub pool_id: PoolId,
     /// The backup target.
     pub target_id: Option<TargetId>,
+    /// The target for copies.
+    pub second_target_id: Option<TargetId>,
     /// The operator.
     pub administrator: InstalledUser,
     /// The demo tenant.
@@ -105,18 +109,20 @@ pub async fn ensure_installation(cx: &Context, installation: &Installation) -> R
         None => None,
     };
     let (handle, wanted) = (cx.clone(), installation.clone());
-    let (region_id, node_id, pool_id, target_id) = cx
+    let (region_id, node_id, pool_id, [target_id, second_target_id]) = cx
         .db()
         .write(move |tx| {
             Box::pin(async move {
                 let region_id = ensure_region(&handle, tx, &wanted.region).await?;
                 let node_id = ensure_node(&handle, tx, region_id, &wanted.node).await?;
                 let pool_id = ensure_pool(&handle, tx, node_id, &wanted.pool).await?;
-                let target_id = match &wanted.target {
-                    Some(target) => Some(ensure_target(&handle, tx, region_id, target).await?),
-                    None => None,
-                };
-                Ok::<_, Error>((region_id, node_id, pool_id, target_id))
+                let (first, second) = (&wanted.target, &wanted.second_target);
+                let (to, also) = (TargetRole::Backups, TargetRole::Copies);
+                let targets = [
+                    ensure_target(&handle, tx, region_id, first.as_ref(), to).await?,
+                    ensure_target(&handle, tx, region_id, second.as_ref(), also).await?,
+                ];
+                Ok::<_, Error>((region_id, node_id, pool_id, targets))
             })
         })
         .await?;
@@ -126,6 +132,7 @@ pub async fn ensure_installation(cx: &Context, installation: &Installation) -> R
         node_id,
         pool_id,
         target_id,
+        second_target_id,
         administrator,
         tenant,
     })
@@ -222,20 +229,26 @@ async fn ensure_target(
     cx: &Context,
     tx: &mut Tx,
     region_id: RegionId,
-    setup: &TargetSetup,
-) -> Result<TargetId> {
+    setup: Option<&TargetSetup>,
+    role: TargetRole,
+) -> Result<Option<TargetId>> {
+    let Some(setup) = setup else {
+        return Ok(None);
+    };
     if let Some(target) = target_list(tx)
         .await?
         .into_iter()
         .find(|t| t.name == setup.name)
     {
-        return Ok(target.id);
+        return Ok(Some(target.id));
     }
     let target = Target {
         id: TargetId::generate(cx.env()),
         region_id,
         name: setup.name.clone(),
         driver: setup.driver.clone(),
+        role,
+        copies: None,
     };
     target_insert(tx, &target).await?;
     made(
@@ -246,7 +259,7 @@ async fn ensure_target(
         setup.name.as_str(),
     )
     .await?;
-    Ok(target.id)
+    Ok(Some(target.id))
 }
 
 /// An account with its default project and one user. The password is hashed only for a user that

@@ -7,7 +7,7 @@ use std::time::Duration;
 use stillpoint_model::care::CareTerms;
 use stillpoint_model::id::{NodeId, PlanId, PoolId, RegionId, TargetId};
 use stillpoint_model::instance::Flavors;
-use stillpoint_model::place::{Node, Pool, Region, Target};
+use stillpoint_model::place::{Node, Pool, Region, Target, TargetRole};
 use stillpoint_model::plan::{Plan, PlanVersion};
 use stillpoint_model::{ByteCount, Env, Timestamp};
 use stillpoint_store::{Conn, Db, Tx, place, plan, volume};
@@ -268,10 +268,11 @@ impl Places {
         self.region_of_node(self.node(pool.node_id)?)
     }
 
-    /// Where the backups of a pool go: the target of its region.
+    /// Where the backups of a pool go: the target of its region that backups are made into.
     pub(crate) fn target_of(&self, pool: &Pool) -> Option<&Target> {
         let region = self.node(pool.node_id).ok()?.region_id;
-        self.targets.iter().find(|t| t.region_id == region)
+        let takes = |t: &&Target| t.region_id == region && t.role == TargetRole::Backups;
+        self.targets.iter().find(takes)
     }
 
     /// A backup target.

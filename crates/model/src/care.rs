@@ -1,7 +1,11 @@
-//! The care of a vault: collecting what no backup reaches, and proving what backups rest on.
+//! The care of a vault: collecting what no backup reaches, proving what backups rest on, and copying
+//! backups into a second target.
 //!
-//! Both belong to no operation: a vault is cared for on a schedule ([`CareTerms`]), by one task at
-//! a time, whose end is noted on the vault as a [`Collection`] or a [`Verification`].
+//! None belongs to an operation: a vault is cared for on a schedule ([`CareTerms`]), by one task at
+//! a time, whose end is noted on the vault as a [`Collection`], a [`Verification`] or a [`CopyPass`].
+//!
+//! The copies of a vault are a vault of the same id in another target, with keys, packs and
+//! collections of its own, and are cared for like the first.
 
 use std::time::Duration;
 
@@ -36,6 +40,9 @@ pub struct CareTerms {
     pub keep_deleted_s: u32,
     /// Seconds between what a collection decides and what it does.
     pub grace_s: u32,
+    /// Seconds for which a copy stays, untouched, after its backup was deleted; see
+    /// [`CareTerms::keep_copies`].
+    pub keep_copies_s: u32,
     /// The most that a collection removes without confirmation, in hundredths of the vault.
     pub max_percent: u8,
     /// So many MiB may go without confirmation, whatever share that is.
@@ -48,12 +55,14 @@ pub struct CareTerms {
 
 impl Default for CareTerms {
     /// Collected every six hours, a week and a day after the deletion; a fifth of a vault, or a
-    /// gibibyte, without confirmation; every backup decrypted once in thirty days.
+    /// gibibyte, without confirmation; every backup decrypted once in thirty days. A copy is deleted
+    /// two weeks after its backup was.
     fn default() -> Self {
         Self {
             collect_every_s: 6 * 3600,
             keep_deleted_s: 7 * 24 * 3600,
             grace_s: 24 * 3600,
+            keep_copies_s: 14 * 24 * 3600,
             max_percent: 20,
             floor_mib: 1024,
             verify_every_s: 30 * 24 * 3600,
@@ -66,6 +75,13 @@ impl CareTerms {
     /// The time between two collections of a vault.
     pub fn collect_every(&self) -> Duration {
         Duration::from_secs(self.collect_every_s.into())
+    }
+
+    /// How long a copy stays after its backup was deleted. It is never shorter than the time after which
+    /// the backup's own data goes: one mistake does not reach both before somebody could see it.
+    pub fn keep_copies(&self) -> Duration {
+        let first = self.keep_deleted_s.saturating_add(self.grace_s);
+        Duration::from_secs(self.keep_copies_s.max(first).into())
     }
 
     /// The time in which every backup is verified once.
@@ -172,6 +188,71 @@ impl Verification {
     }
 }
 
+/// A backup that could not be copied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotCopied {
+    /// The backup.
+    pub backup_id: BackupId,
+    /// Why, for operators.
+    pub why: String,
+}
+
+/// What a pass over the backups of a vault copied.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyPass {
+    /// Backups whose copies are there, read back: those that were there before, too.
+    pub copied: Vec<BackupId>,
+    /// Bytes that this added to the target of the copies.
+    pub stored: ByteCount,
+    /// Backups that could not be copied.
+    pub left: Vec<NotCopied>,
+    /// Backups whose copies were deleted, because they themselves were, long ago.
+    pub deleted: Vec<BackupId>,
+    /// Why it ended before its last backup, for operators.
+    pub cut_off: Option<String>,
+}
+
+/// How the copies of a vault are kept up to date.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopyCare {
+    /// The target of the vault whose backups are copied.
+    pub source_id: TargetId,
+    /// When what is new is looked for next.
+    pub due_at: Timestamp,
+    /// What the last pass that had something to do came to.
+    pub last: Option<CopyPass>,
+    /// When all that there was to copy was looked at last.
+    pub passed_at: Option<Timestamp>,
+    /// Why the last pass failed, for operators.
+    pub failure: Option<String>,
+}
+
+/// How many copies there are, and of what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CopyCounts {
+    /// Backups that have a copy.
+    pub copied: u32,
+    /// Backups that have none yet.
+    pub waiting: u32,
+    /// Those among them that are older than the time between two looks.
+    pub behind: u32,
+    /// Copies of backups that were deleted.
+    pub of_deleted: u32,
+    /// When the first of those was found to be one.
+    pub deleted_since: Option<Timestamp>,
+}
+
+/// What a vault holds, by the rows of its backups.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holdings {
+    /// Backups, or copies of backups.
+    pub backups: u32,
+    /// Those among them that are known to be damaged.
+    pub degraded: u32,
+    /// Bytes that the backups added when they were made.
+    pub stored: ByteCount,
+}
+
 /// The care of one vault, as the control plane keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VaultCare {
@@ -207,9 +288,19 @@ pub struct VaultCare {
     pub damage: Vec<BadObject>,
     /// Why the last task failed, for operators.
     pub failure: Option<String>,
+    /// How it is filled, when it holds the copies of a vault in another target.
+    pub copies: Option<CopyCare>,
 }
 
 impl VaultCare {
+    /// The vault in another target that has the same backups under the same ids.
+    pub const fn twin_in(&self, target_id: TargetId) -> VaultRef {
+        VaultRef {
+            target_id,
+            ..self.vault()
+        }
+    }
+
     /// The vault, as tasks name it.
     pub const fn vault(&self) -> VaultRef {
         VaultRef {
@@ -237,6 +328,22 @@ impl VaultCare {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_copy_stays_at_least_until_the_data_of_its_backup_may_be_gone() {
+        let terms = CareTerms {
+            keep_deleted_s: 100,
+            grace_s: 20,
+            keep_copies_s: 7,
+            ..CareTerms::default()
+        };
+        assert_eq!(terms.keep_copies(), Duration::from_secs(120));
+        let terms = CareTerms {
+            keep_copies_s: 500,
+            ..terms
+        };
+        assert_eq!(terms.keep_copies(), Duration::from_secs(500));
+    }
 
     fn backup(id: u128) -> BackupId {
         BackupId::from_uuid(uuid::Uuid::from_u128(id))
@@ -269,6 +376,7 @@ mod tests {
             verified_at: None,
             damage: Vec::new(),
             failure: None,
+            copies: None,
         }
     }
 

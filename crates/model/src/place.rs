@@ -1,8 +1,11 @@
 //! Places: regions, the nodes in them, the pools that nodes reach, and where backups go.
 
+use std::time::Duration;
+
 use crate::Timestamp;
 use crate::id::{NodeId, PoolId, RegionId, TargetId};
 use crate::name::Name;
+use crate::words::words;
 
 /// Where things are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,15 +46,51 @@ pub struct Pool {
     pub live_capture: bool,
 }
 
+words! {
+    /// What a backup target is for.
+    TargetRole {
+        /// Backups are made into it.
+        Backups = "backups",
+        /// It gets copies of the backups of other targets, and nothing else.
+        Copies = "copies",
+    }
+}
+
+/// What an operator says of a backup target: its backups are copied into another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CopyRule {
+    /// The target that gets the copies.
+    pub to: TargetId,
+    /// Seconds between two looks for what is new.
+    pub every_s: u32,
+}
+
+impl CopyRule {
+    /// The shortest time between two looks, in seconds.
+    pub const MIN_EVERY_S: u32 = 60;
+    /// The longest.
+    pub const MAX_EVERY_S: u32 = 31 * 24 * 3600;
+
+    /// The time between two looks for what is new. A backup that is older and was not copied is
+    /// behind.
+    pub fn every(&self) -> Duration {
+        Duration::from_secs(self.every_s.into())
+    }
+}
+
 /// A place where backups go, bound to a region.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// Its id.
     pub id: TargetId,
-    /// The region whose pools are backed up to it.
+    /// The region whose nodes reach it, and whose pools are backed up to it.
     pub region_id: RegionId,
     /// Its name.
     pub name: Name,
     /// What kind of storage it is, such as `local`.
     pub driver: String,
+    /// What it is for.
+    pub role: TargetRole,
+    /// Where its backups are copied to, if they are.
+    pub copies: Option<CopyRule>,
 }

@@ -360,6 +360,21 @@ pub enum TaskSpec {
         level: VerifyLevel,
         /// Which backups.
         backups: Vec<BackupKey>,
+        /// The vault in another target with the same backups under the same ids: what is damaged is repaired from
+        /// it, too.
+        #[serde(default)]
+        twin: Option<VaultRef>,
+    },
+    /// Copy backups of a vault into one of the same id in another target.
+    VaultCopy {
+        /// The vault.
+        from: VaultRef,
+        /// Where the copies are; made when it is not there.
+        to: VaultRef,
+        /// Which backups, the oldest first.
+        backups: Vec<BackupKey>,
+        /// Backups that were deleted long ago: their copies are deleted.
+        delete: Vec<BackupKey>,
     },
 }
 
@@ -431,9 +446,9 @@ impl TaskSpec {
             } => {
                 vec![volume_id.as_uuid(), staged_id.as_uuid()]
             }
-            Self::VaultCollect { vault, .. } | Self::VaultVerify { vault, .. } => {
-                vec![vault.vault_id.as_uuid()]
-            }
+            Self::VaultCollect { vault, .. }
+            | Self::VaultVerify { vault, .. }
+            | Self::VaultCopy { to: vault, .. } => vec![vault.vault_id.as_uuid()],
             Self::PoolTidy => Vec::new(),
         }
     }

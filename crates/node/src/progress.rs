@@ -82,7 +82,8 @@ pub fn phase_of(spec: &TaskSpec) -> Phase {
         | TaskSpec::SnapshotSealTogether { .. }
         | TaskSpec::SnapshotSealWithMemory { .. }
         | TaskSpec::BackupCapture { .. }
-        | TaskSpec::BackupUpload { .. } => Phase::DataCapture,
+        | TaskSpec::BackupUpload { .. }
+        | TaskSpec::VaultCopy { .. } => Phase::DataCapture,
         TaskSpec::InstanceStart { .. }
         | TaskSpec::InstanceStop { .. }
         | TaskSpec::InstancePause { .. }

@@ -275,6 +275,7 @@ impl<C: ControlPlane> Inner<C> {
             TaskSpec::VaultCollect { .. }
                 | TaskSpec::VaultVerify { .. }
                 | TaskSpec::VolumeFill { .. }
+                | TaskSpec::VaultCopy { .. }
         );
         if let Some(running) = upkeep.get(&assignment.pool_id).filter(|_| !is_beside) {
             running.cancel();

@@ -31,7 +31,8 @@ pub struct Storage {
     uploads: PathBuf,
     pools: HashMap<PoolId, Arc<dyn Pool>>,
     targets: HashMap<TargetId, KeyedTarget>,
-    vaults: Mutex<HashMap<VaultId, Vault>>,
+    /// A vault and its copies have one id.
+    vaults: Mutex<HashMap<(TargetId, VaultId), Vault>>,
     machines: Option<Arc<dyn Machines>>,
     memories: HashMap<PoolId, MemoryFolder>,
     readers: Option<Arc<Readers>>,
@@ -213,13 +214,13 @@ impl Storage {
             .get(&id)
             .ok_or_else(|| not_configured(&format!("backup target {id}")))?;
         let vaults = || self.vaults.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(open) = vaults().get(&vault.vault_id) {
+        if let Some(open) = vaults().get(&(id, vault.vault_id)) {
             return Ok(open.clone());
         }
         let opened = open(keyed)
             .map_err(|error| of_vault(&error))?
             .with_tuning(self.tuning);
-        vaults().insert(vault.vault_id, opened.clone());
+        vaults().insert((id, vault.vault_id), opened.clone());
         Ok(opened)
     }
 }

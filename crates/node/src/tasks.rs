@@ -79,7 +79,8 @@ pub fn perform(
             fill::perform(storage, pool, spec, hooks.watch())
         }
         TaskSpec::VaultCollect { .. } => care::collect(storage, spec, hooks.watch()),
-        TaskSpec::VaultVerify { .. } => care::verify(storage, pool, spec, hooks.watch()),
+        TaskSpec::VaultVerify { .. } => care::verify(storage, pool, spec, hooks),
+        TaskSpec::VaultCopy { .. } => care::copy(storage, spec, hooks),
         TaskSpec::PoolTidy => tidy::tidy(pool, hooks.watch()),
     }
 }

@@ -2,8 +2,8 @@
 
 use sqlx::any::AnyRow;
 use stillpoint_model::Timestamp;
-use stillpoint_model::care::{BackupKey, VaultCare};
-use stillpoint_model::id::{BackupId, TaskId, VaultId};
+use stillpoint_model::care::{BackupKey, CopyCare, Holdings, VaultCare};
+use stillpoint_model::id::{BackupId, TargetId, TaskId, VaultId};
 use stillpoint_model::operation::Progress;
 
 use crate::error::Result;
@@ -13,9 +13,10 @@ use crate::{Conn, Tx};
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT c.vault_id, v.target_id, v.account_id, a.name, c.task_id, c.progress, \
+            "SELECT c.vault_id, c.target_id, v.account_id, a.name, c.task_id, c.progress, \
              c.collect_due_at, c.verify_due_at, c.confirmed_bytes, c.freed_bytes, c.collection, \
-             c.collected_at, c.verification, c.verified_at, c.damage, c.failure \
+             c.collected_at, c.verification, c.verified_at, c.damage, c.failure, \
+             v.target_id, c.copy_due_at, c.copy_pass, c.copy_passed_at, c.copy_failure \
              FROM vault_care c JOIN vaults v ON v.id = c.vault_id \
              JOIN accounts a ON a.id = v.account_id ",
             $rest
@@ -42,10 +43,25 @@ fn care(row: &AnyRow) -> Result<VaultCare> {
         verified_at: c.optional_time()?,
         damage: c.json()?,
         failure: c.optional_text()?,
+        copies: copies(&mut c)?,
     })
 }
 
-fn key(row: &AnyRow) -> Result<BackupKey> {
+fn copies(c: &mut Columns<'_>) -> Result<Option<CopyCare>> {
+    let source_id = c.parse()?;
+    let Some(due_at) = c.optional_time()? else {
+        return Ok(None);
+    };
+    Ok(Some(CopyCare {
+        source_id,
+        due_at,
+        last: c.optional_json()?,
+        passed_at: c.optional_time()?,
+        failure: c.optional_text()?,
+    }))
+}
+
+pub(crate) fn key(row: &AnyRow) -> Result<BackupKey> {
     let mut c = Columns::of("backup", row);
     Ok(BackupKey {
         volume_id: c.parse()?,
@@ -56,24 +72,54 @@ fn key(row: &AnyRow) -> Result<BackupKey> {
 /// How many vaults nobody cares for yet.
 pub async fn vault_care_missing(conn: &mut Conn) -> Result<u32> {
     let row = sqlx::query(
-        "SELECT COUNT(*) FROM vaults WHERE id NOT IN (SELECT vault_id FROM vault_care)",
+        "SELECT (SELECT COUNT(*) FROM vaults v WHERE NOT EXISTS (SELECT 1 FROM vault_care c \
+         WHERE c.vault_id = v.id AND c.target_id = v.target_id)) \
+         + (SELECT COUNT(*) FROM vaults v JOIN targets t ON t.id = v.target_id \
+         WHERE t.copy_to IS NOT NULL AND NOT EXISTS (SELECT 1 FROM vault_care c \
+         WHERE c.vault_id = v.id AND c.target_id = t.copy_to))",
     )
     .fetch_one(conn)
     .await?;
     Columns::of("vaults", &row).count()
 }
 
-/// Begins to care for the vaults that nobody cares for yet.
+/// Begins to care for the vaults that nobody cares for yet, and for the copies that are to be.
 pub async fn vault_care_begin(
     tx: &mut Tx,
     collect_due_at: Timestamp,
     now: Timestamp,
 ) -> Result<()> {
     sql!(
-        "INSERT INTO vault_care (vault_id, collect_due_at, verify_due_at, confirmed_bytes, \
-         freed_bytes, damage) SELECT id, $1, $2, 0, 0, '[]' FROM vaults \
-         WHERE id NOT IN (SELECT vault_id FROM vault_care)",
+        "INSERT INTO vault_care (vault_id, target_id, collect_due_at, verify_due_at, \
+         confirmed_bytes, freed_bytes, damage) SELECT v.id, v.target_id, $1, $2, 0, 0, '[]' \
+         FROM vaults v WHERE NOT EXISTS (SELECT 1 FROM vault_care c \
+         WHERE c.vault_id = v.id AND c.target_id = v.target_id)",
         collect_due_at,
+        now,
+    )
+    .execute(&mut **tx)
+    .await?;
+    sql!(
+        "INSERT INTO vault_care (vault_id, target_id, collect_due_at, verify_due_at, \
+         confirmed_bytes, freed_bytes, damage, copy_due_at) \
+         SELECT v.id, t.copy_to, $1, $2, 0, 0, '[]', $2 \
+         FROM vaults v JOIN targets t ON t.id = v.target_id \
+         WHERE t.copy_to IS NOT NULL AND NOT EXISTS (SELECT 1 FROM vault_care c \
+         WHERE c.vault_id = v.id AND c.target_id = t.copy_to)",
+        collect_due_at,
+        now,
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Has what is new in the vaults of a target looked for at once.
+pub async fn vault_care_copy_now(tx: &mut Tx, from: TargetId, now: Timestamp) -> Result<()> {
+    sql!(
+        "UPDATE vault_care SET copy_due_at = $2 WHERE copy_due_at IS NOT NULL \
+         AND vault_id IN (SELECT id FROM vaults WHERE target_id = $1)",
+        from,
         now,
     )
     .execute(&mut **tx)
@@ -83,17 +129,20 @@ pub async fn vault_care_begin(
 
 /// The care of every vault.
 pub async fn vault_care_list(conn: &mut Conn) -> Result<Vec<VaultCare>> {
-    let rows = sqlx::query(select!("ORDER BY c.vault_id"))
+    let rows = sqlx::query(select!("ORDER BY c.vault_id, c.target_id"))
         .fetch_all(conn)
         .await?;
     rows.iter().map(care).collect()
 }
 
-/// The care of a vault.
-pub async fn vault_care_by_id(conn: &mut Conn, id: VaultId) -> Result<Option<VaultCare>> {
-    let row = sql!(select!("WHERE c.vault_id = $1"), id)
-        .fetch_optional(conn)
-        .await?;
+/// The care of a vault in a target.
+pub async fn vault_care_by_id(
+    conn: &mut Conn,
+    id: VaultId,
+    target: TargetId,
+) -> Result<Option<VaultCare>> {
+    let statement = select!("WHERE c.vault_id = $1 AND c.target_id = $2");
+    let row = sql!(statement, id, target).fetch_optional(conn).await?;
     row.as_ref().map(care).transpose()
 }
 
@@ -107,10 +156,13 @@ pub async fn vault_care_by_task(conn: &mut Conn, id: TaskId) -> Result<Option<Va
 
 /// Writes everything of a vault's care that can change.
 pub async fn vault_care_update(tx: &mut Tx, care: &VaultCare) -> Result<()> {
+    let copies = care.copies.as_ref();
     sql!(
         "UPDATE vault_care SET task_id = $2, progress = $3, collect_due_at = $4, verify_due_at = $5, \
          confirmed_bytes = $6, freed_bytes = $7, collection = $8, collected_at = $9, \
-         verification = $10, verified_at = $11, damage = $12, failure = $13 WHERE vault_id = $1",
+         verification = $10, verified_at = $11, damage = $12, failure = $13, copy_due_at = $14, \
+         copy_pass = $15, copy_passed_at = $16, copy_failure = $17 \
+         WHERE vault_id = $1 AND target_id = $18",
         care.vault_id,
         care.task_id.map(|id| id.as_uuid()),
         care.progress.as_ref().map(json).transpose()?,
@@ -124,6 +176,14 @@ pub async fn vault_care_update(tx: &mut Tx, care: &VaultCare) -> Result<()> {
         care.verified_at,
         json(&care.damage)?,
         care.failure.as_deref(),
+        copies.map(|copies| copies.due_at),
+        copies
+            .and_then(|copies| copies.last.as_ref())
+            .map(json)
+            .transpose()?,
+        copies.and_then(|copies| copies.passed_at),
+        copies.and_then(|copies| copies.failure.as_deref()),
+        care.target_id,
     )
     .execute(&mut **tx)
     .await?;
@@ -177,6 +237,30 @@ pub async fn backup_verify_due(
     .fetch_all(conn)
     .await?;
     rows.iter().map(key).collect()
+}
+
+/// What a vault holds in which backups are made.
+pub async fn backup_holdings(conn: &mut Conn, vault: &VaultCare) -> Result<Holdings> {
+    let row = sql!(
+        "SELECT COUNT(*), COUNT(CASE WHEN state = 'degraded' THEN 1 END), \
+         CAST(COALESCE(SUM(stored_bytes), 0) AS BIGINT) FROM backups \
+         WHERE account_id = $1 AND target_id = $2 AND state IN ('available', 'degraded')",
+        vault.account_id,
+        vault.target_id,
+    )
+    .fetch_one(conn)
+    .await?;
+    holdings(&row)
+}
+
+/// Reads how many, how many damaged ones, and their bytes.
+pub(crate) fn holdings(row: &AnyRow) -> Result<Holdings> {
+    let mut c = Columns::of("backup", row);
+    Ok(Holdings {
+        backups: c.count()?,
+        degraded: c.count()?,
+        stored: c.bytes()?,
+    })
 }
 
 /// Notes that the schedule looked at a backup.

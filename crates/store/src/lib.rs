@@ -14,6 +14,7 @@
 pub mod account;
 pub mod audit;
 pub mod backup;
+pub mod backup_copy;
 pub mod care;
 mod copy;
 mod db;

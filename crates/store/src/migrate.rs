@@ -18,6 +18,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0010_care.sql"),
     include_str!("../migrations/0013_instance_memory.sql"),
     include_str!("../migrations/0014_volume_fills.sql"),
+    include_str!("../migrations/0015_copies.sql"),
 ];
 
 const HISTORY: &str = "CREATE TABLE IF NOT EXISTS migrations (\

@@ -3,7 +3,7 @@
 use sqlx::any::AnyRow;
 use stillpoint_model::Timestamp;
 use stillpoint_model::id::{AccountId, NodeId, PoolId, TargetId, VaultId};
-use stillpoint_model::place::{Node, Pool, Region, Target};
+use stillpoint_model::place::{CopyRule, Node, Pool, Region, Target};
 
 use crate::error::Result;
 use crate::operation::in_flight;
@@ -173,11 +173,32 @@ pub async fn pool_list(conn: &mut Conn) -> Result<Vec<Pool>> {
 /// Inserts a backup target.
 pub async fn target_insert(tx: &mut Tx, target: &Target) -> Result<()> {
     sql!(
-        "INSERT INTO targets (id, region_id, name, driver) VALUES ($1, $2, $3, $4)",
+        "INSERT INTO targets (id, region_id, name, driver, role, copy_to, copy_every_s) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
         target.id,
         target.region_id,
         &target.name,
         &target.driver,
+        target.role.as_str(),
+        target.copies.map(|rule| rule.to),
+        target.copies.map(|rule| rule.every_s),
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Records where the backups of a target are copied to, if they are.
+pub async fn target_update_copies(
+    tx: &mut Tx,
+    id: TargetId,
+    copies: Option<CopyRule>,
+) -> Result<()> {
+    sql!(
+        "UPDATE targets SET copy_to = $2, copy_every_s = $3 WHERE id = $1",
+        id,
+        copies.map(|rule| rule.to),
+        copies.map(|rule| rule.every_s),
     )
     .execute(&mut **tx)
     .await?;
@@ -186,7 +207,7 @@ pub async fn target_insert(tx: &mut Tx, target: &Target) -> Result<()> {
 
 /// All backup targets, the oldest first.
 pub async fn target_list(conn: &mut Conn) -> Result<Vec<Target>> {
-    sql!("SELECT id, region_id, name, driver FROM targets ORDER BY id")
+    sql!("SELECT id, region_id, name, driver, role, copy_to, copy_every_s FROM targets ORDER BY id")
         .fetch_all(conn)
         .await?
         .iter()
@@ -197,6 +218,11 @@ pub async fn target_list(conn: &mut Conn) -> Result<Vec<Target>> {
                 region_id: columns.parse()?,
                 name: columns.parse()?,
                 driver: columns.text()?,
+                role: columns.parse()?,
+                copies: match (columns.optional()?, columns.optional_count()?) {
+                    (Some(to), Some(every_s)) => Some(CopyRule { to, every_s }),
+                    _ => None,
+                },
             })
         })
         .collect()

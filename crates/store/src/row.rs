@@ -223,6 +223,14 @@ impl<'r> Columns<'r> {
         Ok(self.integer()? != 0)
     }
 
+    pub(crate) fn optional_count(&mut self) -> Result<Option<u32>> {
+        let Some(n) = self.optional_integer()? else {
+            return Ok(None);
+        };
+        let count = u32::try_from(n).map_err(|_| self.corrupt(&n.to_string()))?;
+        Ok(Some(count))
+    }
+
     pub(crate) fn count(&mut self) -> Result<u32> {
         let n = self.integer()?;
         u32::try_from(n).map_err(|_| self.corrupt(&n.to_string()))

@@ -14,7 +14,7 @@ use std::io;
 
 use stillpoint_model::id::{BackupId, VolumeId};
 use stillpoint_model::progress::Monitor;
-use stillpoint_model::{ByteCount, ByteRange};
+use stillpoint_model::{ByteCount, ByteRange, ErrorKind};
 
 use crate::reader::{BackupReader, ReadCache};
 use crate::{BackupInfo, BackupSpec, Error, Receipt, Vault, VolumeReader};
@@ -37,12 +37,13 @@ pub enum Copied {
 
 impl Vault {
     /// Copies one backup of another vault into this one, under the same id. Nobody else may copy
-    /// the same backup at the same time: whoever comes later takes the run back.
+    /// the same backup at the same time: whoever comes later takes the run back. `confirm` says that
+    /// the caller may still commit.
     pub fn copy_backup(
         &self,
         from: &Self,
-        volume: VolumeId,
-        backup: BackupId,
+        (volume, backup): (VolumeId, BackupId),
+        confirm: &mut dyn FnMut() -> Result<(), ErrorKind>,
         monitor: &dyn Monitor,
     ) -> Result<Copied, Error> {
         if self.keys.opens_the_same(&from.keys) {
@@ -76,7 +77,7 @@ impl Vault {
             metadata,
         };
         let prepared = self.prepare_backup(&spec, &source, monitor)?;
-        let receipt = prepared.commit(&mut || Ok(()))?;
+        let receipt = prepared.commit(confirm)?;
         self.read_back(volume, backup, monitor)?;
         Ok(Copied::Now(receipt))
     }
@@ -100,10 +101,19 @@ impl VolumeReader for BackupReader {
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        Self::read_at(self, offset, buf).map_err(io::Error::other)
+        Self::read_at(self, offset, buf).map_err(of_reading)
     }
 
     fn next_data(&self, offset: u64) -> io::Result<Option<ByteRange>> {
-        Self::next_data(self, offset).map_err(io::Error::other)
+        Self::next_data(self, offset).map_err(of_reading)
     }
+}
+
+/// What is wrong with the backup that is copied, and not with the target, is told apart.
+fn of_reading(error: Error) -> io::Error {
+    let kind = match error.is_damage() {
+        true => io::ErrorKind::InvalidData,
+        false => io::ErrorKind::Other,
+    };
+    io::Error::new(kind, error)
 }

@@ -46,12 +46,14 @@ const LEAF: u64 = (LEAF_CHUNKS * CHUNK_LEN) as u64;
 pub struct Source<'a> {
     /// Its content.
     pub reader: Box<dyn VolumeReader + 'a>,
-    /// The notes of the copy, when it is a copy of this very backup and no other content.
+    /// The notes of the copy, when it is a copy of this very backup and no other content; or those of the
+    /// backup itself, when its copy is to be repaired.
     pub copy: Option<BTreeMap<String, String>>,
 }
 
 impl Source<'_> {
-    /// The copy of a backup in another vault; none when it has none that counts.
+    /// The copy of a backup in another vault, or what it is a copy of: a copy has the vault's id as
+    /// well as the backup's. None when it has none that counts.
     pub fn copy_in(
         other: &Vault,
         volume: VolumeId,
@@ -62,7 +64,10 @@ impl Source<'_> {
             .and_then(|()| other.describe(volume, backup))
             .and_then(|info| {
                 let reader = other.open_backup(volume, backup, &ReadCache::new(CACHE))?;
-                Ok((reader, info.metadata))
+                let mut notes = info.metadata;
+                let of = notes.entry(COPIED_FROM.to_owned());
+                of.or_insert_with(|| other.id().to_string());
+                Ok((reader, notes))
             });
         match opened {
             Ok((reader, notes)) => Ok(Some(Source {

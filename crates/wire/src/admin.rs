@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use stillpoint_model::id::{
     AccountId, BackupId, NodeId, PoolId, RequestId, TargetId, UserId, VaultId,
 };
-use stillpoint_model::{ByteCount, Timestamp, account, audit, care, place};
+use stillpoint_model::{ByteCount, Timestamp, account, audit, care, operation, place};
 use utoipa::ToSchema;
 
 use crate::operation::Progress;
@@ -83,6 +83,16 @@ impl From<place::Pool> for Pool {
     }
 }
 
+words! {
+    /// What a backup target is for.
+    TargetRole = place::TargetRole {
+        /// Backups are made into it.
+        Backups = "backups",
+        /// It gets copies of the backups of other targets, and nothing else.
+        Copies = "copies",
+    }
+}
+
 /// A place where backups go.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Target {
@@ -93,6 +103,8 @@ pub struct Target {
     pub name: String,
     /// What kind of storage it is, such as `local`.
     pub driver: String,
+    /// What it is for.
+    pub role: TargetRole,
 }
 
 impl From<place::Target> for Target {
@@ -102,11 +114,14 @@ impl From<place::Target> for Target {
             region_id: _,
             name,
             driver,
+            role,
+            copies: _,
         } = target;
         Self {
             id,
             name: name.into(),
             driver,
+            role: role.into(),
         }
     }
 }
@@ -151,20 +166,182 @@ pub struct TargetDetail {
     pub name: String,
     /// What kind of storage it is, such as `local`.
     pub driver: String,
+    /// What it is for.
+    pub role: TargetRole,
+    /// Where its backups are copied to, if they are.
+    pub copies: Option<CopyRule>,
     /// Its vaults, by account.
     pub vaults: Vec<VaultHealth>,
 }
 
 impl TargetDetail {
     /// From the model.
-    pub fn new(target: place::Target, vaults: Vec<care::VaultCare>) -> Self {
-        let Target { id, name, driver } = target.into();
+    pub fn new(target: place::Target, copies: Option<CopyRule>, vaults: Vec<VaultHealth>) -> Self {
+        let Target {
+            id,
+            name,
+            driver,
+            role,
+        } = target.into();
         Self {
             id,
             name,
             driver,
-            vaults: vaults.into_iter().map(Into::into).collect(),
+            role,
+            copies,
+            vaults,
         }
+    }
+}
+
+/// Where the backups of a target are copied to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CopyRule {
+    /// The name of the target that gets the copies.
+    pub to: String,
+    /// Seconds between two looks for what is new.
+    pub every_s: u32,
+}
+
+/// An administrator's word that the backups of a target are copied into another one, or no longer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CopiesSet {
+    /// The target that gets the copies, by name or id; null ends the copying.
+    pub to: Option<String>,
+    /// Seconds between two looks for what is new, a minute to 31 days. A day when it is not said.
+    #[serde(default = "daily")]
+    pub every_s: u32,
+}
+
+const fn daily() -> u32 {
+    24 * 3600
+}
+
+/// How the copies of a vault are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Copies {
+    /// The target of the backups.
+    pub from: String,
+    /// The target of the copies.
+    pub to: String,
+    /// Whether they still follow the backups.
+    pub active: bool,
+    /// How far the copying is that goes on now.
+    pub progress: Option<Progress>,
+    /// Backups that have a copy.
+    pub copied: u32,
+    /// Backups that have none yet.
+    pub waiting: u32,
+    /// Those among them that are older than the time between two looks.
+    pub behind: u32,
+    /// Copies of backups that were deleted: they stay for a while.
+    pub of_deleted: u32,
+    /// When the first of those are deleted.
+    #[schema(value_type = Option<String>, format = "date-time")]
+    pub next_deletion: Option<Timestamp>,
+    /// When what is new is looked for next.
+    #[schema(value_type = String, format = "date-time")]
+    pub due_at: Timestamp,
+    /// When everything was looked at last.
+    #[schema(value_type = Option<String>, format = "date-time")]
+    pub passed_at: Option<Timestamp>,
+    /// What the last pass that had something to do came to.
+    pub last: Option<CopyPass>,
+    /// Why the last pass failed or was cut off.
+    pub failure: Option<String>,
+}
+
+impl Copies {
+    /// From the model, and what the server knows beside it.
+    pub fn new(
+        filling: care::CopyCare,
+        (from, to): (String, String),
+        active: bool,
+        counts: care::CopyCounts,
+        next_deletion: Option<Timestamp>,
+        progress: Option<operation::Progress>,
+    ) -> Self {
+        let care::CopyCare {
+            source_id: _,
+            due_at,
+            last,
+            passed_at,
+            failure,
+        } = filling;
+        let care::CopyCounts {
+            copied,
+            waiting,
+            behind,
+            of_deleted,
+            deleted_since: _,
+        } = counts;
+        Self {
+            from,
+            to,
+            active,
+            progress: progress.map(Into::into),
+            copied,
+            waiting,
+            behind,
+            of_deleted,
+            next_deletion,
+            due_at,
+            passed_at,
+            last: last.map(Into::into),
+            failure,
+        }
+    }
+}
+
+/// What a pass over the backups of a vault copied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CopyPass {
+    /// Backups whose copies are there, read back.
+    #[schema(value_type = Vec<String>)]
+    pub copied: Vec<BackupId>,
+    /// Bytes that this added to the target of the copies.
+    #[schema(value_type = u64)]
+    pub stored: ByteCount,
+    /// Backups that could not be copied.
+    pub left: Vec<NotCopied>,
+    /// Backups whose copies were deleted.
+    #[schema(value_type = Vec<String>)]
+    pub deleted: Vec<BackupId>,
+}
+
+impl From<care::CopyPass> for CopyPass {
+    fn from(pass: care::CopyPass) -> Self {
+        let care::CopyPass {
+            copied,
+            stored,
+            left,
+            deleted,
+            cut_off: _,
+        } = pass;
+        Self {
+            copied,
+            stored,
+            left: left.into_iter().map(Into::into).collect(),
+            deleted,
+        }
+    }
+}
+
+/// A backup that could not be copied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NotCopied {
+    /// The backup.
+    #[schema(value_type = String, format = "uuid")]
+    pub backup_id: BackupId,
+    /// Why.
+    pub why: String,
+}
+
+impl From<care::NotCopied> for NotCopied {
+    fn from(left: care::NotCopied) -> Self {
+        let care::NotCopied { backup_id, why } = left;
+        Self { backup_id, why }
     }
 }
 
@@ -179,7 +356,14 @@ pub struct VaultHealth {
     pub account_id: AccountId,
     /// That account's name.
     pub account: String,
-    /// How far the collection or verification is that goes on now.
+    /// Backups in it, or copies of backups.
+    pub backups: u32,
+    /// Those among them that are known to be damaged.
+    pub degraded: u32,
+    /// Bytes that the backups added when they were made.
+    #[schema(value_type = u64)]
+    pub stored: ByteCount,
+    /// How far the collection, verification or copying is that goes on now.
     pub progress: Option<Progress>,
     /// Bytes that collections gave back, ever.
     #[schema(value_type = u64)]
@@ -195,10 +379,18 @@ pub struct VaultHealth {
     pub damage: Vec<BadObject>,
     /// Why the last care of it failed.
     pub failure: Option<String>,
+    /// How its copies are, or how those are that it holds.
+    pub copies: Option<Copies>,
 }
 
-impl From<care::VaultCare> for VaultHealth {
-    fn from(care: care::VaultCare) -> Self {
+impl VaultHealth {
+    /// From the model, and what the server knows beside it.
+    pub fn new(care: care::VaultCare, holds: care::Holdings, copies: Option<Copies>) -> Self {
+        let care::Holdings {
+            backups,
+            degraded,
+            stored,
+        } = holds;
         let care::VaultCare {
             vault_id,
             target_id: _,
@@ -216,12 +408,16 @@ impl From<care::VaultCare> for VaultHealth {
             verified_at,
             damage,
             failure,
+            copies: _,
         } = care;
         let of = |last: care::Collection| Collection::new(last, confirmed, collected_at);
         Self {
             vault_id,
             account_id,
             account: account_name.into(),
+            backups,
+            degraded,
+            stored,
             progress: progress.map(Into::into),
             freed,
             collect_due_at,
@@ -229,6 +425,7 @@ impl From<care::VaultCare> for VaultHealth {
             verification: verification.map(|last| Verification::new(last, verified_at)),
             damage: damage.into_iter().map(Into::into).collect(),
             failure,
+            copies,
         }
     }
 }

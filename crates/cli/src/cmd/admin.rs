@@ -1,12 +1,15 @@
 //! `stillpoint admin`.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand, ValueEnum};
 use stillpoint_client::ListQuery;
 use stillpoint_model::ByteCount;
 use stillpoint_model::id::VaultId;
-use stillpoint_wire::admin::CollectionConfirm;
+use stillpoint_wire::admin::{CollectionConfirm, CopiesSet};
 use stillpoint_wire::volume::{AttachedState, AttachmentReport};
 
+use super::change::parse_time;
 use crate::failure::Result;
 use crate::output::{self, Format};
 use crate::remote::{Remote, RemoteArgs};
@@ -51,6 +54,24 @@ enum TargetVerb {
     Show {
         /// The target, by name or id
         target: String,
+    },
+    /// Have its backups copied into a second target, or no longer
+    ///
+    /// What is new is looked for again and again, copied as increments, and read back. A copy is deleted
+    /// long after its backup was: see `keep_copies_s` in the server's settings. Copies that there are
+    /// when the copying ends stay.
+    Copy {
+        /// The target whose backups are copied, by name or id
+        target: String,
+        /// The target that gets the copies, by name or id
+        #[arg(long, value_name = "TARGET", required_unless_present = "off")]
+        to: Option<String>,
+        /// How often what is new is looked for, such as 6h
+        #[arg(long, value_name = "TIME", value_parser = parse_time, default_value = "24h")]
+        every: Duration,
+        /// Copy them no longer
+        #[arg(long, conflicts_with_all = ["to", "every"])]
+        off: bool,
     },
     /// Let the next collection of a vault remove as much as it asked for
     Confirm {
@@ -140,6 +161,16 @@ async fn target(remote: &Remote, verb: TargetVerb) -> Result<()> {
                 bytes,
             };
             client.collection_confirm(&target, &confirm).await
+        }
+        TargetVerb::Copy {
+            target,
+            to,
+            every,
+            off: _,
+        } => {
+            let every_s = u32::try_from(every.as_secs()).unwrap_or(u32::MAX);
+            let copies = CopiesSet { to, every_s };
+            client.target_copies_set(&target, &copies).await
         }
     };
     let detail = remote.check(answer)?;

@@ -1,8 +1,8 @@
 //! `stillpoint vault`: backups without the server.
 //!
 //! For the day on which everything else is lost: the target and the key are enough. Nothing here
-//! writes to the target but what is about its [`keys`] and a [`repair`], which deletes nothing; a
-//! [`copy`] writes to a second one.
+//! writes to the target but what is about its [`keys`] and a [`repair`], which deletes no backup and no
+//! data; a [`copy`] writes to a second one.
 
 mod copy;
 mod export;

@@ -1,6 +1,6 @@
 //! Nodes, pools, backup targets and the health of vaults in tables.
 
-use stillpoint_wire::admin::{BadObject, Node, Pool, Target, VaultHealth};
+use stillpoint_wire::admin::{BadObject, Copies, Node, Pool, Target, VaultHealth};
 
 use crate::output::{Cell, Column, Record};
 
@@ -40,6 +40,7 @@ impl Record for Target {
         vec![
             Column::new("NAME", |t| Cell::text(&t.name)),
             Column::new("DRIVER", |t| Cell::text(&t.driver)),
+            Column::new("FOR", |t| Cell::text(&t.role)),
             Column::new("ID", |t| Cell::text(&t.id)),
         ]
     }
@@ -53,6 +54,7 @@ impl Record for VaultHealth {
     fn columns() -> Vec<Column<Self>> {
         vec![
             Column::new("ACCOUNT", |v| Cell::text(&v.account)),
+            Column::new("BACKUPS", |v| Cell::text(&v.backups)),
             Column::new("FREED", |v| Cell::Bytes(v.freed)),
             Column::new("COLLECTION", |v| {
                 let last = v.collection.as_ref();
@@ -71,9 +73,22 @@ impl Record for VaultHealth {
                 Cell::maybe(at.map(Cell::Time))
             }),
             Column::new("DAMAGED", |v| Cell::text(&v.damage.len())),
+            Column::new("COPIED", |v| {
+                let of = |c: &Copies| format!("{} of {}", c.copied, c.copied + c.waiting);
+                Cell::maybe(v.copies.as_ref().map(|c| Cell::Text(of(c))))
+            }),
+            Column::new("BEHIND", |v| {
+                Cell::maybe(v.copies.as_ref().map(|c| Cell::text(&c.behind)))
+            }),
+            Column::new("LAST COPIED", |v| {
+                let at = v.copies.as_ref().and_then(|copies| copies.passed_at);
+                Cell::maybe(at.map(Cell::Time))
+            }),
             Column::new("WHY", |v| {
                 let refused = v.collection.as_ref().and_then(|last| last.reason.as_ref());
-                Cell::maybe(v.failure.as_ref().or(refused).map(Cell::text))
+                let copying = v.copies.as_ref().and_then(|copies| copies.failure.as_ref());
+                let why = v.failure.as_ref().or(refused).or(copying);
+                Cell::maybe(why.map(Cell::text))
             }),
             Column::new("VAULT ID", |v| Cell::text(&v.vault_id)),
         ]

@@ -6,6 +6,7 @@
 //! that is refused.
 
 use std::fs;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anstream::eprintln;
@@ -32,15 +33,48 @@ pub fn note_of(place: &Place) -> String {
     }
 }
 
+/// Which of the targets of an installation.
+pub struct Slot {
+    /// Its table in the settings.
+    table: &'static str,
+    /// Where it is noted.
+    note: PathBuf,
+    /// The folder of its own that it has when none is named.
+    own: Option<PathBuf>,
+    /// What it was before there was a choice.
+    before_notes: Option<Place>,
+}
+
+impl Slot {
+    /// Where backups are made into.
+    pub fn first(data: &DataDir) -> Self {
+        Self {
+            table: "target",
+            note: data.target_note(),
+            own: Some(data.target()),
+            // Installations from before there was a choice have the folder of their own.
+            before_notes: data.database().exists().then_some(Place::Folder(None)),
+        }
+    }
+
+    /// Where copies of backups go.
+    pub fn second(data: &DataDir) -> Self {
+        Self {
+            table: "second_target",
+            note: data.second_target_note(),
+            own: None,
+            before_notes: None,
+        }
+    }
+}
+
 /// What was noted, if a target was chosen before.
-pub fn noted(data: &DataDir) -> Result<Option<String>> {
-    let path = data.target_note();
-    match fs::read_to_string(&path) {
+pub fn noted(slot: &Slot) -> Result<Option<String>> {
+    let path = &slot.note;
+    match fs::read_to_string(path) {
         Ok(note) => Ok(Some(note)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            // Installations from before there was a choice have the folder of their own.
-            let old = data.database().exists();
-            Ok(old.then(|| note_of(&Place::Folder(None))))
+            Ok(slot.before_notes.as_ref().map(note_of))
         }
         Err(error) => Err(Failure::file(
             format_args!("read {}", path.display()),
@@ -50,7 +84,7 @@ pub fn noted(data: &DataDir) -> Result<Option<String>> {
 }
 
 /// Refuses another target than the one that was chosen, `before` this start.
-pub fn keep_to(before: Option<&str>, place: &Place, data: &DataDir) -> Result<()> {
+pub fn keep_to(before: Option<&str>, place: &Place, slot: &Slot) -> Result<()> {
     let now = note_of(place);
     let nowhere = note_of(&Place::Nowhere);
     let Some(before) = before.filter(|before| *before != now && *before != nowhere) else {
@@ -61,9 +95,9 @@ pub fn keep_to(before: Option<&str>, place: &Place, data: &DataDir) -> Result<()
         before.trim(),
         now.trim()
     );
-    let note = data.target_note();
+    let (note, table) = (&slot.note, slot.table);
     Err(Failure::new(Exit::Usage, "backup_target", text)
-        .hint("set [target] back to what it was")
+        .hint(format!("set [{table}] back to what it was"))
         .hint(format!(
             "if that is the same target under another address, write `{}` into {}",
             now.trim(),
@@ -75,11 +109,11 @@ pub fn keep_to(before: Option<&str>, place: &Place, data: &DataDir) -> Result<()
 pub fn attach(
     before: Option<&str>,
     place: &Place,
-    data: &DataDir,
+    slot: &Slot,
     env: &Arc<dyn Env>,
 ) -> Result<Option<Arc<dyn Target>>> {
     let now = note_of(place);
-    let target = place.open(Some(data.target()), env)?;
+    let target = place.open(slot.own.clone(), env)?;
     let is_new = before != Some(now.as_str());
     if let Some(target) = &target
         && (is_new || !matches!(place, Place::Bucket(_)))
@@ -88,18 +122,41 @@ pub fn attach(
     }
     if is_new {
         // Only that there was none gives way to another note.
-        let note = data.target_note();
-        match fs::remove_file(&note) {
+        let note = &slot.note;
+        match fs::remove_file(note) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(Failure::file(
                     format_args!("remove {}", note.display()),
                     &error,
                 ));
             }
-            _ => write_once(&note, now.as_bytes())?,
+            _ => write_once(note, now.as_bytes())?,
         };
     }
     Ok(target)
+}
+
+/// Gets the second target ready. One that the settings name no longer is left alone: its copies stay
+/// there, and are not cared for.
+pub fn attach_second(
+    place: &Place,
+    data: &DataDir,
+    env: &Arc<dyn Env>,
+) -> Result<Option<Arc<dyn Target>>> {
+    let slot = Slot::second(data);
+    let before = noted(&slot)?;
+    if *place == Place::Nowhere {
+        if let Some(before) = before {
+            let target = before.trim();
+            tracing::warn!(
+                target,
+                "the settings name no second target: nothing is copied"
+            );
+        }
+        return Ok(None);
+    }
+    keep_to(before.as_deref(), place, &slot)?;
+    attach(before.as_deref(), place, &slot, env)
 }
 
 fn try_it(target: &dyn Target, env: &dyn Env) -> Result<()> {
@@ -128,6 +185,10 @@ mod tests {
 
     use super::*;
 
+    fn first(data: &DataDir) -> Slot {
+        Slot::first(data)
+    }
+
     fn data() -> (tempfile::TempDir, DataDir) {
         let folder = tempfile::tempdir().expect("a folder");
         let data = DataDir::open(&folder.path().join("data")).expect("a data folder");
@@ -139,12 +200,12 @@ mod tests {
         let (folder, data) = data();
         let env: Arc<dyn Env> = Arc::new(SimEnv::new(1));
         let own = Place::Folder(None);
-        assert_eq!(noted(&data).expect("a note"), None);
-        attach(None, &own, &data, &env).expect("attached");
-        let before = noted(&data).expect("a note");
-        keep_to(before.as_deref(), &own, &data).expect("the same");
+        assert_eq!(noted(&first(&data)).expect("a note"), None);
+        attach(None, &own, &first(&data), &env).expect("attached");
+        let before = noted(&first(&data)).expect("a note");
+        keep_to(before.as_deref(), &own, &first(&data)).expect("the same");
         let other = Place::Folder(Some(folder.path().to_owned()));
-        let refusal = keep_to(before.as_deref(), &other, &data).expect_err("another");
+        let refusal = keep_to(before.as_deref(), &other, &first(&data)).expect_err("another");
         assert!(
             refusal.to_string().contains("are in the target `local`"),
             "{refusal}"
@@ -156,20 +217,41 @@ mod tests {
         let (_folder, data) = data();
         let env: Arc<dyn Env> = Arc::new(SimEnv::new(1));
         assert!(
-            attach(None, &Place::Nowhere, &data, &env)
+            attach(None, &Place::Nowhere, &first(&data), &env)
                 .expect("none")
                 .is_none()
         );
-        let before = noted(&data).expect("a note");
-        keep_to(before.as_deref(), &Place::Folder(None), &data).expect("a first one");
-        attach(before.as_deref(), &Place::Folder(None), &data, &env).expect("attached");
-        assert_eq!(noted(&data).expect("a note").as_deref(), Some("local\n"));
+        let before = noted(&first(&data)).expect("a note");
+        keep_to(before.as_deref(), &Place::Folder(None), &first(&data)).expect("a first one");
+        attach(before.as_deref(), &Place::Folder(None), &first(&data), &env).expect("attached");
+        assert_eq!(
+            noted(&first(&data)).expect("a note").as_deref(),
+            Some("local\n")
+        );
     }
 
     #[test]
     fn an_installation_from_before_has_its_own_folder() {
         let (_folder, data) = data();
         fs::write(data.database(), "").expect("a database");
-        assert_eq!(noted(&data).expect("a note").as_deref(), Some("local\n"));
+        assert_eq!(
+            noted(&first(&data)).expect("a note").as_deref(),
+            Some("local\n")
+        );
+    }
+
+    #[test]
+    fn a_second_target_may_go_and_come_back_but_not_change() {
+        let (folder, data) = data();
+        let env: Arc<dyn Env> = Arc::new(SimEnv::new(1));
+        let second = |name: &str| Place::Folder(Some(folder.path().join(name)));
+        let attached = |place: &Place| attach_second(place, &data, &env);
+        fs::create_dir(folder.path().join("copies")).expect("a folder");
+        assert!(attached(&Place::Nowhere).expect("none yet").is_none());
+        assert!(attached(&second("copies")).expect("a first one").is_some());
+        assert!(attached(&Place::Nowhere).expect("left alone").is_none());
+        assert!(attached(&second("copies")).expect("the same").is_some());
+        let refusal = attached(&second("elsewhere")).err().expect("another");
+        assert!(refusal.to_string().contains("[second_target]"), "{refusal}");
     }
 }

@@ -86,6 +86,11 @@ impl DataDir {
         self.path.join("target.chosen")
     }
 
+    /// Which second target was chosen.
+    pub fn second_target_note(&self) -> PathBuf {
+        self.path.join("second_target.chosen")
+    }
+
     /// Which vault has the copies of the store.
     pub fn database_vault(&self) -> PathBuf {
         self.path.join("database.vault")

@@ -45,7 +45,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use super::backup_target;
+use super::backup_target::{self, Slot};
 use super::data_dir::DataDir;
 use super::first_start::{FirstUser, FirstUsers, first_users, root_key};
 use super::machines;
@@ -56,6 +56,8 @@ use super::settings::Settings;
 use crate::failure::{Exit, Failure, Result, print};
 use crate::target::Place;
 
+/// The name of the target for copies.
+const SECOND: &str = "second";
 /// The size of the volume that `--demo` makes.
 const DEMO_SIZE: ByteCount = ByteCount::from_gib(10);
 /// How often, and after which pause, it is asked for.
@@ -77,6 +79,7 @@ struct Opened {
     installed: Installed,
     root_key: RootKey,
     target: Option<Arc<dyn Target>>,
+    second_target: Option<Arc<dyn Target>>,
     machines: Option<QemuDriver>,
 }
 
@@ -142,10 +145,12 @@ impl Running {
             installed,
             root_key,
             target,
+            second_target,
             machines: _,
         } = opened;
-        let keeper = target.map(|target| {
-            let keeper = SelfBackup::new(&data, target, root_key, Arc::clone(&env), database);
+        let targets: Vec<_> = target.into_iter().chain(second_target).collect();
+        let keeper = (!targets.is_empty()).then(|| {
+            let keeper = SelfBackup::new(&data, targets, root_key, Arc::clone(&env), database);
             tokio::spawn(Arc::new(keeper).run())
         });
         let (closing, closed) = watch::channel(false);
@@ -231,10 +236,12 @@ async fn open(settings: &Settings) -> Result<Opened> {
     let program = machines::program(&settings.qemu)?;
     let data = DataDir::open(&settings.data)?;
     let env: Arc<dyn Env> = Arc::new(SystemEnv::new());
-    let before = backup_target::noted(&data)?;
-    backup_target::keep_to(before.as_deref(), &settings.target, &data)?;
+    let slot = Slot::first(&data);
+    let before = backup_target::noted(&slot)?;
+    backup_target::keep_to(before.as_deref(), &settings.target, &slot)?;
     let root_key = root_key(&data, &*env)?;
-    let target = backup_target::attach(before.as_deref(), &settings.target, &data, &env)?;
+    let target = backup_target::attach(before.as_deref(), &settings.target, &slot, &env)?;
+    let second_target = backup_target::attach_second(&settings.second_target, &data, &env)?;
     let users = first_users(&data, &*env)?;
     let db = Db::open(&Options::new(data.database()))
         .await
@@ -254,7 +261,7 @@ async fn open(settings: &Settings) -> Result<Opened> {
             None
         }
     };
-    let installation = installation(users, &settings.target, machines.is_some())?;
+    let installation = installation(users, settings, machines.is_some())?;
     let installed = ensure_installation(&cx, &installation)
         .await
         .map_err(|error| broken(&error))?;
@@ -266,6 +273,7 @@ async fn open(settings: &Settings) -> Result<Opened> {
         installed,
         root_key,
         target,
+        second_target,
         machines,
     })
 }
@@ -275,14 +283,18 @@ fn broken(error: &dyn std::error::Error) -> Failure {
 }
 
 /// One of everything.
-fn installation(users: FirstUsers, target: &Place, has_machines: bool) -> Result<Installation> {
+fn installation(
+    users: FirstUsers,
+    settings: &Settings,
+    has_machines: bool,
+) -> Result<Installation> {
     let local = name("local")?;
-    let target = match target.kind() {
-        Some(kind) => Some(TargetSetup {
-            name: name(kind)?,
+    let setup = |place: &Place, known_as: Option<&str>| match place.kind() {
+        Some(kind) => Ok(Some(TargetSetup {
+            name: name(known_as.unwrap_or(kind))?,
             driver: kind.to_owned(),
-        }),
-        None => None,
+        })),
+        None => Ok::<_, Failure>(None),
     };
     Ok(Installation {
         region: local.clone(),
@@ -292,7 +304,8 @@ fn installation(users: FirstUsers, target: &Place, has_machines: bool) -> Result
             driver: "qcow2".into(),
             live_capture: has_machines,
         },
-        target,
+        target: setup(&settings.target, None)?,
+        second_target: setup(&settings.second_target, Some(SECOND))?,
         administrator: account("administrator", users.administrator)?,
         tenant: Some(account("demo", users.tenant)?),
     })
@@ -342,6 +355,7 @@ fn storage(opened: &mut Opened, config: Option<&Path>) -> Result<Storage> {
         installed,
         root_key,
         target,
+        second_target,
         machines,
         ..
     } = opened;
@@ -358,10 +372,14 @@ fn storage(opened: &mut Opened, config: Option<&Path>) -> Result<Storage> {
     let storage = storage
         .with_pool(pool)
         .with_memories(installed.pool_id, memories);
-    let storage = match (installed.target_id, target) {
+    let targets = [
+        (installed.target_id, target),
+        (installed.second_target_id, second_target),
+    ];
+    let storage = targets.into_iter().fold(storage, |storage, it| match it {
         (Some(id), Some(target)) => storage.with_target(id, Arc::clone(target), root_key.clone()),
         _ => storage,
-    };
+    });
     Ok(match machines {
         Some(machines) => storage
             .with_machines(machines)

@@ -1,4 +1,4 @@
-//! The server's own database, backed up into the target that backups go to.
+//! The server's own database, backed up into the targets: where backups go, and where their copies go.
 //!
 //! ```text
 //! wait -> copy (one moment of the database) -> store, commit, read back -> old ones go -> wait
@@ -58,7 +58,7 @@ impl Default for DatabaseTerms {
 /// Makes the copies.
 pub struct SelfBackup {
     env: Arc<dyn Env>,
-    target: Arc<dyn Target>,
+    targets: Vec<Arc<dyn Target>>,
     root_key: RootKey,
     terms: DatabaseTerms,
     database: PathBuf,
@@ -69,17 +69,17 @@ pub struct SelfBackup {
 }
 
 impl SelfBackup {
-    /// Of this data folder, into this target.
+    /// Of this data folder, into each of these targets.
     pub fn new(
         data: &DataDir,
-        target: Arc<dyn Target>,
+        targets: Vec<Arc<dyn Target>>,
         root_key: RootKey,
         env: Arc<dyn Env>,
         terms: DatabaseTerms,
     ) -> Self {
         Self {
             env,
-            target,
+            targets,
             root_key,
             terms,
             database: data.database(),
@@ -122,13 +122,22 @@ impl SelfBackup {
         }
     }
 
+    /// Into every target, whether the others can be reached or not.
     fn store(&self) -> Result<()> {
+        let mut stored = Ok(());
+        for target in &self.targets {
+            stored = stored.and(self.store_into(target));
+        }
+        stored
+    }
+
+    fn store_into(&self, target: &Arc<dyn Target>) -> Result<()> {
         let failed = |error: &std::io::Error| {
             Failure::file(format_args!("read {}", self.copy.display()), error)
         };
         let file = File::open(&self.copy).map_err(|error| failed(&error))?;
         let len = file.metadata().map_err(|error| failed(&error))?.len();
-        let vault = self.vault()?;
+        let vault = self.vault(target)?;
         let stored = self.store_in(&vault, &ReadAt::new(file, ByteCount::new(len)));
         let stored = stored.map_err(|error| broken(with_causes(&error)))?;
         tracing::info!(backup = %stored, bytes = len, "the database is backed up");
@@ -140,7 +149,7 @@ impl SelfBackup {
     }
 
     /// The vault of the copies; made, and noted first, when there is none.
-    fn vault(&self) -> Result<Vault> {
+    fn vault(&self, target: &Arc<dyn Target>) -> Result<Vault> {
         let unreadable = |what: &str| broken(format!("{}: {what}", self.note.display()));
         write_once(
             &self.note,
@@ -155,7 +164,7 @@ impl SelfBackup {
                 .map_err(|_| unreadable("no account"))?,
         };
         Vault::open_or_create(
-            Arc::clone(&self.target),
+            Arc::clone(target),
             spec,
             &self.root_key,
             Arc::clone(&self.env),

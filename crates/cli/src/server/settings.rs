@@ -10,9 +10,10 @@ use stillpoint_model::care::CareTerms;
 use stillpoint_model::instance::Flavors;
 use stillpoint_model::plan::Plan;
 
+use super::backup_target::note_of;
 use super::self_backup::DatabaseTerms;
 use crate::config;
-use crate::failure::{Failure, Result};
+use crate::failure::{Exit, Failure, Result};
 use crate::target::{Place, TargetTable};
 
 /// What is logged when nobody says.
@@ -33,7 +34,8 @@ pub struct SettingsArgs {
     /// Where to listen; port 0 takes a free one [default: 127.0.0.1:8420]
     #[arg(long, value_name = "ADDR", env = "STILLPOINT_LISTEN", value_parser = parse_address)]
     listen: Option<SocketAddr>,
-    /// Settings in TOML: data, listen, plan, log, qemu, target, care, database
+    /// Settings in TOML: data, listen, plan, log, qemu, target, second_target, care,
+    /// database
     #[arg(long, value_name = "FILE", env = "STILLPOINT_CONFIG")]
     config: Option<PathBuf>,
     /// The rules for new volumes, in TOML, instead of the built-in plan `stillpoint`
@@ -62,6 +64,7 @@ struct SettingsFile {
     log: Option<String>,
     qemu: Option<PathBuf>,
     target: Option<TargetTable>,
+    second_target: Option<TargetTable>,
     #[serde(default)]
     care: CareTerms,
     #[serde(default)]
@@ -95,6 +98,8 @@ pub struct Settings {
     pub flavors: Flavors,
     /// Where backups go.
     pub target: Place,
+    /// Where copies of backups go, when an administrator says so.
+    pub second_target: Place,
     /// When and how vaults are cared for.
     pub care: CareTerms,
     /// When the database is backed up.
@@ -119,9 +124,13 @@ impl Settings {
             Some(path) => config::read(&path)?,
             None => config::parse(DEFAULT_PLAN, Path::new("presets/stillpoint.toml"))?,
         };
+        let target = place(file.target, args.config.as_deref())?;
+        let config = args.config.as_deref();
+        let second_target = second_place(file.second_target, &target, beside)?;
         Ok(Self {
-            target: place(file.target, args.config.as_deref())?,
-            config: args.config.as_deref().map(absolute).transpose()?,
+            target,
+            second_target,
+            config: config.map(absolute).transpose()?,
             care: file.care,
             database: file.database,
             data: args
@@ -169,6 +178,30 @@ pub fn target_of(config: Option<&Path>) -> Result<Place> {
         None => SettingsFile::default(),
     };
     place(file.target, config)
+}
+
+/// Where copies go. It is named, and another place than that of the backups.
+fn second_place(
+    table: Option<TargetTable>,
+    first: &Place,
+    beside: impl Fn(PathBuf) -> PathBuf,
+) -> Result<Place> {
+    let Some(table) = table else {
+        return Ok(Place::Nowhere);
+    };
+    let second = Place::of_table(table, beside)?;
+    let mistake = |text: &str| Failure::new(Exit::Usage, "config", text.to_owned());
+    match &second {
+        Place::Folder(None) => Err(mistake("[second_target]: kind local needs `folder`")),
+        Place::Nowhere => Ok(second),
+        _ if *first == Place::Nowhere => Err(mistake(
+            "[second_target]: there is no target whose backups could be copied",
+        )),
+        _ if note_of(&second) == note_of(first) => Err(mistake(
+            "[second_target]: copies go to another place than the backups",
+        )),
+        _ => Ok(second),
+    }
 }
 
 /// The QEMU that runs instances.

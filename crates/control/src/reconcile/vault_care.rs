@@ -17,26 +17,28 @@
 //! **Verification** takes the volume whose backups were not looked at for the longest time, all that
 //! are due of it at once: they share most of their data. What is bad degrades every backup that it
 //! affects, whichever was looked at; a degraded one is looked at daily, and is available again when
-//! it is found sound. What the node could repair at once, from the volume, stays available.
+//! it is found sound. What the node could repair at once, from the volume or from the vault in another
+//! target that has the same backups, stays available.
+//!
+//! **Copies** ([`copies`]) are a vault of their own in another target, cared for as any other. That one
+//! of them is damaged degrades no backup: it is made whole from the backup.
+
+mod copies;
+mod damage;
 
 use std::time::Duration;
 
-use stillpoint_model::backup::Backup;
-use stillpoint_model::care::{
-    BackupKey, CollectTerms, Collection, CollectionState, VaultCare, Verification,
-};
-use stillpoint_model::event::EventKind;
-use stillpoint_model::id::{BackupId, PoolId, TargetId, TaskId};
-use stillpoint_model::item::ItemState;
+use stillpoint_model::care::{BackupKey, CollectTerms, Collection, CollectionState, VaultCare};
+use stillpoint_model::id::{PoolId, TargetId, TaskId};
 use stillpoint_model::saga::{Task, TaskRole, TaskState};
 use stillpoint_model::task::{TaskOutcome, TaskSpec};
 use stillpoint_model::{ByteCount, Timestamp};
+use stillpoint_store::backup_copy::{backup_copy_keys, backup_copy_verify_due};
 use stillpoint_store::care::{
-    backup_check_note, backup_keys_of_vault, backup_verify_due, vault_care_begin, vault_care_by_id,
+    backup_keys_of_vault, backup_verify_due, vault_care_begin, vault_care_by_id,
     vault_care_by_task, vault_care_list, vault_care_missing, vault_care_update,
 };
-use stillpoint_store::event::{NewEvent, event_insert};
-use stillpoint_store::{Conn, Tx, backup, operation, place, task};
+use stillpoint_store::{Conn, Tx, operation, place, task};
 
 use crate::Context;
 use crate::error::Result;
@@ -47,9 +49,6 @@ const TRY_AGAIN: Duration = Duration::from_mins(10);
 const DEGRADED_EVERY: Duration = Duration::from_hours(24);
 /// Backups that are verified together at most.
 const TOGETHER: usize = 64;
-/// What the owner of a degraded backup reads.
-const DAMAGED: &str = "A verification found data of this backup damaged or missing in the backup \
-                       target. Make a new backup of the volume: it stores that data anew.";
 
 /// Offers the care that is due.
 pub async fn offer_due(cx: &Context) -> Result<()> {
@@ -65,18 +64,18 @@ pub async fn offer_due(cx: &Context) -> Result<()> {
     }
     let all = vault_care_list(&mut conn).await?;
     for care in most_neglected(&all) {
-        let Some(spec) = due_work(&mut conn, cx, care, now).await? else {
+        let Some(spec) = due_work(&mut conn, cx, (care, &all), now).await? else {
             continue;
         };
         let Some(pool) = pool_beside(&mut conn, cx, care.target_id, now).await? else {
             continue;
         };
         drop(conn);
-        let (context, vault_id) = (cx.clone(), care.vault_id);
+        let (context, vault_id, target_id) = (cx.clone(), care.vault_id, care.target_id);
         cx.db()
             .write(move |tx| {
                 Box::pin(async move {
-                    let Some(care) = vault_care_by_id(tx, vault_id).await? else {
+                    let Some(care) = vault_care_by_id(tx, vault_id, target_id).await? else {
                         return Ok(());
                     };
                     offer(tx, &context, care, pool, spec, now).await
@@ -100,19 +99,22 @@ fn most_neglected(all: &[VaultCare]) -> Vec<&VaultCare> {
     resting
 }
 
-/// What is due in a vault: collection and verification in turn.
+/// What is due in a vault: what is to be copied into it first, then collection and verification in turn.
 async fn due_work(
     conn: &mut Conn,
     cx: &Context,
-    care: &VaultCare,
+    (care, all): (&VaultCare, &[VaultCare]),
     now: Timestamp,
 ) -> Result<Option<TaskSpec>> {
+    if let Some(spec) = copies::due_work(cx, care, now).await? {
+        return Ok(Some(spec));
+    }
     let collect = is_due(care.collect_due_at, cx.settings().care.collect_every(), now);
     if collect && care.verified_at >= care.collected_at {
         return collection(conn, cx, care).await.map(Some);
     }
     if is_due(care.verify_due_at, TRY_AGAIN, now)
-        && let Some(spec) = verification(conn, cx, care, now).await?
+        && let Some(spec) = verification(conn, cx, (care, all), now).await?
     {
         return Ok(Some(spec));
     }
@@ -139,7 +141,10 @@ async fn collection(conn: &mut Conn, cx: &Context, care: &VaultCare) -> Result<T
             floor: ByteCount::from_mib(terms.floor_mib.into()),
             confirmed: care.confirmed,
         },
-        known: backup_keys_of_vault(conn, care).await?,
+        known: match care.copies {
+            None => backup_keys_of_vault(conn, care).await?,
+            Some(_) => backup_copy_keys(conn, care).await?,
+        },
         reap: over(conn, open.unwrap_or_default()).await?,
     })
 }
@@ -159,14 +164,17 @@ async fn over(conn: &mut Conn, open: &[BackupKey]) -> Result<Vec<BackupKey>> {
 async fn verification(
     conn: &mut Conn,
     cx: &Context,
-    care: &VaultCare,
+    (care, all): (&VaultCare, &[VaultCare]),
     now: Timestamp,
 ) -> Result<Option<TaskSpec>> {
     let terms = &cx.settings().care;
     let every = terms.verify_every();
     let sound_before = now.saturating_sub(every);
     let degraded_before = now.saturating_sub(every.min(DEGRADED_EVERY));
-    let due = backup_verify_due(conn, care, sound_before, degraded_before).await?;
+    let due = match care.copies {
+        None => backup_verify_due(conn, care, sound_before, degraded_before).await?,
+        Some(_) => backup_copy_verify_due(conn, care, sound_before, degraded_before).await?,
+    };
     let Some(first) = due.first().copied() else {
         return Ok(None);
     };
@@ -175,7 +183,15 @@ async fn verification(
         vault: care.vault(),
         level: terms.verify_level,
         backups: of_volume.take(TOGETHER).collect(),
+        twin: twin(care, all).map(|target| care.twin_in(target)),
     }))
+}
+
+/// Another target that has the same backups: that of the copies, or that which they are copies of.
+fn twin(care: &VaultCare, all: &[VaultCare]) -> Option<TargetId> {
+    let is_twin =
+        |other: &&VaultCare| other.vault_id == care.vault_id && other.target_id != care.target_id;
+    all.iter().find(is_twin).map(|other| other.target_id)
 }
 
 /// A pool whose node answers and reaches the target.
@@ -246,7 +262,10 @@ pub(crate) async fn ended(tx: &mut Tx, cx: &Context, ended: Task, now: Timestamp
             collected(tx, cx, &mut care, collection, &reap, now).await?;
         }
         (Some(TaskOutcome::Verified { verification }), _) => {
-            verified(tx, &mut care, verification, now).await?;
+            damage::verified(tx, &mut care, verification, now).await?;
+        }
+        (Some(TaskOutcome::Copied { pass }), TaskSpec::VaultCopy { backups, .. }) => {
+            copies::passed(tx, cx, &mut care, &backups, pass, now).await?;
         }
         (_, spec) => {
             let silent = ended.state == TaskState::Leased;
@@ -254,24 +273,8 @@ pub(crate) async fn ended(tx: &mut Tx, cx: &Context, ended: Task, now: Timestamp
             failed(cx, &mut care, &spec, detail, silent, now);
         }
     }
-    forget_what_is_gone(tx, &mut care).await?;
+    damage::forget_what_is_gone(tx, &mut care).await?;
     Ok(vault_care_update(tx, &care).await?)
-}
-
-/// Damage is of backups that there are: what only a deleted one needs is a collection's.
-async fn forget_what_is_gone(tx: &mut Tx, care: &mut VaultCare) -> Result<()> {
-    let mut gone = Vec::new();
-    for id in care.damage.iter().flat_map(|bad| &bad.affected) {
-        let row = backup::backup_by_id(tx, *id).await?;
-        if row.is_none_or(|row| row.state != ItemState::Degraded) {
-            gone.push(*id);
-        }
-    }
-    for bad in &mut care.damage {
-        bad.affected.retain(|id| !gone.contains(id));
-    }
-    care.damage.retain(|bad| !bad.affected.is_empty());
-    Ok(())
 }
 
 async fn collected(
@@ -315,82 +318,6 @@ async fn collected(
     Ok(())
 }
 
-async fn verified(
-    tx: &mut Tx,
-    care: &mut VaultCare,
-    found: Verification,
-    now: Timestamp,
-) -> Result<()> {
-    if !found.repaired.is_empty() {
-        tracing::warn!(vault = %care.vault_id, backups = ?found.repaired, "damaged backups were repaired");
-    }
-    for bad in &found.bad {
-        tracing::error!(
-            vault = %care.vault_id, object = bad.object, what = bad.what, backups = ?bad.affected,
-            "an object of a vault is damaged"
-        );
-    }
-    let affected = found
-        .bad
-        .iter()
-        .flat_map(|bad| bad.affected.iter().copied());
-    let proven = found.backups.iter().chain(&found.repaired).copied();
-    let mut about: Vec<BackupId> = affected.chain(proven).collect();
-    about.sort_unstable();
-    about.dedup();
-    for id in about {
-        let Some(before) = backup::backup_by_id(tx, id).await? else {
-            continue;
-        };
-        let looked_at = found.backups.contains(&id) || found.repaired.contains(&id);
-        if looked_at {
-            backup_check_note(tx, id, now).await?;
-        }
-        let after = judged(&before, found.affects(id), looked_at, now);
-        save(tx, before, after, now).await?;
-    }
-    care.note_verification(found, now);
-    Ok(())
-}
-
-/// What a verification makes of a backup that it affects, or looked at.
-fn judged(before: &Backup, affected: bool, looked_at: bool, now: Timestamp) -> Backup {
-    let mut after = before.clone();
-    match before.state {
-        ItemState::Available | ItemState::Degraded if affected => {
-            after.state = ItemState::Degraded;
-            after.failure = Some(DAMAGED.to_owned());
-        }
-        ItemState::Available | ItemState::Degraded if looked_at => {
-            after.state = ItemState::Available;
-            after.failure = None;
-            after.verified_at = Some(now);
-        }
-        _ => {}
-    }
-    after
-}
-
-async fn save(tx: &mut Tx, before: Backup, after: Backup, now: Timestamp) -> Result<()> {
-    if before == after {
-        return Ok(());
-    }
-    let row = Backup {
-        version: after.version + 1,
-        ..after
-    };
-    backup::backup_update(tx, &row).await?;
-    let event = NewEvent {
-        account_id: row.account_id,
-        kind: EventKind::Backup,
-        resource_id: row.id.as_uuid(),
-        volume_id: Some(row.volume_id),
-        operation_id: None,
-        at: now,
-    };
-    Ok(event_insert(tx, &[event]).await?)
-}
-
 /// A task that failed says nothing about the vault; it is tried again, a silent node's at once.
 fn failed(
     cx: &Context,
@@ -404,12 +331,14 @@ fn failed(
         return;
     }
     let detail = detail.unwrap_or_else(|| "its answer was of something else".to_owned());
-    tracing::warn!(vault = %care.vault_id, detail, "the care of a vault failed");
-    care.failure = Some(detail);
+    tracing::warn!(vault = %care.vault_id, target = %care.target_id, detail, "the care of a vault failed");
     let terms = &cx.settings().care;
-    if matches!(spec, TaskSpec::VaultVerify { .. }) {
-        care.verify_due_at = now.saturating_add(TRY_AGAIN.min(terms.verify_every()));
-    } else {
-        care.collect_due_at = now.saturating_add(TRY_AGAIN.min(terms.collect_every()));
+    match spec {
+        TaskSpec::VaultCopy { .. } => return copies::failed(cx, care, &detail, now),
+        TaskSpec::VaultVerify { .. } => {
+            care.verify_due_at = now.saturating_add(TRY_AGAIN.min(terms.verify_every()));
+        }
+        _ => care.collect_due_at = now.saturating_add(TRY_AGAIN.min(terms.collect_every())),
     }
+    care.failure = Some(detail);
 }

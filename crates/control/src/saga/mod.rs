@@ -285,6 +285,7 @@ fn record_volume(volume: &mut Volume, outcome: &TaskOutcome) {
         | TaskOutcome::Collected { .. }
         | TaskOutcome::Verified { .. }
         | TaskOutcome::Memory { .. }
+        | TaskOutcome::Copied { .. }
         | TaskOutcome::All { .. } => return,
     };
     volume.tip = Some(tip);

@@ -16,7 +16,7 @@ use stillpoint_model::instance_snapshot::{CapturedVolume, InstanceConfig, Instan
 use stillpoint_model::item::{ItemSizes, ItemState, Trigger};
 use stillpoint_model::name::Name;
 use stillpoint_model::operation::{Operation, OperationKind, OperationState, Phase, Progress};
-use stillpoint_model::place::{Node, Pool, Region, Target};
+use stillpoint_model::place::{Node, Pool, Region, Target, TargetRole};
 use stillpoint_model::plan::Plan;
 use stillpoint_model::saga::{DiskSource, Order, Request, Run, Terms};
 use stillpoint_model::snapshot::Snapshot;
@@ -259,6 +259,8 @@ async fn found(
         region_id: region,
         name: name("target"),
         driver: "memory".into(),
+        role: TargetRole::Backups,
+        copies: None,
     };
     place::target_insert(tx, &target).await
 }

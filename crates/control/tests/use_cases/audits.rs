@@ -282,6 +282,9 @@ impl<'a> Walk<'a> {
         let confirmed = lab.confirm(admin, 9);
         self.step("admin::confirm_collection", "collection_confirm", confirmed)
             .await;
+        let copied = lab.copy_every(std::time::Duration::from_hours(24));
+        self.step("admin::set_copies", "target_copies_set", copied)
+            .await;
     }
 
     async fn operations(&mut self, web: &Reference) {

@@ -22,7 +22,7 @@ const DAY: Duration = Duration::from_hours(24);
 
 impl Lab {
     /// The care that is due now, if any is.
-    async fn care(&self) -> Option<Assignment> {
+    pub async fn care(&self) -> Option<Assignment> {
         vault_care::offer_due(&self.cx).await.expect("offered");
         loop {
             let taken = self.board.take(self.installed.node_id).await;
@@ -34,18 +34,18 @@ impl Lab {
         }
     }
 
-    async fn answer(&self, task: &Assignment, outcome: TaskOutcome) {
+    pub async fn answer(&self, task: &Assignment, outcome: TaskOutcome) {
         let said = self.board.finish(task.task_id, task.fence, Ok(outcome));
         said.await.expect("heard");
         self.settle().await;
     }
 
-    async fn collected(&self, task: &Assignment, collection: Collection) {
+    pub async fn collected(&self, task: &Assignment, collection: Collection) {
         self.answer(task, TaskOutcome::Collected { collection })
             .await;
     }
 
-    async fn verified(&self, task: &Assignment, bad: Vec<BadObject>) {
+    pub async fn verified(&self, task: &Assignment, bad: Vec<BadObject>) {
         self.repaired(task, bad, Vec::new()).await;
     }
 
@@ -65,10 +65,10 @@ impl Lab {
 
     async fn vault(&self) -> VaultCare {
         let seen = admin::target(&self.cx, &self.admin, &by_name("target-1")).await;
-        seen.expect("a target").vaults.remove(0)
+        seen.expect("a target").vaults.remove(0).care
     }
 
-    async fn state_of(&self, id: BackupId) -> ItemState {
+    pub async fn state_of(&self, id: BackupId) -> ItemState {
         let seen = backup::show(&self.cx, &self.tenant, &id.into()).await;
         seen.expect("a backup").backup.state
     }
@@ -93,7 +93,7 @@ impl Lab {
     }
 }
 
-fn collection(state: CollectionState) -> Collection {
+pub fn collection(state: CollectionState) -> Collection {
     Collection {
         state,
         backups: 0,
@@ -108,7 +108,7 @@ fn collection(state: CollectionState) -> Collection {
 }
 
 /// A laboratory with a backup whose vault was seen, and that backup's key.
-async fn with_a_backup() -> (Lab, BackupKey) {
+pub async fn with_a_backup() -> (Lab, BackupKey) {
     let lab = Lab::new().await;
     let volume_id = lab.volume(&lab.tenant, "web").await;
     let backup_id = lab.backup(&lab.tenant, volume_id).await;
@@ -121,7 +121,7 @@ async fn with_a_backup() -> (Lab, BackupKey) {
     (lab, key)
 }
 
-fn refusal(answer: Result<TargetCare, Error>) -> ProblemCode {
+pub fn refusal(answer: Result<TargetCare, Error>) -> ProblemCode {
     match answer {
         Err(Error::Refused(refusal)) => refusal.code,
         other => panic!("{other:?}"),

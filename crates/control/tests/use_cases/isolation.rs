@@ -205,6 +205,7 @@ const OTHERS: &[&str] = &[
     "admin::targets",
     "admin::target",
     "admin::confirm_collection",
+    "admin::set_copies",
     "admin::accounts",
     "admin::audit",
     "admin::verify_audit",
@@ -360,6 +361,7 @@ async fn operators_pages_are_for_operators() {
     let cases: Vec<Case<'_>> = cases![
         "target" => admin::target(cx, me, named),
         "confirm_collection" => admin::confirm_collection(cx, me, named, bytes, key),
+        "set_copies" => admin::set_copies(cx, me, named, None, key),
         "nodes" => admin::nodes(cx, me),
         "pools" => admin::pools(cx, me),
         "targets" => admin::targets(cx, me),

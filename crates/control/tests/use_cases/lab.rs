@@ -78,6 +78,10 @@ pub fn installation(target: bool) -> Installation {
             name: name("target-1"),
             driver: "memory".into(),
         }),
+        second_target: target.then(|| TargetSetup {
+            name: name("target-2"),
+            driver: "memory".into(),
+        }),
         administrator: account("admin"),
         tenant: Some(account("tenant")),
     }

@@ -10,6 +10,7 @@
 mod access;
 mod audits;
 mod care;
+mod copies;
 mod guards;
 mod images;
 mod instance_snapshots;

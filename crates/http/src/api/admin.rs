@@ -7,7 +7,8 @@ use stillpoint_control::admin::{self, AuditQuery};
 use stillpoint_control::{ListQuery, Reference};
 use stillpoint_wire::Page;
 use stillpoint_wire::admin::{
-    Account, AuditRecord, CollectionConfirm, Node, Pool, Target, TargetDetail,
+    Account, AuditRecord, CollectionConfirm, Copies, CopiesSet, CopyRule, Node, Pool, Target,
+    TargetDetail, VaultHealth,
 };
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -25,6 +26,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(target_list))
         .routes(routes!(target_show))
         .routes(routes!(collection_confirm))
+        .routes(routes!(target_copies))
         .routes(routes!(account_list))
         .routes(routes!(audit_list))
 }
@@ -90,7 +92,56 @@ async fn target_show(
 }
 
 fn detail(care: admin::TargetCare) -> Json<TargetDetail> {
-    Json(TargetDetail::new(care.target.target, care.vaults))
+    let rule = care.copies.map(|(rule, to)| CopyRule {
+        to: to.into(),
+        every_s: rule.every_s,
+    });
+    let vaults = care.vaults.into_iter().map(|vault| {
+        let copies = vault.copies.map(copies);
+        VaultHealth::new(vault.care, vault.holds, copies)
+    });
+    Json(TargetDetail::new(
+        care.target.target,
+        rule,
+        vaults.collect(),
+    ))
+}
+
+fn copies(view: admin::CopiesView) -> Copies {
+    let progress = view.copying();
+    Copies::new(
+        view.filling,
+        (view.from.into(), view.to.into()),
+        view.active,
+        view.counts,
+        view.next_deletion,
+        progress,
+    )
+}
+
+/// Have the backups of a target copied into another one, or no longer. For administrators.
+#[utoipa::path(post, path = "/v1/admin/targets/{target}/copies", tag = "administration",
+    request_body = CopiesSet,
+    params(("target" = String, Path, description = "Id or name of the backup target")),
+    responses((status = 200, description = "The target", body = TargetDetail)))]
+async fn target_copies(
+    State(app): State<App>,
+    Caller(actor): Caller,
+    Path(text): Path<String>,
+    _: QueryOf<NoQuery>,
+    key: IdempotencyKey,
+    JsonBody(body): JsonBody<CopiesSet>,
+) -> Result<Json<TargetDetail>> {
+    let reference = Reference::parse(&text, "target")?;
+    let wanted = match &body.to {
+        Some(to) => Some(admin::CopiesSet {
+            to: Reference::parse(to, "target")?,
+            every_s: body.every_s,
+        }),
+        None => None,
+    };
+    let care = admin::set_copies(app.cx(), &actor, &reference, wanted, key.get()).await?;
+    Ok(detail(care))
 }
 
 /// Let the next collection of a vault remove so many bytes. For administrators.

@@ -93,6 +93,7 @@ fn body(id: &str, things: &Things) -> Value {
         "restore_create" => {
             json!({"source": {"kind": "snapshot", "item": things.snapshot}, "mode": "new_volume"})
         }
+        "target_copies" => json!({"to": null}),
         "collection_confirm" => json!({"vault_id": things.operation, "bytes": 1}),
         "operation_release" | "operation_retry" => json!({"reason": "because"}),
         other => panic!("say what a good body of {other} is"),

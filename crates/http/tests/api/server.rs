@@ -113,6 +113,7 @@ fn installation() -> Installation {
             name: name("shelf"),
             driver: "local".into(),
         }),
+        second_target: None,
         administrator: account("operators", "admin"),
         tenant: Some(account("tenant", "tenant")),
     }

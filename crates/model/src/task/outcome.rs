@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ByteCount;
-use crate::care::{Collection, Verification};
+use crate::care::{Collection, CopyPass, Verification};
 use crate::id::{LayerId, VolumeId};
 use crate::instance::Power;
 use crate::item::Consistency;
@@ -99,5 +99,10 @@ pub enum TaskOutcome {
     Verified {
         /// What was found.
         verification: Verification,
+    },
+    /// Backups were copied.
+    Copied {
+        /// Which, and which not.
+        pass: CopyPass,
     },
 }

@@ -1,10 +1,11 @@
-//! The care of a vault: collecting what no backup reaches, proving what backups rest on, and repairing
-//! what is damaged.
+//! The care of a vault: collecting what no backup reaches, proving what backups rest on, repairing what
+//! is damaged, and copying.
 //!
 //! **Again after a crash.** A collection goes on from what it left in the vault, whoever began it. A
 //! verification begins anew; the scratch volume that an earlier one restored to has the vault's own
 //! id, is told from every volume of a customer by that, and goes first.
 
+mod copy;
 mod repair;
 
 use std::collections::BTreeSet;
@@ -17,17 +18,30 @@ use stillpoint_model::care::{
 use stillpoint_model::error::with_causes;
 use stillpoint_model::id::{BackupId, VolumeId};
 use stillpoint_model::progress::Monitor as _;
-use stillpoint_model::task::{TaskFailure, TaskOutcome, TaskSpec};
+use stillpoint_model::task::{Directive, TaskFailure, TaskOutcome, TaskSpec, VaultRef};
 use stillpoint_model::{ByteCount, ErrorKind};
 use stillpoint_vault::{
     CheckLevel, CollectPolicy, Collected, Error, Outcome, Problem, Refusal, Vault,
 };
 
-use super::TaskResult;
+pub(super) use copy::copy;
+
 use super::backup::{Backup, restore};
+use super::{Hooks, TaskResult};
+use crate::control_plane::ControlError;
 use crate::failure::{misdirected, of_kind, of_pool, of_vault};
 use crate::progress::Watch;
 use crate::storage::Storage;
+
+/// Leave to commit, while the task is still ours.
+fn confirm(hooks: &dyn Hooks) -> impl FnMut() -> Result<(), ErrorKind> {
+    || match hooks.confirm() {
+        Ok(Directive::Continue) => Ok(()),
+        Ok(Directive::Cancel) => Err(ErrorKind::Cancelled),
+        Err(ControlError::Fenced) => Err(ErrorKind::Fenced),
+        Err(ControlError::Unavailable(_)) => Err(ErrorKind::Retry),
+    }
+}
 
 /// Takes back what runs left that are over, and the collection as far as it goes.
 pub fn collect(storage: &Storage, spec: &TaskSpec, watch: &Watch) -> TaskResult {
@@ -151,16 +165,22 @@ fn count(n: usize) -> u32 {
 }
 
 /// Proves backups, says exactly what is affected by what is bad, and repairs what can be repaired.
-pub fn verify(storage: &Storage, pool: &dyn Pool, spec: &TaskSpec, watch: &Watch) -> TaskResult {
+pub fn verify(
+    storage: &Storage,
+    pool: &dyn Pool,
+    spec: &TaskSpec,
+    hooks: &dyn Hooks,
+) -> TaskResult {
     let TaskSpec::VaultVerify {
         vault: at,
         level,
         ref backups,
+        twin,
     } = *spec
     else {
         return Err(misdirected(spec));
     };
-    let vault = storage.vault(at)?;
+    let (vault, watch) = (storage.vault(at)?, hooks.watch());
     let depth = match level {
         VerifyLevel::Present => CheckLevel::Present,
         VerifyLevel::Decrypt | VerifyLevel::Restore => CheckLevel::Decrypt,
@@ -170,7 +190,10 @@ pub fn verify(storage: &Storage, pool: &dyn Pool, spec: &TaskSpec, watch: &Watch
         .map_err(|error| of_vault(&error))?;
     let repaired = match report.affected().is_empty() {
         true => Vec::new(),
-        false => repair::repair(pool, &vault, &report, watch)?,
+        false => {
+            let twin = twin.and_then(|twin| reachable(storage, twin));
+            repair::repair(pool, &vault, twin.as_ref(), backups, &report, hooks)?
+        }
     };
     let mut verification = Verification {
         level,
@@ -186,6 +209,18 @@ pub fn verify(storage: &Storage, pool: &dyn Pool, spec: &TaskSpec, watch: &Watch
         drilled?;
     }
     Ok(TaskOutcome::Verified { verification })
+}
+
+/// The other vault with the same backups. A target that is away keeps nobody from telling what is bad.
+fn reachable(storage: &Storage, twin: VaultRef) -> Option<Vault> {
+    match storage.vault_if_there(twin) {
+        Ok(vault) => vault,
+        Err(failure) => {
+            let why = failure.detail;
+            tracing::warn!(target = %twin.target_id, why, "a second target cannot be read");
+            None
+        }
+    }
 }
 
 fn bad_object(problem: Problem) -> BadObject {

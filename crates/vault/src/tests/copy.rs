@@ -21,7 +21,12 @@ fn second(of: &Bench, seed: u64) -> Bench {
 
 fn copy(to: &Bench, from: &Bench, backup: BackupId) -> Copied {
     to.vault
-        .copy_backup(&from.vault, from.volume, backup, &NullMonitor)
+        .copy_backup(
+            &from.vault,
+            (from.volume, backup),
+            &mut || Ok(()),
+            &NullMonitor,
+        )
         .unwrap()
 }
 
@@ -81,9 +86,14 @@ fn a_copy_that_dies_anywhere_is_done_again_and_leaves_nothing() {
             nth,
             Fault::CrashAfter,
         ));
-        let ended = other
-            .through(failing)
-            .and_then(|vault| vault.copy_backup(&bench.vault, bench.volume, backup, &NullMonitor));
+        let ended = other.through(failing).and_then(|vault| {
+            vault.copy_backup(
+                &bench.vault,
+                (bench.volume, backup),
+                &mut || Ok(()),
+                &NullMonitor,
+            )
+        });
         copy(&other, &bench, backup);
         assert_eq!(other.restored(backup), disk, "crash at call {nth}");
         let left = other.vault.unreferenced().unwrap();
@@ -100,7 +110,12 @@ fn a_vault_is_not_copied_into_itself() {
     let bench = Bench::new(9);
     let backup = bench.back_up(&Disk::new(CHUNK), None, None).backup_id;
     let again = bench.through(bench.target.clone()).unwrap();
-    let refused = again.copy_backup(&bench.vault, bench.volume, backup, &NullMonitor);
+    let refused = again.copy_backup(
+        &bench.vault,
+        (bench.volume, backup),
+        &mut || Ok(()),
+        &NullMonitor,
+    );
     assert!(matches!(refused, Err(Error::Invalid(_))));
 }
 
@@ -110,9 +125,12 @@ fn what_was_deleted_is_not_copied() {
     let backup = bench.back_up(&Disk::new(CHUNK), None, None).backup_id;
     bench.vault.delete_backup(bench.volume, backup).unwrap();
     let other = second(&bench, 8);
-    let refused = other
-        .vault
-        .copy_backup(&bench.vault, bench.volume, backup, &NullMonitor);
+    let refused = other.vault.copy_backup(
+        &bench.vault,
+        (bench.volume, backup),
+        &mut || Ok(()),
+        &NullMonitor,
+    );
     assert!(matches!(refused, Err(Error::BackupDeleted(_))));
 }
 
@@ -150,4 +168,102 @@ proptest! {
             prop_assert!(other.restored(backup) == disk);
         }
     }
+}
+
+/// A second vault of the same id, in another target, as the server keeps it.
+fn twin(of: &Bench, seed: u64) -> Bench {
+    let other = Bench::new(seed);
+    let spec = VaultSpec {
+        vault_id: of.vault.id(),
+        account_id: of.vault.account_id(),
+    };
+    let target: Arc<dyn Target> = other.target.clone();
+    let vault = Vault::open_or_create(target, spec, &other.root, other.env.clone()).unwrap();
+    Bench {
+        vault,
+        volume: of.volume,
+        ..other
+    }
+}
+
+#[test]
+fn a_damaged_copy_is_repaired_from_what_it_is_a_copy_of() {
+    for lost in ["manifest", "pack"] {
+        let bench = Bench::new(21);
+        let mut disk = Disk::new(2000 * CHUNK);
+        (0..60).for_each(|n| disk.fill(n * 30, n + 1));
+        let backup = bench.back_up(&disk, None, None).backup_id;
+        let copies = twin(&bench, 22);
+        receipt(copy(&copies, &bench, backup));
+        let all = std::collections::BTreeSet::from([(copies.volume, backup)]);
+        let name = match lost {
+            "manifest" => copies.vault.names.manifest(copies.volume, backup),
+            _ => first_under(&copies, "packs/"),
+        };
+        copies.target.tamper(&name, |bytes| {
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+        });
+        let vault = &copies.vault;
+        let report = vault.verify_backups(&all, CheckLevel::Decrypt, &NullMonitor);
+        let damaged = vault.to_repair(&report.unwrap()).unwrap();
+        assert_eq!(damaged, all, "{name}");
+        let mut open = |volume, backup| {
+            let source = Source::copy_in(&bench.vault, volume, backup)?;
+            Ok(Vec::from_iter(source))
+        };
+        let repaired = vault.repair_backups(&damaged, &mut open, &mut || Ok(()), &NullMonitor);
+        let repaired = repaired.unwrap();
+        assert!(repaired.left.is_empty(), "{name}: {repaired:?}");
+        assert_eq!(copies.restored(backup), disk, "{name}");
+    }
+}
+
+/// The first object whose name goes on like this.
+fn first_under(bench: &Bench, part: &str) -> target::ObjectName {
+    let prefix = bench.vault.names.prefix(part);
+    let mut found = None;
+    target::list_each(&*bench.target, &prefix, |entry| {
+        found.get_or_insert(entry.name);
+        Ok::<_, Error>(())
+    })
+    .unwrap();
+    found.unwrap()
+}
+
+#[test]
+fn a_copy_whose_fence_is_lost_is_not_committed() {
+    let bench = Bench::new(23);
+    let mut disk = Disk::new(100 * CHUNK);
+    (0..60).for_each(|n| disk.fill(n, n + 1));
+    let backup = bench.back_up(&disk, None, None).backup_id;
+    let other = second(&bench, 24);
+    let mut lost = || Err(stillpoint_model::ErrorKind::Fenced);
+    let key = (bench.volume, backup);
+    let refused = other
+        .vault
+        .copy_backup(&bench.vault, key, &mut lost, &NullMonitor);
+    assert!(matches!(refused, Err(Error::NotConfirmed { .. })));
+    assert!(other.vault.list_backups(None).unwrap().is_empty());
+    receipt(copy(&other, &bench, backup));
+}
+
+#[test]
+fn damage_of_the_source_is_told_from_a_target_that_is_away() {
+    let bench = Bench::new(25);
+    let mut disk = Disk::new(100 * CHUNK);
+    (0..60).for_each(|n| disk.fill(n, n + 1));
+    let backup = bench.back_up(&disk, None, None).backup_id;
+    let pack = first_under(&bench, "packs/");
+    bench.target.tamper(&pack, |bytes| {
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+    });
+    let other = second(&bench, 26);
+    let key = (bench.volume, backup);
+    let refused = other
+        .vault
+        .copy_backup(&bench.vault, key, &mut || Ok(()), &NullMonitor);
+    let kind = refused.expect_err("it is damaged").kind();
+    assert_eq!(kind, stillpoint_model::ErrorKind::Corrupt);
 }

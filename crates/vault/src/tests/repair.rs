@@ -35,10 +35,12 @@ impl Pair {
         let two = first.back_up(&disk, Some(one), None).backup_id;
         backups.push((two, disk));
         for (backup, _) in &backups {
-            let copied =
-                second
-                    .vault
-                    .copy_backup(&first.vault, first.volume, *backup, &NullMonitor);
+            let copied = second.vault.copy_backup(
+                &first.vault,
+                (first.volume, *backup),
+                &mut || Ok(()),
+                &NullMonitor,
+            );
             assert!(matches!(copied, Ok(Copied::Now(_))));
         }
         Self {

@@ -92,7 +92,8 @@ fn wanted(source: &Vault, only: Option<BackupId>) -> Result<Vec<BackupInfo>> {
 async fn copy(to: &Vault, from: &Vault, info: BackupInfo) -> Result<Copied> {
     let (to, from) = (to.clone(), from.clone());
     let copied = long_work::run("copy", move |monitor| {
-        to.copy_backup(&from, info.volume_id, info.backup_id, monitor)
+        let backup = (info.volume_id, info.backup_id);
+        to.copy_backup(&from, backup, &mut || Ok(()), monitor)
     });
     copied.await?.map_err(|error| explain(&error))
 }

@@ -18,8 +18,9 @@ use crate::failure::{Exit, Failure, Result};
 ///
 /// Everything in the target is read and proven first, as by `vault check --deep`. What a damaged
 /// backup lost is then read from its copy, proven, and stored anew; what is sound is shared. Only
-/// what was read back and proven whole is said to be repaired. Nothing is deleted: what no backup
-/// needs any more goes with the server's next collection.
+/// what was read back and proven whole is said to be repaired. No backup and no data is deleted: what
+/// no backup needs any more goes with the server's next collection. Only a renewal (the small object of
+/// an earlier repair) that is damaged itself is taken away, and put anew.
 ///
 /// Stop the server first, or let it rest: a repair beside its collections is safe, but they wait for it.
 #[derive(Args, Debug)]
@@ -142,7 +143,7 @@ async fn renew(
 async fn bring_back(vault: &Vault, from: Vault, volume: VolumeId, backup: BackupId) -> Result<()> {
     let vault = vault.clone();
     let copied = long_work::run("copy", move |monitor| {
-        vault.copy_backup(&from, volume, backup, monitor)
+        vault.copy_backup(&from, (volume, backup), &mut || Ok(()), monitor)
     });
     match copied.await?.map_err(|error| explain(&error))? {
         Copied::AlreadyThere => eprintln!("backup {backup} is there"),

@@ -436,7 +436,8 @@ impl World {
             }),
             TaskSpec::BackupUpload { .. }
             | TaskSpec::VaultCollect { .. }
-            | TaskSpec::VaultVerify { .. } => Err(failure(ErrorKind::Internal)),
+            | TaskSpec::VaultVerify { .. }
+            | TaskSpec::VaultCopy { .. } => Err(failure(ErrorKind::Internal)),
         }
     }
 }

@@ -259,6 +259,8 @@ pub(super) fn of_operators(table: &mut Table<'_>) {
     table.get("/v1/admin/targets/local", Forbidden, "-");
     let confirm = json!({"vault_id": table.mine.operation.clone(), "bytes": 1});
     table.post("/v1/admin/targets/local/confirm", &confirm, Forbidden, "-");
+    let copies = json!({"to": "second"});
+    table.post("/v1/admin/targets/local/copies", &copies, Forbidden, "-");
     table.get("/v1/operations?all_accounts=true", Forbidden, "-");
     table.get("/v1/events?all_accounts=true", Forbidden, "-");
     let path = format!("/v1/volumes/{volume}/attachment");

@@ -1,23 +1,24 @@
-//! Making whole what a verification found damaged, from what the volumes still have.
+//! Making whole what a verification found damaged, from what the volumes and a second target have.
 //!
 //! A volume's snapshots, and the layer that its last backup was made of, are sealed: they can be read
 //! beside a guest and hold what the volume held then. A chunk that a backup lost is mostly still in
 //! one of them, at its place. It counts by its id, so a layer that holds something else there heals
-//! nothing.
+//! nothing. After the layers comes the vault in another target that has the same backups, where there
+//! is one; what is gone with its manifest is copied back from it.
 //!
 //! **Again after a crash.** What a repair stored and did not name yet, the next one finds; a run that
 //! was cut off is taken back by a collection, as any other is.
 
 use stillpoint_layers::Pool;
-use stillpoint_model::ErrorKind;
+use stillpoint_model::care::BackupKey;
 use stillpoint_model::id::{BackupId, LayerId, VolumeId};
-use stillpoint_model::progress::Monitor as _;
 use stillpoint_model::task::TaskFailure;
 use stillpoint_vault::{CheckReport, Error, Source, Vault};
 
+use super::confirm;
+use super::copy::bring_back;
 use crate::failure::of_vault;
-use crate::progress::Watch;
-use crate::tasks::backup;
+use crate::tasks::{Hooks, backup};
 
 /// The layers of a volume that are tried at most, the newest first.
 const LAYERS: usize = 16;
@@ -27,17 +28,27 @@ const LAYERS: usize = 16;
 pub(super) fn repair(
     pool: &dyn Pool,
     vault: &Vault,
+    twin: Option<&Vault>,
+    backups: &[BackupKey],
     report: &CheckReport,
-    watch: &Watch,
+    hooks: &dyn Hooks,
 ) -> Result<Vec<BackupId>, TaskFailure> {
-    let mut open = |volume, _: BackupId| Ok(sources(pool, volume));
-    let mut confirm = || match watch.is_cancelled() {
-        true => Err(ErrorKind::Fenced),
-        false => Ok(()),
+    let back = match twin {
+        Some(twin) => bring_back(vault, twin, backups, hooks)?,
+        None => Vec::new(),
     };
-    let repaired = vault
-        .to_repair(report)
-        .and_then(|damaged| vault.repair_backups(&damaged, &mut open, &mut confirm, watch));
+    let mut open = |volume, backup: BackupId| {
+        let mut sources = sources(pool, volume);
+        if let Some(twin) = twin {
+            sources.extend(copied(twin, volume, backup));
+        }
+        Ok(sources)
+    };
+    let repaired = vault.to_repair(report).and_then(|mut damaged| {
+        damaged.retain(|(_, id)| !back.iter().any(|key| key.backup_id == *id));
+        vault.repair_backups(&damaged, &mut open, &mut confirm(hooks), hooks.watch())
+    });
+    let mut whole: Vec<BackupId> = back.into_iter().map(|key| key.backup_id).collect();
     match repaired {
         Ok(repaired) => {
             for (backup, why) in &repaired.left {
@@ -46,17 +57,26 @@ pub(super) fn repair(
             for (backup, receipt) in &repaired.renewed {
                 tracing::warn!(vault = %vault.id(), %backup, stored = %receipt.stored, "a damaged backup was repaired");
             }
-            Ok(repaired
-                .renewed
-                .into_iter()
-                .map(|(backup, _)| backup)
-                .collect())
+            whole.extend(repaired.renewed.into_iter().map(|(backup, _)| backup));
+            Ok(whole)
         }
         Err(error @ (Error::Cancelled | Error::NotConfirmed { .. })) => Err(of_vault(&error)),
         Err(error) => {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(vault = %vault.id(), error, "a repair could not go on");
-            Ok(Vec::new())
+            Ok(whole)
+        }
+    }
+}
+
+/// The same backup in a second target, if that can be read.
+fn copied(twin: &Vault, volume: VolumeId, backup: BackupId) -> Option<Source<'static>> {
+    match Source::copy_in(twin, volume, backup) {
+        Ok(source) => source,
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(%backup, error, "the copy of a backup cannot be read");
+            None
         }
     }
 }
