@@ -18,13 +18,14 @@ use stillpoint_client::Change;
 use stillpoint_env::SimEnv;
 use stillpoint_model::ByteCount;
 use stillpoint_model::id::{InstanceId, VolumeId};
+use stillpoint_tests::browser::Browser;
 use stillpoint_tests::bucket::BucketServer;
 use stillpoint_tests::guest::make_database;
 use stillpoint_tests::hash::file_hash;
 use stillpoint_tests::journal;
 use stillpoint_tests::machine::Machine;
 use stillpoint_tests::mount::MountedVolume;
-use stillpoint_tests::person::{Person, restore_new};
+use stillpoint_tests::person::{Login, Person, restore_new};
 use stillpoint_tests::process::run;
 use stillpoint_tests::scratch_folder;
 use stillpoint_tests::server::Server;
@@ -294,4 +295,58 @@ fn a_volume_that_is_deleted_before_it_is_whole_leaves_nothing() {
         left.is_empty().then_some(()).ok_or(format!("{left:?}"))
     });
     trial.tenant.delete_backup(&trial.backups[1]);
+}
+
+#[test]
+fn a_person_has_a_volume_at_once_and_sees_it_become_whole() {
+    let scratch = scratch_folder();
+    let bucket = BucketServer::start("backups");
+    let settings = settle(&bucket, scratch.path(), "");
+    let mut server = Server::start_with(&["--config", &settings]);
+    let tenant = Person::tenant(&server);
+    let image = scratch.path().join("image");
+    make_database(&image, ByteCount::from_mib(40), &SimEnv::new(5));
+    let volume = tenant.import("data", &image, ImageFormat::Raw);
+    let backup = tenant.backup(volume, "monday");
+    server.stop();
+    settle(&bucket, scratch.path(), "bandwidth = \"1MiB\"\n");
+    server.resume();
+
+    let mut browser = Browser::start();
+    let login = Login::tenant(&server);
+    browser.goto(server.url());
+    browser.fill("Login", &login.login);
+    browser.fill("Password", &login.password);
+    browser.click("button", "Sign in");
+    browser.wait_until("the start page", "location.pathname === '/'");
+    let dialog = format!("{}/backups/{}/restore", server.url(), backup.id);
+    browser.goto(&dialog);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/screenshots");
+    let pages = [("restore-instant".to_owned(), dialog)];
+    let mut faults = browser.take_pictures(&pages, &folder);
+    browser.fill("Name of the new volume (optional)", "copy");
+    browser.click(
+        "checkbox",
+        "Ready at once: fill it from the backup while it is used",
+    );
+    browser.click("button", "Restore");
+    browser.wait_for_text("Being filled from its backup");
+    browser.wait_for_text("MiB/s");
+    browser.wait_for_text("The volume is still being filled from its backup.");
+    let pages = [
+        ("volume-filling".to_owned(), browser.url()),
+        (
+            "volumes-filling".to_owned(),
+            format!("{}/volumes", server.url()),
+        ),
+    ];
+    faults.extend(browser.take_pictures(&pages, &folder));
+    assert_eq!(faults, Vec::<String>::new());
+    browser.goto(&pages[0].1);
+    browser.wait_for_text("Being filled from its backup");
+    browser.wait_until(
+        "a whole volume",
+        "!document.body.innerText.includes('Being filled')",
+    );
+    browser.wait_for_text("Available");
 }

@@ -17,6 +17,7 @@ use stillpoint_model::event::EventKind;
 use stillpoint_model::guard::{Action, cooldown_left};
 use stillpoint_model::item::{ItemKind, RestorePointId};
 use stillpoint_model::operation::Operation;
+use stillpoint_model::refusal::{Refusal, WayOut};
 use stillpoint_model::volume::VolumeOrigin;
 
 use super::{fill, menu_entries};
@@ -239,11 +240,19 @@ fn rest_card(view: &VolumeView) -> Markup {
                 }
                 Err(refusal) => {
                     p.value { "Not now" }
-                    p.reason { (ui::reason(refusal, view.now, None)) }
+                    p.reason { (ui::reason(&seen_here(refusal, view), view.now, None)) }
                 }
             }
         }
     }
+}
+
+/// A refusal without the way to the page that it stands on.
+fn seen_here(refusal: &Refusal, view: &VolumeView) -> Refusal {
+    let mut refusal = refusal.clone();
+    let here = WayOut::ShowVolume(view.volume.id);
+    refusal.ways_out.retain(|way| *way != here);
+    refusal
 }
 
 fn facts(view: &VolumeView) -> Markup {
