@@ -14,6 +14,7 @@
 //! of throughput are those of the emulated processor as much as of the layers: their ratios count.
 
 mod image;
+mod instant;
 mod libvirt;
 mod mailbox;
 mod ours;
@@ -33,6 +34,7 @@ use crate::goals::{at_most, goal};
 use crate::samples::Samples;
 use crate::table::{Table, milliseconds};
 use image::Images;
+pub use instant::measure as run_of_backups;
 use libvirt::Libvirt;
 use mailbox::{Answer, Ask, Mailbox};
 use ours::Ours;

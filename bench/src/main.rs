@@ -29,13 +29,14 @@ mod xfs;
 /// A benchmark: its name on the command line and what runs it.
 type Benchmark = (&'static str, fn());
 
-const BENCHMARKS: [Benchmark; 6] = [
+const BENCHMARKS: [Benchmark; 7] = [
     ("snapshots", snapshots::run),
     ("increments", increments::run),
     ("service", service::run),
     ("vault", vault::run),
     ("vault-s3", vault::run_with_buckets),
     ("guests", guests::run),
+    ("guests-of-backups", guests::run_of_backups),
 ];
 
 fn main() {
