@@ -20,6 +20,9 @@
 //! volume is being filled, and one whose volume is not is ended. What is in the folder is what was
 //! begun, so nothing needs to be remembered.
 //!
+//! **Under a service manager** readers are in the node's control group, as machines are, and need what
+//! those need: see `stillpoint_machines::qemu`.
+//!
 //! **Keys** reach a reader the way they reach a server, by its settings and key file. What it is told
 //! are ids, on its standard input.
 //!

@@ -22,10 +22,13 @@ use stillpoint_layers::live::LiveHost as _;
 use stillpoint_machines::Freeze;
 use stillpoint_model::id::{BackupId, PoolId, VolumeId};
 use stillpoint_model::item::FreezePolicy;
+use stillpoint_model::layer_tree::FillSource;
 use stillpoint_model::operation::Phase;
 use stillpoint_model::task::{TaskOutcome, TaskSpec, VaultRef};
-use stillpoint_model::{ByteCount, Env as _};
-use stillpoint_node::{Machines as _, ReaderProgram, Readers, Watch, perform, run_reader};
+use stillpoint_model::{ByteCount, Env as _, ErrorKind};
+use stillpoint_node::{
+    Machines as _, ReaderFault, ReaderProgram, Readers, Watch, perform, run_reader,
+};
 use stillpoint_vault::target::LocalTarget;
 use stillpoint_vault::{RootKey, Vault};
 
@@ -72,7 +75,11 @@ fn the_reader_itself() {
     };
     let open = |vault: VaultRef| {
         let (target, env) = (open_target(Path::new(&folder)), Arc::new(SystemEnv::new()));
-        Ok(Vault::open(target, vault.vault_id, &root_key(), env).unwrap())
+        let opened = Vault::open(target, vault.vault_id, &root_key(), env);
+        opened.map_err(|error| ReaderFault {
+            kind: error.kind(),
+            detail: error.to_string(),
+        })
     };
     run_reader(open, std::io::stdin(), std::io::stdout()).unwrap();
 }
@@ -318,4 +325,43 @@ fn a_volume_that_is_not_whole_is_deleted_with_its_reader() {
     scene.pool().delete_volume(root).unwrap();
     scene.look();
     wait_until_gone(pid);
+}
+
+#[test]
+fn one_reader_is_used_until_it_is_gone_and_its_socket_is_replaced() {
+    let scene = Scene::prepare(Work::Blocks, Freeze::Skip);
+    let volume = scene.begun(scene.volumes[1]);
+    let source = scene.pool().filling(volume).unwrap().unwrap().source;
+    let readers = scene.readers();
+    let node = readers.read(volume, source).unwrap();
+    let first = scene.reader(volume);
+    assert_eq!(readers.read(volume, source).unwrap(), node);
+    assert_eq!(scene.reader(volume), first);
+    // What was killed leaves its socket.
+    kill(first);
+    assert!(readers.socket(volume).exists());
+    readers.read(volume, source).unwrap();
+    let second = scene.reader(volume);
+    assert_ne!(second, first);
+    // One whose socket is not there any more is found by nobody, and ends.
+    fs::remove_file(readers.socket(volume)).unwrap();
+    wait_until_gone(second);
+    readers.read(volume, source).unwrap();
+    readers.end(volume).unwrap();
+    readers.end(volume).unwrap();
+}
+
+#[test]
+fn a_reader_says_what_is_wrong_with_its_backup_and_is_not_started_again() {
+    let scene = Scene::prepare(Work::Blocks, Freeze::Skip);
+    let volume = scene.begun(scene.volumes[1]);
+    let source = scene.pool().filling(volume).unwrap().unwrap().source;
+    let absent = FillSource {
+        backup_id: BackupId::generate(&*scene.host.env),
+        ..source
+    };
+    let failed = scene.readers().read(volume, absent).unwrap_err();
+    assert_eq!(failed.kind(), ErrorKind::NotFound, "{failed}");
+    let left = fs::read_dir(scene.host.folder.join("readers")).unwrap();
+    assert_eq!(left.count(), 0);
 }
