@@ -21,6 +21,7 @@ use stillpoint_layers::Pool;
 use stillpoint_layers::live::LiveHost as _;
 use stillpoint_machines::Freeze;
 use stillpoint_model::id::{BackupId, PoolId, VolumeId};
+use stillpoint_model::instance::MachineDisk;
 use stillpoint_model::item::FreezePolicy;
 use stillpoint_model::layer_tree::FillSource;
 use stillpoint_model::operation::Phase;
@@ -305,6 +306,36 @@ fn a_guest_runs_from_its_backups_whatever_is_killed_and_goes_on_with_its_volumes
     // It is a machine as any other: killed, and started from its volumes alone.
     scene.start_again();
     scene.check_all();
+}
+
+#[test]
+fn a_volume_that_is_not_whole_is_plugged_and_unplugged() {
+    let scene = Scene::prepare(Work::Blocks, Freeze::Skip);
+    scene.start();
+    scene.wait_for_more();
+    let volume_id = scene.begun(scene.volumes[1]);
+    let (instance_id, pool_id) = (scene.instance, scene.host.pool_id);
+    let disk = MachineDisk {
+        volume_id,
+        pool_id,
+        place: 3,
+    };
+    let plug = TaskSpec::VolumePlug { instance_id, disk };
+    let unplug = TaskSpec::VolumeUnplug {
+        instance_id,
+        volume_id,
+    };
+    // Nothing of it is left in the machine, or it could not be plugged again.
+    for _ in 0..2 {
+        scene.perform(&plug);
+        assert_eq!(scene.nodes(volume_id).len(), 2);
+        scene.perform(&unplug);
+    }
+    scene.perform(&plug);
+    scene.fill(volume_id);
+    assert_eq!(scene.nodes(volume_id).len(), 2);
+    scene.perform(&unplug);
+    scene.perform(&TaskSpec::VolumeDelete { volume_id });
 }
 
 #[test]
