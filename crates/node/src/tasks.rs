@@ -100,3 +100,29 @@ fn all(storage: &Storage, pool_id: PoolId, tasks: &[TaskSpec], hooks: &dyn Hooks
     }
     Ok(TaskOutcome::All { outcomes })
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use stillpoint_model::operation::Phase;
+
+    use super::*;
+
+    /// Whoever gave a task lets it do what it does.
+    pub(crate) struct Free(pub Watch);
+
+    impl Free {
+        pub(crate) fn new() -> Self {
+            Self(Watch::new(Phase::Restoring))
+        }
+    }
+
+    impl Hooks for Free {
+        fn watch(&self) -> &Watch {
+            &self.0
+        }
+
+        fn confirm(&self) -> Result<Directive, ControlError> {
+            Ok(Directive::Continue)
+        }
+    }
+}

@@ -1,17 +1,22 @@
 //! The node against a control plane that says what a test tells it to.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use stillpoint_env::SimEnv;
 use stillpoint_layers::memory::{MemoryDisk, MemoryDriver};
+use stillpoint_layers::qcow2::Qcow2Driver;
 use stillpoint_layers::{LayerPool, Pool};
-use stillpoint_model::id::VolumeId;
+use stillpoint_model::id::{AccountId, BackupId, TargetId, VaultId, VolumeId};
+use stillpoint_model::item::FreezePolicy;
+use stillpoint_model::task::VaultRef;
 use stillpoint_model::{ByteCount, ErrorKind, Timestamp};
-use stillpoint_vault::Tuning;
+use stillpoint_vault::target::MemoryTarget;
+use stillpoint_vault::{RootKey, Tuning};
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::tasks::tests::Free;
 
 /// What the control plane hears.
 #[derive(Debug, PartialEq)]
@@ -85,6 +90,9 @@ impl ControlPlane for Arc<Script> {
 struct Stage {
     env: Arc<SimEnv>,
     pool: Arc<dyn Pool>,
+    vault: VaultRef,
+    target: Arc<MemoryTarget>,
+    tasks: usize,
     script: Arc<Script>,
     heard: mpsc::UnboundedReceiver<Heard>,
     shutdown: CancellationToken,
@@ -103,6 +111,13 @@ impl Stage {
             heard: sender,
         };
         Self {
+            vault: VaultRef {
+                target_id: TargetId::generate(&*env),
+                vault_id: VaultId::generate(&*env),
+                account_id: AccountId::generate(&*env),
+            },
+            target: Arc::new(MemoryTarget::new()),
+            tasks: Settings::default().tasks,
             env,
             pool: Arc::new(pool),
             script: Arc::new(script),
@@ -115,27 +130,74 @@ impl Stage {
     fn assign_volume(&self) -> VolumeId {
         let volume_id = VolumeId::generate(&*self.env);
         let size = ByteCount::from_mib(1);
+        self.assign(TaskSpec::VolumeCreate { volume_id, size });
+        volume_id
+    }
+
+    fn assign(&self, spec: TaskSpec) {
         let assignment = Assignment {
             task_id: TaskId::generate(&*self.env),
             operation_id: None,
             pool_id: self.pool.id(),
             fence: 1,
             lease_until: Timestamp::EPOCH,
-            spec: TaskSpec::VolumeCreate { volume_id, size },
+            spec,
         };
         self.script
             .tasks
             .lock()
             .expect("not poisoned")
             .push_back(assignment);
+    }
+
+    fn storage(&self) -> Storage {
+        let uploads = std::path::PathBuf::from("/nowhere");
+        let key = RootKey::from_bytes([7; 32]);
+        Storage::new(self.env.clone(), uploads, Tuning::default())
+            .with_pool(self.pool.clone())
+            .with_target(self.vault.target_id, self.target.clone(), key)
+    }
+
+    /// A volume that shows the backup of another.
+    fn begin_fill(&self) -> VolumeId {
+        let [source_volume_id, volume_id] = [(); 2].map(|()| VolumeId::generate(&*self.env));
+        let (backup_id, vault) = (BackupId::generate(&*self.env), self.vault);
+        let size = ByteCount::from_mib(1);
+        let storage = self.storage();
+        for spec in [
+            TaskSpec::VolumeCreate {
+                volume_id: source_volume_id,
+                size,
+            },
+            TaskSpec::BackupCapture {
+                volume_id: source_volume_id,
+                backup_id,
+                snapshot_id: None,
+                freeze: FreezePolicy::Skip,
+            },
+            TaskSpec::BackupUpload {
+                volume_id: source_volume_id,
+                backup_id,
+                vault,
+                parent: None,
+                notes: BTreeMap::new(),
+            },
+            TaskSpec::VolumeFillBegin {
+                volume_id,
+                backup_id,
+                source_volume_id,
+                vault,
+            },
+        ] {
+            perform(&storage, self.pool.id(), &spec, &Free::new()).expect("it is done");
+        }
         volume_id
     }
 
     fn start(&self) -> tokio::task::JoinHandle<()> {
-        let uploads = std::path::PathBuf::from("/nowhere");
-        let storage =
-            Storage::new(self.env.clone(), uploads, Tuning::default()).with_pool(self.pool.clone());
+        let storage = self.storage();
         let settings = Settings {
+            tasks: self.tasks,
             retry_after: Duration::from_millis(1),
             ..Settings::default()
         };
@@ -237,5 +299,33 @@ async fn a_task_for_a_pool_that_is_not_here_fails_with_a_reason() {
     };
     assert_eq!(failure.kind, ErrorKind::Internal);
     assert!(failure.detail.contains("no pool"), "{}", failure.detail);
+    stage.stop(node).await;
+}
+
+#[tokio::test]
+async fn a_fill_that_waits_for_a_machine_keeps_no_task_waiting() {
+    let mut stage = Stage::new();
+    // One whose volumes are files, as machines open them.
+    let folder = tempfile::tempdir().expect("a folder");
+    let driver = Qcow2Driver::open(folder.path(), stage.pool.id()).expect("a folder of layers");
+    stage.pool = Arc::new(LayerPool::open(driver, stage.env.clone()).expect("a pool"));
+    stage.tasks = 1;
+    let volume_id = stage.begin_fill();
+    let reader = serde_json::json!({"driver": "nbd", "node-name": "reader"});
+    let (_, opening) = stage.pool.open_filling(volume_id, &reader).expect("opens");
+    stage.assign(TaskSpec::VolumeFill { volume_id });
+    let made = stage.assign_volume();
+    let node = stage.start();
+    let finished = async |heard: &mut mpsc::UnboundedReceiver<Heard>| loop {
+        if let Heard::Finished(result) = heard.recv().await.expect("the node speaks") {
+            break result.expect("it is done");
+        }
+    };
+    finished(&mut stage.heard).await;
+    assert!(stage.pool.volume(made).is_ok(), "the other was done first");
+    assert!(stage.pool.filling(volume_id).expect("says").is_some());
+    drop(opening);
+    finished(&mut stage.heard).await;
+    assert_eq!(stage.pool.filling(volume_id).expect("says"), None);
     stage.stop(node).await;
 }

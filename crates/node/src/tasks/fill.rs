@@ -182,26 +182,13 @@ mod tests {
     use stillpoint_layers::memory::{MemoryDisk, MemoryDriver};
     use stillpoint_model::id::{AccountId, BackupId, PoolId, SnapshotId, TargetId, VaultId};
     use stillpoint_model::item::FreezePolicy;
-    use stillpoint_model::operation::Phase;
-    use stillpoint_model::task::{Directive, VaultRef};
+    use stillpoint_model::task::VaultRef;
     use stillpoint_vault::target::MemoryTarget;
     use stillpoint_vault::{RootKey, Tuning};
 
     use super::*;
-    use crate::control_plane::ControlError;
-    use crate::tasks::{Hooks, perform as perform_any};
-
-    struct Free(Watch);
-
-    impl Hooks for Free {
-        fn watch(&self) -> &Watch {
-            &self.0
-        }
-
-        fn confirm(&self) -> Result<Directive, ControlError> {
-            Ok(Directive::Continue)
-        }
-    }
+    use crate::tasks::perform as perform_any;
+    use crate::tasks::tests::Free;
 
     /// A backup of a volume that has written something, and a pool.
     struct World {
@@ -234,7 +221,7 @@ mod tests {
                 source_volume_id: VolumeId::generate(&*env),
                 backup_id: BackupId::generate(&*env),
             };
-            let hooks = Free(Watch::new(Phase::Restoring));
+            let hooks = Free::new();
             let world = Self {
                 env,
                 pool,
@@ -367,7 +354,7 @@ mod tests {
         world.hooks.0.cancel();
         assert_eq!(world.fill(volume).unwrap_err().kind, ErrorKind::Cancelled);
         assert!(world.pool.filling(volume).unwrap().is_some());
-        let hooks = Free(Watch::new(Phase::Restoring));
+        let hooks = Free::new();
         let world = World { hooks, ..world };
         assert!(matches!(
             world.fill(volume).unwrap(),

@@ -11,29 +11,17 @@ use stillpoint_model::ErrorKind;
 use stillpoint_model::id::{BackupId, PoolId, SnapshotId};
 use stillpoint_model::instance::{MachineDisk, MachineOrder, StopMode};
 use stillpoint_model::item::FreezePolicy;
-use stillpoint_model::operation::Phase;
 use stillpoint_model::refusal::ProblemCode;
-use stillpoint_model::task::{Directive, SealPoint, TaskOutcome, TaskSpec};
+use stillpoint_model::task::{SealPoint, TaskOutcome, TaskSpec};
 use stillpoint_vault::Tuning;
 use tempfile::TempDir;
 
 use super::*;
+use crate::Storage;
+use crate::tasks::tests::Free;
 use crate::tasks::{TaskResult, perform};
-use crate::{ControlError, Hooks, Storage, Watch};
 
 const SIZE: ByteCount = ByteCount::from_mib(4);
-
-struct Free(Watch);
-
-impl Hooks for Free {
-    fn watch(&self) -> &Watch {
-        &self.0
-    }
-
-    fn confirm(&self) -> Result<Directive, ControlError> {
-        Ok(Directive::Continue)
-    }
-}
 
 /// A node with one pool and the machines that open its volumes.
 struct Scene {
@@ -67,7 +55,7 @@ impl Scene {
     }
 
     fn perform(&self, spec: &TaskSpec) -> TaskResult {
-        let hooks = Free(Watch::new(Phase::DataCapture));
+        let hooks = Free::new();
         perform(&self.storage, self.pool.id(), spec, &hooks)
     }
 
