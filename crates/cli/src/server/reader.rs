@@ -8,6 +8,7 @@ use std::sync::Arc;
 use clap::Args;
 use stillpoint_env::SystemEnv;
 use stillpoint_model::error::with_causes;
+use stillpoint_model::id::TargetId;
 use stillpoint_model::task::VaultRef;
 use stillpoint_model::{Env, ErrorKind};
 use stillpoint_node::{ReaderFault, ReaderProgram, Readers, run_reader};
@@ -29,10 +30,20 @@ pub struct ReaderArgs {
     /// The server's settings
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// The ids of the targets that the settings name
+    #[arg(long, value_name = "ID")]
+    target: Option<TargetId>,
+    #[arg(long, value_name = "ID")]
+    second_target: Option<TargetId>,
 }
 
-/// The readers of a server: this program, told of the same folder and the same settings.
-pub fn readers(data: &DataDir, config: Option<&Path>) -> Result<Readers> {
+/// The readers of a server: this program, told of the same folder and the same settings, with the
+/// targets that they name.
+pub fn readers(
+    data: &DataDir,
+    config: Option<&Path>,
+    [target, second_target]: [Option<TargetId>; 2],
+) -> Result<Readers> {
     let own =
         std::env::current_exe().map_err(|error| Failure::file("find this program", &error))?;
     let mut args = vec!["server".to_owned(), READER.to_owned()];
@@ -47,6 +58,13 @@ pub fn readers(data: &DataDir, config: Option<&Path>) -> Result<Readers> {
     add("--data", data.path())?;
     if let Some(config) = config {
         add("--config", config)?;
+    }
+    let targets = [("--target", target), ("--second-target", second_target)];
+    for (name, id) in targets {
+        args.extend(
+            id.into_iter()
+                .flat_map(|id| [name.to_owned(), id.to_string()]),
+        );
     }
     let program = ReaderProgram { program: own, args };
     Readers::open(&data.readers(), program).map_err(|error| {
@@ -69,7 +87,11 @@ fn open_vault(args: &ReaderArgs, vault: VaultRef) -> std::result::Result<Vault, 
     };
     let of_settings = |failure: Failure| fault(failure.sentence().to_owned());
     let env: Arc<dyn Env> = Arc::new(SystemEnv::new());
-    let place = settings::target_of(args.config.as_deref()).map_err(of_settings)?;
+    let targets = settings::targets_of(args.config.as_deref()).map_err(of_settings)?;
+    let ids = [args.target, args.second_target];
+    let mut known = ids.into_iter().zip(&targets);
+    let found = known.find(|(id, _)| *id == Some(vault.target_id));
+    let (_, place) = found.ok_or_else(|| fault(format!("no target is {}", vault.target_id)))?;
     let own = data_dir::target_in(&args.data);
     let target = place.open(Some(own), &env).map_err(of_settings)?;
     let target = target.ok_or_else(|| fault("there is no backup target any more".to_owned()))?;

@@ -372,18 +372,16 @@ fn storage(opened: &mut Opened, config: Option<&Path>) -> Result<Storage> {
     let storage = storage
         .with_pool(pool)
         .with_memories(installed.pool_id, memories);
-    let targets = [
-        (installed.target_id, target),
-        (installed.second_target_id, second_target),
-    ];
-    let storage = targets.into_iter().fold(storage, |storage, it| match it {
+    let ids = [installed.target_id, installed.second_target_id];
+    let targets = ids.into_iter().zip([target, second_target]);
+    let storage = targets.fold(storage, |storage, it| match it {
         (Some(id), Some(target)) => storage.with_target(id, Arc::clone(target), root_key.clone()),
         _ => storage,
     });
     Ok(match machines {
         Some(machines) => storage
             .with_machines(machines)
-            .with_readers(reader::readers(data, config)?),
+            .with_readers(reader::readers(data, config, ids)?),
         None => storage,
     })
 }

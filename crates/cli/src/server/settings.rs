@@ -124,9 +124,8 @@ impl Settings {
             Some(path) => config::read(&path)?,
             None => config::parse(DEFAULT_PLAN, Path::new("presets/stillpoint.toml"))?,
         };
-        let target = place(file.target, args.config.as_deref())?;
         let config = args.config.as_deref();
-        let second_target = second_place(file.second_target, &target, beside)?;
+        let [target, second_target] = places(file.target, file.second_target, config)?;
         Ok(Self {
             target,
             second_target,
@@ -163,21 +162,28 @@ fn absolute(path: &Path) -> Result<PathBuf> {
         .map_err(|error| Failure::file(format_args!("open {}", path.display()), &error))
 }
 
-/// Where backups go, as a settings file says it.
-fn place(table: Option<TargetTable>, config: Option<&Path>) -> Result<Place> {
-    match table {
-        Some(table) => Place::of_table(table, |path| beside(config, path)),
-        None => Ok(Place::Folder(None)),
-    }
+/// Where backups go and where copies of them, as a settings file says it.
+fn places(
+    first: Option<TargetTable>,
+    second: Option<TargetTable>,
+    config: Option<&Path>,
+) -> Result<[Place; 2]> {
+    let beside = |path| beside(config, path);
+    let first = match first {
+        Some(table) => Place::of_table(table, beside)?,
+        None => Place::Folder(None),
+    };
+    let second = second_place(second, &first, beside)?;
+    Ok([first, second])
 }
 
-/// Where the backups of a server go that has these settings.
-pub fn target_of(config: Option<&Path>) -> Result<Place> {
+/// Where the backups of a server go that has these settings, and where copies of them.
+pub fn targets_of(config: Option<&Path>) -> Result<[Place; 2]> {
     let file: SettingsFile = match config {
         Some(path) => config::read(path)?,
         None => SettingsFile::default(),
     };
-    place(file.target, config)
+    places(file.target, file.second_target, config)
 }
 
 /// Where copies go. It is named, and another place than that of the backups.
