@@ -13,11 +13,15 @@
 //! Every node is proven against its hash and every chunk against its id. What is damaged fails the
 //! calls that touch it, and no others. A read of a part does not prove the whole: that is what a
 //! restore does.
+//!
+//! A reader may be open for weeks. Where it finds damage, or that something is gone, it looks whether the
+//! backup was renewed since, and goes on with the successor's tree if it was.
 
 mod cache;
 mod difference;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use stillpoint_model::id::{BackupId, VolumeId};
 use stillpoint_model::{ByteCount, ByteRange};
@@ -37,12 +41,26 @@ use crate::{Error, Vault};
 const CHUNK: u64 = CHUNK_LEN as u64;
 const LEAF: u64 = LEAF_CHUNKS as u64 * CHUNK;
 
+/// After it was looked in vain whether a backup was renewed, it is not looked again for so long.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
 /// One backup, open for reading. All calls block; all may be made from several threads.
 #[derive(Clone, Debug)]
 pub struct BackupReader {
     vault: Vault,
+    backup: BackupId,
+    /// As it was when it was opened.
     manifest: Arc<Manifest>,
+    tree: Arc<Mutex<Tree>>,
     cache: Arc<ReadCache>,
+}
+
+/// By which tree it is read now.
+#[derive(Debug)]
+struct Tree {
+    root: Option<NodeRef>,
+    /// When it was last looked whether there is another.
+    looked: Option<Duration>,
 }
 
 impl Vault {
@@ -53,9 +71,16 @@ impl Vault {
         backup: BackupId,
         cache: &Arc<ReadCache>,
     ) -> Result<BackupReader, Error> {
+        let manifest = self.current(volume, backup)?;
+        let tree = Tree {
+            root: manifest.root,
+            looked: None,
+        };
         Ok(BackupReader {
             vault: self.clone(),
-            manifest: Arc::new(self.current(volume, backup)?),
+            backup,
+            manifest: Arc::new(manifest),
+            tree: Arc::new(Mutex::new(tree)),
             cache: Arc::clone(cache),
         })
     }
@@ -73,12 +98,16 @@ impl BackupReader {
         if end.is_none_or(|end| end > self.manifest.size.get()) {
             return Err(Error::Invalid("a read beyond the end of the volume"));
         }
+        self.by_its_tree(|root| self.read_by(root, offset, buf))
+    }
+
+    fn read_by(&self, root: Option<NodeRef>, offset: u64, buf: &mut [u8]) -> Result<(), Error> {
         let (mut at, mut rest) = (offset, buf);
         while !rest.is_empty() {
             let within = at % LEAF;
             let room = usize::try_from(LEAF - within).unwrap_or(usize::MAX);
             let (part, after) = rest.split_at_mut(room.min(rest.len()));
-            match self.leaf(at / LEAF)? {
+            match self.leaf(root, at / LEAF)? {
                 Some(leaf) => self.read_in_leaf(&leaf, within, part)?,
                 None => part.fill(0),
             }
@@ -91,12 +120,16 @@ impl BackupReader {
     /// The next range at or after `offset` that may hold something else than zeros; none when
     /// only zeros follow. Ranges may touch.
     pub fn next_data(&self, offset: u64) -> Result<Option<ByteRange>, Error> {
-        let Some(root) = &self.manifest.root else {
+        self.by_its_tree(|root| self.next_data_by(root, offset))
+    }
+
+    fn next_data_by(&self, root: Option<NodeRef>, offset: u64) -> Result<Option<ByteRange>, Error> {
+        let Some(root) = root else {
             return Ok(None);
         };
         let mut from = offset;
         while let Some((index, leaf)) =
-            self.leaf_from(self.manifest.level(), 0, root, from / LEAF)?
+            self.leaf_from(self.manifest.level(), 0, &root, from / LEAF)?
         {
             let start = index * LEAF;
             from = from.max(start);
@@ -114,7 +147,7 @@ impl BackupReader {
 
     /// The frame and the slot of the chunk at a place; none for zeros.
     pub(crate) fn place_of(&self, offset: u64) -> Result<Option<(FrameLoc, usize)>, Error> {
-        let Some(leaf) = self.leaf(offset / LEAF)? else {
+        let Some(leaf) = self.leaf(self.root(), offset / LEAF)? else {
             return Ok(None);
         };
         let within = offset % LEAF;
@@ -127,6 +160,48 @@ impl BackupReader {
         let slot = usize::from(extent.slot) + usize::try_from(step).unwrap_or(usize::MAX);
         let frame = leaf.frames.get(usize::from(extent.frame)).copied();
         Ok(frame.map(|frame| (frame, slot)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tree> {
+        self.tree.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn root(&self) -> Option<NodeRef> {
+        self.lock().root
+    }
+
+    /// Does something by the tree, and again when that showed damage and there is another tree.
+    fn by_its_tree<T>(
+        &self,
+        mut read: impl FnMut(Option<NodeRef>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let root = self.root();
+        match read(root) {
+            Err(error) if error.is_damage() && self.is_renewed_since(root) => {
+                tracing::info!(backup = %self.backup, %error, "read by a successor from now on");
+                read(self.root())
+            }
+            other => other,
+        }
+    }
+
+    /// Whether there is another tree than this one, which holds the same.
+    fn is_renewed_since(&self, root: Option<NodeRef>) -> bool {
+        let mut tree = self.lock();
+        if tree.root != root {
+            return true;
+        }
+        let now = self.vault.env.monotonic();
+        let is_recent = |looked| now.saturating_sub(looked) < LOOK_AGAIN;
+        if tree.looked.is_some_and(is_recent) {
+            return false;
+        }
+        tree.looked = Some(now);
+        match self.vault.current(self.manifest.volume_id, self.backup) {
+            Ok(now) if now.content_hash == self.manifest.content_hash => tree.root = now.root,
+            Ok(_) | Err(_) => {}
+        }
+        tree.root != root
     }
 
     fn read_in_leaf(&self, leaf: &Leaf, within: u64, buf: &mut [u8]) -> Result<(), Error> {
@@ -160,8 +235,8 @@ impl BackupReader {
     }
 
     /// A leaf by its number; none for zeros.
-    fn leaf(&self, index: u64) -> Result<Option<Arc<Leaf>>, Error> {
-        let Some(mut at) = self.manifest.root else {
+    fn leaf(&self, root: Option<NodeRef>, index: u64) -> Result<Option<Arc<Leaf>>, Error> {
+        let Some(mut at) = root else {
             return Ok(None);
         };
         for level in (LEAF_LEVEL + 1..=self.manifest.level()).rev() {

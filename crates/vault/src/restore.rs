@@ -7,8 +7,9 @@
 //!                        then flush, read all of it back, and compare
 //! ```
 //!
-//! Nothing waits for its turn: frames are written in the order in which they arrive. What a worker
-//! needs it makes once, so memory is bounded by the number of workers.
+//! Nothing waits for its turn: frames are written in the order in which they arrive. A worker waits
+//! for the target or the disk half of its time, so there are twice as many as compress. What one needs
+//! (some 4 MiB) it makes once, so memory is bounded by their number.
 //!
 //! Success is said only after the bytes that the sink reads back hash to what the manifest says.
 //! Cancelled or failed, the sink holds a part of the volume; nothing in the vault changed.
@@ -102,8 +103,7 @@ impl Vault {
             let drain = &drain;
             Ok(move |job: Job| drain.write_all(&mut frames, &mut plain, &job))
         };
-        // More than there are cores where fetching is mostly waiting: 4 MiB for each.
-        let workers = self.tuning.workers().max(self.width());
+        let workers = self.tuning.movers().max(self.width());
         work_on(workers, make, |jobs| {
             let mut planner = Planner {
                 next: 0,

@@ -43,6 +43,12 @@ pub trait Target: Send + Sync {
     /// After any other error the object may or may not be there.
     fn put_new(&self, name: &ObjectName, bytes: &[u8]) -> Result<(), TargetError>;
 
+    /// As [`Target::put_new`] of a large object; gives the buffer back, with anything in it.
+    fn put_buffer(&self, name: &ObjectName, bytes: Vec<u8>) -> (Vec<u8>, Result<(), TargetError>) {
+        let put = self.put_new(name, &bytes);
+        (bytes, put)
+    }
+
     /// Reads exactly `range` of an object; `NotFound` without the object, `Corrupt` when it ends
     /// before the range does.
     fn get(&self, name: &ObjectName, range: ByteRange) -> Result<Vec<u8>, TargetError>;

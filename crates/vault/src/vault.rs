@@ -32,8 +32,8 @@ pub struct VaultSpec {
 pub struct Tuning {
     /// The level of zstd.
     pub zstd_level: i32,
-    /// Threads that compress, or that fetch, decompress and write. One more than there are cores
-    /// keeps all of them busy while one thread waits.
+    /// Threads that compress, or that prove packs. One more than there are cores keeps all of them
+    /// busy while one thread waits. A restore has twice as many, since they wait for a disk.
     pub workers: usize,
     /// Packs that are on their way to the target at the same time.
     pub uploads: usize,
@@ -63,6 +63,11 @@ impl Tuning {
     /// How many threads do the work.
     pub(crate) fn workers(&self) -> usize {
         self.workers.clamp(1, 16)
+    }
+
+    /// How many threads move what has to be waited for.
+    pub(crate) fn movers(&self) -> usize {
+        (2 * self.workers).clamp(1, 16)
     }
 }
 

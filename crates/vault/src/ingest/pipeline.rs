@@ -419,8 +419,9 @@ fn upload(vault: &Vault, full: FullPack, buffers: &Buffers) -> Outcome<PackConfi
         bytes,
         frames,
     } = full;
-    vault.target.put_new(&vault.names.pack(pack), &bytes)?;
     let len = u32::try_from(bytes.len()).map_err(|_| Error::Internal("a pack is too long"))?;
+    let (bytes, put) = vault.target.put_buffer(&vault.names.pack(pack), bytes);
+    put?;
     buffers.give(bytes);
     Ok(PackConfirmed { pack, len, frames })
 }

@@ -24,7 +24,7 @@ impl BackupReader {
         }
         let mut found = Found::default();
         let top = self.manifest.level().max(other.manifest.level());
-        let roots = (self.manifest.root, other.manifest.root);
+        let roots = (self.root(), other.root());
         self.compare(other, (top, 0), roots, &mut found)?;
         Ok(found.within(self.manifest.size.get()))
     }

@@ -85,7 +85,7 @@ impl Reading<'_> {
                 Ok(())
             })
         };
-        work_on(self.vault.tuning.workers(), make, |jobs| {
+        work_on(self.vault.tuning.movers(), make, |jobs| {
             (0..count).try_for_each(|number| jobs.send(number))
         })?;
         Ok(hashes.into_inner().unwrap_or_else(PoisonError::into_inner))

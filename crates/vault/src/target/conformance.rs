@@ -32,7 +32,22 @@ fn never_replaces(target: &dyn Target) {
         ErrorKind::Conflict
     );
     assert_eq!(target.get(&at, ByteRange::new(0, 3)).unwrap(), b"one");
+    let (_, again) = target.put_buffer(&at, b"two".to_vec());
+    assert_eq!(again.unwrap_err().kind(), ErrorKind::Conflict);
     target.delete(&at).unwrap();
+    target.put_buffer(&at, b"three".to_vec()).1.unwrap();
+    assert_eq!(target.get_whole(&at, 5).unwrap(), b"three");
+    assert_eq!(
+        target.get_whole(&at, 4).unwrap_err().kind(),
+        ErrorKind::Corrupt
+    );
+    assert!(target.has(&at).unwrap());
+    target.delete(&at).unwrap();
+    assert!(!target.has(&at).unwrap());
+    assert_eq!(
+        target.get_whole(&at, 5).unwrap_err().kind(),
+        ErrorKind::NotFound
+    );
 }
 
 fn reads_exactly_what_was_asked(target: &dyn Target) {

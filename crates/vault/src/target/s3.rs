@@ -314,6 +314,14 @@ impl Target for S3Target {
         self.wait(|| self.bucket.put_new(name.as_str(), bytes))
     }
 
+    /// What is sent is the caller's buffer itself, without a copy. While the connection still holds on
+    /// to it, the caller gets an empty one.
+    fn put_buffer(&self, name: &ObjectName, bytes: Vec<u8>) -> (Vec<u8>, Result<(), TargetError>) {
+        let bytes = bytes::Bytes::from(bytes);
+        let put = self.wait(|| self.bucket.put_new(name.as_str(), bytes.clone()));
+        (bytes.try_into_mut().map(Vec::from).unwrap_or_default(), put)
+    }
+
     fn get(&self, name: &ObjectName, range: ByteRange) -> Result<Vec<u8>, TargetError> {
         let mut bytes = vec![];
         self.get_into(name, range, &mut bytes)?;

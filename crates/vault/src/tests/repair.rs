@@ -442,3 +442,36 @@ fn whatever_rots_is_repaired_where_a_copy_exists() {
         affected.len() as u64
     });
 }
+
+/// A disk that is served to a guest, say, goes on through a repair and the collection after it.
+#[test]
+fn a_reader_that_was_open_before_a_repair_goes_on_by_the_successor() {
+    let pair = Pair::new(9);
+    let (bench, (backup, disk)) = (&pair.first, &pair.backups[0]);
+    let cache = ReadCache::new(ByteCount::ZERO);
+    let open = || bench.vault.open_backup(bench.volume, *backup, &cache);
+    let (reader, wanted) = (open().unwrap(), disk.clone());
+    let is_whole = || {
+        let (mut got, mut all) = (vec![0; 4096 * 64], vec![0; 4096 * 64]);
+        let ends = (0..wanted.size).step_by(got.len());
+        for at in ends.filter(|at| at + 4096 * 64 <= wanted.size) {
+            reader.read_at(at, &mut got)?;
+            VolumeReader::read_at(&wanted, at, &mut all).unwrap();
+            assert!(got == all, "at {at}");
+        }
+        Ok::<_, Error>(())
+    };
+    is_whole().unwrap();
+    for pack in objects(bench, "/packs/") {
+        bench.target.tamper(&pack, |bytes| bytes[120] ^= 1);
+    }
+    assert!(is_whole().is_err());
+    let affected = pair.affected();
+    assert_eq!(affected.len(), 2);
+    all_renewed(&pair.repair(&affected).unwrap(), &affected);
+    bench.env.advance(Duration::from_secs(60));
+    is_whole().unwrap();
+    collect(bench, pair.backups.iter().map(|(id, _)| *id));
+    is_whole().unwrap();
+    assert!(reader.next_data(0).unwrap().is_some());
+}
