@@ -246,6 +246,7 @@ fn trouble_is_looked_for_in_a_clone_and_what_broke_goes_back() {
         web.to_string(),
         InstanceRebuild {
             instance_snapshot: snapshot.id.to_string(),
+            with_memory: None,
             confirm: Some("web".into()),
         },
     );

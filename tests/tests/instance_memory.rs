@@ -24,7 +24,7 @@ use stillpoint_tests::server::Server;
 use stillpoint_tests::wait::{PATIENCE, until};
 use stillpoint_wire::instance::{InstanceCreate, InstanceDisk, InstanceStop, Power, StopHow};
 use stillpoint_wire::instance_snapshot::{
-    InstanceRestore, InstanceSnapshot, InstanceSnapshotCreate,
+    InstanceRebuild, InstanceRestore, InstanceSnapshot, InstanceSnapshotCreate,
 };
 use stillpoint_wire::item::{Consistency, ItemKind, ItemState};
 use stillpoint_wire::operation::{Operation, OperationState};
@@ -236,6 +236,54 @@ fn an_instance_goes_on_as_another_where_it_was() {
             .await
     });
     assert_eq!(trial.memory_files(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn an_instance_goes_back_to_where_it_was() {
+    let trial = Trial::begin();
+    let before = trial.machine().steps_said();
+    let ended = trial.tenant.end_of(&trial.begin_capture("counting"));
+    assert_eq!(ended.state, OperationState::Succeeded, "{ended:?}");
+    let snapshot = trial.captured(&ended);
+    trial.machine().wait_for_more_steps();
+    trial.machine().wait_for_more_steps();
+    trial.stop();
+    let after = trial.machine().steps_said();
+
+    let id = trial.instance.to_string();
+    let request = InstanceRebuild {
+        instance_snapshot: snapshot.id.to_string(),
+        with_memory: Some(true),
+        confirm: Some("counter".into()),
+    };
+    trial.tenant.complete(async |client| {
+        client
+            .instance_rebuild(&id, &request, &Change::default())
+            .await
+    });
+    let shown = trial
+        .tenant
+        .get(async |client| client.instance_show(&id).await);
+    assert_eq!((shown.power, shown.failure), (Power::Running, None));
+    let machine = trial.machine();
+    let resumed = until(PATIENCE, "what it says since", || {
+        went_back(&machine, before).ok_or_else(|| machine.said())
+    });
+    assert!(
+        before < resumed && resumed <= after,
+        "{before} {resumed} {after}"
+    );
+    machine.wait_for_more_steps();
+}
+
+/// The first number that a guest said after it went back to some time after it had said `before`.
+fn went_back(machine: &Machine, before: u64) -> Option<u64> {
+    let said = machine.said();
+    let number = |line: &str| line.split_once("wrote ")?.1.split(' ').next()?.parse().ok();
+    let numbers: Vec<u64> = said.lines().filter_map(number).collect();
+    let back = numbers.windows(2).find(|pair| pair[1] < pair[0]);
+    let first = || numbers.first().copied().filter(|first| *first > before);
+    back.map(|pair| pair[1]).or_else(first)
 }
 
 #[test]

@@ -192,6 +192,7 @@ fn an_instance_comes_back_as_another_and_goes_back_itself() {
         web.to_string(),
         InstanceRebuild {
             instance_snapshot: name.clone(),
+            with_memory: None,
             confirm: Some("web".into()),
         },
     );

@@ -324,7 +324,7 @@ pub(crate) async fn admit_power(
 }
 
 /// What the machine of an instance with these volumes is made of.
-fn machine(instance: &Instance, volumes: &[Volume]) -> MachineOrder {
+pub(crate) fn machine(instance: &Instance, volumes: &[Volume]) -> MachineOrder {
     MachineOrder {
         hostname: hostname(&instance.name),
         vcpus: instance.flavor.vcpus,

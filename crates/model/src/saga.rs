@@ -234,6 +234,9 @@ pub enum Request {
     InstanceRebuild {
         /// The volumes that the snapshot holds.
         put_back: Vec<PutBack>,
+        /// The machine that goes on from the snapshot's memory then; none when it stays off.
+        #[serde(default)]
+        go_on: Option<MachineOrder>,
     },
 }
 
@@ -281,7 +284,7 @@ impl Request {
             Self::InstanceSnapshotCreate { points, .. } => {
                 points.iter().map(|point| point.volume_id).collect()
             }
-            Self::InstanceRebuild { put_back } => {
+            Self::InstanceRebuild { put_back, .. } => {
                 put_back.iter().map(|one| one.volume_id).collect()
             }
             _ => Vec::new(),
@@ -295,7 +298,7 @@ impl Request {
                 points.iter().map(|point| point.snapshot_id).collect()
             }
             Self::InstanceSnapshotDelete { snapshots } => snapshots.clone(),
-            Self::InstanceRebuild { put_back } => {
+            Self::InstanceRebuild { put_back, .. } => {
                 put_back.iter().map(|one| one.safety_id).collect()
             }
             _ => Vec::new(),

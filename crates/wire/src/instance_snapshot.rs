@@ -222,6 +222,10 @@ pub struct InstanceRestore {
 pub struct InstanceRebuild {
     /// The instance snapshot, by id or name.
     pub instance_snapshot: String,
+    /// Whether it goes on from the memory that the snapshot holds. It must have the flavor and the
+    /// volumes that it had then. It stays stopped when false or absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub with_memory: Option<bool>,
     /// The instance's name, typed, where the plan asks for that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirm: Option<String>,

@@ -306,8 +306,9 @@ impl Mover<'_> {
         self.moved();
         self.run().setback = None;
         let index = self.run().cursor;
-        if let Some(Work::Task(ask)) = self.current().map(|s| s.work) {
-            if let Some(spec) = ask(self.scene) {
+        let Some(step) = self.current() else { return };
+        if let Work::Task(ask) = step.work {
+            if let Some(spec) = ask(self.scene).filter(|_| !step.now_or_never) {
                 self.leave_chore(index, spec);
                 self.record(index, StepState::Deferred);
             }

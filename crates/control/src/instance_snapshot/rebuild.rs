@@ -2,38 +2,40 @@
 //! that were attached since stay as they are.
 
 use stillpoint_model::account::Actor;
-use stillpoint_model::guard::Action;
+use stillpoint_model::guard::{Action, can_go_on_from};
 use stillpoint_model::id::SnapshotId;
 use stillpoint_model::instance::InstanceState;
 use stillpoint_model::instance_snapshot::{CapturedVolume, InstanceSnapshot};
 use stillpoint_model::naming::check_confirmation;
 use stillpoint_model::refusal::{ProblemCode, Refusal, WayOut};
 use stillpoint_model::saga::{PutBack, Request};
+use stillpoint_model::volume::Volume;
 use stillpoint_store::instance::instance_update;
 use stillpoint_store::volume::{CountedVolume, volume_counted_of_instance};
 
 use super::own_instance_snapshot;
 use crate::admission::{Accepted, Ask, Desk, Draft};
 use crate::error::Result;
-use crate::instance::plans_of;
+use crate::instance::{machine, plans_of};
 use crate::reference::own_instance;
 use crate::{Answer, Change, Context, Reference};
 
 /// Puts an instance back to a snapshot of it. `confirm` is the instance's name, typed, where the
-/// plan asks for that.
+/// plan asks for that. `with_memory` has it go on from the memory that the snapshot holds.
 pub async fn rebuild(
     cx: &Context,
     actor: &Actor,
     instance: &Reference,
     snapshot: &Reference,
-    confirm: Option<&str>,
+    (confirm, with_memory): (Option<&str>, bool),
     change: &Change,
 ) -> Result<Answer> {
-    let asked = (instance, snapshot, confirm);
+    let asked = (instance, snapshot, confirm, with_memory);
     let ask = Ask::new(cx, actor, change, "instance_rebuild", &asked)?;
     let (instance, snapshot) = (instance.clone(), snapshot.clone());
     let confirm = confirm.map(str::to_owned);
-    ask.admit(move |desk| Box::pin(admit_rebuild(desk, instance, snapshot, confirm)))
+    let confirmed = (confirm, with_memory);
+    ask.admit(move |desk| Box::pin(admit_rebuild(desk, instance, snapshot, confirmed)))
         .await
 }
 
@@ -42,7 +44,7 @@ pub(crate) async fn admit_rebuild(
     mut desk: Desk<'_>,
     instance: Reference,
     snapshot: Reference,
-    confirm: Option<String>,
+    (confirm, with_memory): (Option<String>, bool),
 ) -> Result<Accepted> {
     let mut instance = own_instance(desk.tx, &desk.actor, &instance).await?;
     desk.check_version(instance.version)?;
@@ -71,6 +73,11 @@ pub(crate) async fn admit_rebuild(
         let asked = plan.plan.confirm.restore_in_place;
         check_confirmation(asked, &instance.name, confirm.as_deref())?;
     }
+    if with_memory {
+        can_go_on_from(&whole, &instance.flavor, true)?;
+        check_same_disks(&whole, &all)?;
+    }
+    let go_on = with_memory.then(|| machine(&instance, &all));
     let put_back = |captured: &CapturedVolume| PutBack {
         volume_id: captured.volume_id,
         snapshot_id: captured.snapshot_id,
@@ -78,6 +85,7 @@ pub(crate) async fn admit_rebuild(
     };
     let request = Request::InstanceRebuild {
         put_back: whole.config.volumes.iter().map(put_back).collect(),
+        go_on,
     };
     drop(members);
     for (volume, _) in held {
@@ -118,6 +126,23 @@ pub(super) fn held_volumes(
         })
     };
     whole.config.volumes.iter().map(held).collect()
+}
+
+/// A guest that goes on knows the disks that it had, and where.
+fn check_same_disks(whole: &InstanceSnapshot, volumes: &[Volume]) -> Result<(), Refusal> {
+    let place = |volume: &Volume| volume.own_instance().map(|own| own.place);
+    let was = whole.config.volumes.iter();
+    let same = volumes.len() == whole.config.volumes.len()
+        && was.clone().all(|captured| {
+            let now = volumes.iter().find(|v| v.id == captured.volume_id);
+            now.and_then(place) == Some(captured.place)
+        });
+    if same {
+        return Ok(());
+    }
+    let text = "The instance has other volumes than when its memory was captured, or in other \
+                places. Attach the same ones, or leave the memory.";
+    Err(Refusal::new(ProblemCode::NotEligible, text).at("/with_memory"))
 }
 
 /// The instance that a snapshot was taken of does not exist any more.

@@ -106,9 +106,10 @@ async fn instance_snapshot_again(
             let row = own_instance_snapshot(desk.tx, &desk.actor, &whole).await?;
             instance_snapshot::admit_delete(desk, whole, Some(row.name.into())).await
         }
-        Request::InstanceRebuild { .. } => {
+        Request::InstanceRebuild { go_on, .. } => {
             let name = operation.instance_name.clone().map(String::from);
-            instance_snapshot::admit_rebuild(desk, instance?, whole, name).await
+            let asked = (name, go_on.is_some());
+            instance_snapshot::admit_rebuild(desk, instance?, whole, asked).await
         }
         other => instance_again(desk, operation, instance?, other).await,
     }

@@ -5,7 +5,9 @@
 //! check      the node proves that the layers to go back to are whole
 //! put back   the node rolls each volume back; what was there       undo: none; ask the node which
 //!            becomes its safety snapshot, in one step each         safety snapshots exist
-//! finish     the safety snapshots are available, for a day; the instance is stopped
+//! go on      the node starts the machine from the snapshot's       undo: none; it is done now or never
+//!            memory, where that was asked
+//! finish     the safety snapshots are available, for a day; the instance is stopped, or goes on
 //! ```
 //!
 //! The instance is off and held, so nothing opens a volume between the first and the last. A volume
@@ -15,16 +17,26 @@
 //! back, and their safety snapshots stay; rebuilding again does the rest. That is what *check* comes
 //! first for: what can be known to fail fails before anything changes.
 //!
+//! When its machine does not go on from the memory, the instance was put back all the same: it stays
+//! stopped, says so, and boots when it is started. Were it started later from memory, by somebody who
+//! does not know what was written to its volumes since, its guest would wreck them.
+//!
 //! Nothing is rolled forward or back later: by then the owner may have started the instance.
 
 use stillpoint_model::Timestamp;
-use stillpoint_model::instance::{InstanceState, Power};
+use stillpoint_model::instance::{InstanceState, MachineOrder, Power};
 use stillpoint_model::operation::{OperationKind, Phase};
 use stillpoint_model::saga::{PutBack, Request, Setback};
 use stillpoint_model::task::{TaskOutcome, TaskSpec};
 
 use super::restore_in_place::{expiry, list, not_known, safety_of};
-use super::{Answer, Saga, Scene, Step, Undo, all, outcomes, reason, record_volume};
+use super::{
+    Answer, Saga, Scene, Step, Undo, all, outcomes, reason, record_volume, settle_instance,
+};
+
+/// What the owner reads of an instance that was put back and did not go on.
+const DID_NOT_GO_ON: &str = "Its volumes were put back, but it could not go on from its memory. \
+                             Start it: it boots.";
 
 /// Putting an instance back.
 pub const SAGA: Saga = Saga {
@@ -42,6 +54,7 @@ pub const SAGA: Saga = Saga {
             },
         )
         .point_of_no_return(),
+        Step::task("go on", Phase::Machine, go_on, Undo::Nothing).now_or_never(),
         Step::store("finish", Phase::CleanUp, finish),
     ],
     unwound,
@@ -50,7 +63,7 @@ pub const SAGA: Saga = Saga {
 
 fn to_put_back(scene: &Scene) -> &[PutBack] {
     match &scene.run.order.request {
-        Request::InstanceRebuild { put_back } => put_back,
+        Request::InstanceRebuild { put_back, .. } => put_back,
         _ => &[],
     }
 }
@@ -80,6 +93,21 @@ fn put_back(scene: &Scene) -> Option<TaskSpec> {
             snapshot_id: one.snapshot_id,
             safety_id: one.safety_id,
         }))
+}
+
+fn machine(scene: &Scene) -> Option<&MachineOrder> {
+    match &scene.run.order.request {
+        Request::InstanceRebuild { go_on, .. } => go_on.as_ref(),
+        _ => None,
+    }
+}
+
+fn go_on(scene: &Scene) -> Option<TaskSpec> {
+    Some(TaskSpec::InstanceStart {
+        instance_id: scene.run.operation.instance_id?,
+        machine: machine(scene)?.clone(),
+        memory: scene.run.operation.instance_snapshot_id,
+    })
 }
 
 fn inspect(scene: &Scene) -> Option<TaskSpec> {
@@ -113,10 +141,17 @@ fn finish(scene: &mut Scene) {
     for safety in &mut scene.snapshots {
         safety.duration_ms = duration_ms;
     }
-    settle(scene);
+    let went_on = scene.outcome("go on").cloned();
+    let failure = (machine(scene).is_some() && went_on.is_none()).then(|| DID_NOT_GO_ON.to_owned());
     if let Some(instance) = &mut scene.instance {
-        instance.failure = None;
         instance.ready = false;
+    }
+    match went_on {
+        Some(outcome) => settle_instance(scene, &outcome),
+        None => settle(scene),
+    }
+    if let Some(instance) = &mut scene.instance {
+        instance.failure = failure;
     }
 }
 

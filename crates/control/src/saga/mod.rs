@@ -124,6 +124,8 @@ pub struct Step {
     /// Once this step was begun, a cancel comes too late. Once it is done, the operation has
     /// kept its promise: a task that fails after it is left to the upkeep of the pool.
     pub past_undoing: bool,
+    /// After the promise is kept it is done now or never: nothing is left to the upkeep.
+    pub now_or_never: bool,
 }
 
 impl Step {
@@ -134,6 +136,7 @@ impl Step {
             work: Work::Task(ask),
             undo,
             past_undoing: false,
+            now_or_never: false,
         }
     }
 
@@ -144,7 +147,13 @@ impl Step {
             work: Work::Store(effect),
             undo: Undo::Nothing,
             past_undoing: false,
+            now_or_never: false,
         }
+    }
+
+    const fn now_or_never(mut self) -> Self {
+        self.now_or_never = true;
+        self
     }
 
     const fn point_of_no_return(mut self) -> Self {

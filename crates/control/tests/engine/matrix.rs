@@ -360,7 +360,10 @@ fn asks_of_instance(kind: OperationKind) -> &'static [Ask] {
             },
         ],
         OperationKind::InstanceSnapshotDelete => &[|lab, start| forget(lab, start)],
-        OperationKind::InstanceRebuild => &[rebuild],
+        OperationKind::InstanceRebuild => &[
+            |lab, start| rebuild(lab, start, false),
+            |lab, start| rebuild(lab, start, true),
+        ],
         other => panic!("{other} is about no instance"),
     }
 }
@@ -441,7 +444,8 @@ fn forget(lab: &Lab, start: &Start) -> Wanted {
 }
 
 /// The root goes back to what it was when the instance was captured, the volume to its snapshot.
-fn rebuild(lab: &Lab, start: &Start) -> Wanted {
+/// What goes on from memory does not in this lab, whose machines have none.
+fn rebuild(lab: &Lab, start: &Start, go_on: bool) -> Wanted {
     let put_back = |volume_id, snapshot_id| PutBack {
         volume_id,
         snapshot_id,
@@ -452,6 +456,7 @@ fn rebuild(lab: &Lab, start: &Start) -> Wanted {
             put_back(start.root, start.parts[0]),
             put_back(start.volume, start.snapshot),
         ],
+        go_on: go_on.then(|| machine(lab, &[start.root, start.volume])),
     };
     Wanted {
         whole: Some(start.whole),
@@ -1119,7 +1124,7 @@ async fn check_purpose(
                 assert!(read == content(NOW), "{cell}: the part of the volume");
             }
         }
-        Request::InstanceRebuild { put_back } => {
+        Request::InstanceRebuild { put_back, .. } => {
             for one in put_back {
                 let kept = lab.ground.snapshot(one.safety_id).await.is_some();
                 assert!(kept || !succeeded, "{cell}: success keeps what was there");
@@ -1135,7 +1140,7 @@ fn safety_of(wanted: &Wanted) -> Option<SnapshotId> {
     match wanted.request {
         Request::RestoreInPlace { safety_id, .. } => Some(safety_id),
         // That of the volume; that of the root comes before it.
-        Request::InstanceRebuild { ref put_back } => put_back.last().map(|one| one.safety_id),
+        Request::InstanceRebuild { ref put_back, .. } => put_back.last().map(|one| one.safety_id),
         _ => None,
     }
 }

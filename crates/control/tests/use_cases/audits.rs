@@ -181,7 +181,7 @@ impl<'a> Walk<'a> {
         let made = instance::create_of_snapshot(cx, me, request, &change);
         self.step("instance::create_of_snapshot", "instance_create", made)
             .await;
-        let back = instance_snapshot::rebuild(cx, me, vm, &whole, Some("vm-2"), &change);
+        let back = instance_snapshot::rebuild(cx, me, vm, &whole, (Some("vm-2"), false), &change);
         self.step("instance_snapshot::rebuild", "instance_rebuild", back)
             .await;
         let deleted = instance_snapshot::delete(cx, me, &whole, Some("whole"), &change);

@@ -194,7 +194,7 @@ async fn an_instance_goes_back_while_it_is_off_and_keeps_what_was_there() {
     let rebuild = |confirm| {
         let (web, id) = (web.into(), id.into());
         let change = &change;
-        async move { instance_snapshot::rebuild(cx, me, &web, &id, confirm, change).await }
+        async move { instance_snapshot::rebuild(cx, me, &web, &id, (confirm, false), change).await }
     };
     accepted(instance::start(cx, me, &web.into(), &change).await);
     lab.settle().await;
@@ -224,8 +224,15 @@ async fn an_instance_does_not_go_back_to_what_another_was() {
     let id = captured(&lab, &lab.tenant, web, "before").await;
     stop(&lab, other).await;
     let (cx, me, change) = (&lab.cx, &lab.tenant, Change::default());
-    let asked =
-        instance_snapshot::rebuild(cx, me, &other.into(), &id.into(), Some("other"), &change).await;
+    let asked = instance_snapshot::rebuild(
+        cx,
+        me,
+        &other.into(),
+        &id.into(),
+        (Some("other"), false),
+        &change,
+    )
+    .await;
     let refusal = refused(asked);
     assert_eq!(refusal.code, ProblemCode::InvalidRequest);
     assert_eq!(refusal.pointer.as_deref(), Some("/instance_snapshot"));

@@ -148,7 +148,7 @@ fn asked<'a>(
             instance_snapshot::update(cx, me, whole, ItemUpdate::default(), change),
         "instance_snapshot::delete" => instance_snapshot::delete(cx, me, whole, typed, change),
         "instance_snapshot::rebuild" =>
-            instance_snapshot::rebuild(cx, me, instance, whole, typed, change),
+            instance_snapshot::rebuild(cx, me, instance, whole, (typed, false), change),
         "snapshot::show" => snapshot::show(cx, me, snapshot_ref),
         "snapshot::update" =>
             snapshot::update(cx, me, snapshot_ref, ItemUpdate::default(), change),

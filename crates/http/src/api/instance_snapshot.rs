@@ -203,9 +203,11 @@ async fn instance_rebuild(
 ) -> Result<Response> {
     let instance = reference(&id, "instance")?;
     let snapshot = reference_at(&body.instance_snapshot, WHAT, "/instance_snapshot")?;
-    let confirm = body.confirm.as_deref();
+    let asked = (
+        body.confirm.as_deref(),
+        body.with_memory.unwrap_or_default(),
+    );
     let answer =
-        instance_snapshot::rebuild(app.cx(), &actor, &instance, &snapshot, confirm, &change)
-            .await?;
+        instance_snapshot::rebuild(app.cx(), &actor, &instance, &snapshot, asked, &change).await?;
     Ok(reply::answer(answer))
 }

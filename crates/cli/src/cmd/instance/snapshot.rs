@@ -105,6 +105,9 @@ pub struct RebuildArgs {
     /// The instance snapshot, by name or id
     #[arg(long, value_name = "SNAPSHOT")]
     from: String,
+    /// Have it go on from the memory that the snapshot holds; it stays stopped otherwise
+    #[arg(long)]
+    with_memory: bool,
     /// Confirms by the instance's name, without a question
     #[arg(long, value_name = "NAME")]
     yes: Option<String>,
@@ -247,6 +250,7 @@ pub async fn rebuild(remote: &Remote, asked: RebuildArgs) -> Result<()> {
     let RebuildArgs {
         instance,
         from,
+        with_memory,
         yes,
         change,
     } = asked;
@@ -266,6 +270,7 @@ pub async fn rebuild(remote: &Remote, asked: RebuildArgs) -> Result<()> {
     }
     let request = InstanceRebuild {
         instance_snapshot: snapshot.id.to_string(),
+        with_memory: with_memory.then_some(true),
         confirm: Some(name.to_owned()),
     };
     let id = instance.id.to_string();

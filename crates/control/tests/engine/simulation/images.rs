@@ -226,6 +226,7 @@ impl Users {
             ..about(
                 Request::InstanceRebuild {
                     put_back: put_back.clone(),
+                    go_on: None,
                 },
                 pool,
             )

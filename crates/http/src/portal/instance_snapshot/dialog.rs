@@ -153,8 +153,9 @@ impl Dialog {
             Self::Restore => return restore(app, viewer, view, fields).await,
             Self::Rebuild => {
                 let of = whole.instance_id;
+                let asked = (confirm, fields.is_checked("memory"));
                 let asked =
-                    instance_snapshot::rebuild(cx, actor, &of.into(), &id, confirm, change).await;
+                    instance_snapshot::rebuild(cx, actor, &of.into(), &id, asked, change).await;
                 return asked.map(|_| paths::instance(of)).map_err(|e| refusal(&e));
             }
             Self::Delete => {
@@ -233,7 +234,7 @@ impl Dialog {
         let view = &shown.view;
         match self {
             Self::Restore => restore_fields(shown, fields, error),
-            Self::Rebuild => rebuild_fields(view),
+            Self::Rebuild => rebuild_fields(view, fields),
             Self::Rename => html! {
                 (ui::text_field("name", "Name", fields, error).focused())
                 (ui::description_and_labels(fields, error, true))
@@ -276,7 +277,7 @@ fn restore_fields(shown: &Shown, fields: &Fields, error: Option<&Refusal>) -> Ma
     }
 }
 
-fn rebuild_fields(view: &InstanceSnapshotView) -> Markup {
+fn rebuild_fields(view: &InstanceSnapshotView, fields: &Fields) -> Markup {
     let whole = &view.instance_snapshot;
     let held = whole.config.volumes.iter().map(|v| v.name.as_str());
     let held = held.collect::<Vec<_>>().join(", ");
@@ -295,6 +296,9 @@ fn rebuild_fields(view: &InstanceSnapshotView) -> Markup {
         p.small.muted {
             "Before that, what the volumes hold now is kept as safety snapshots. They make this "
             "undoable, count toward no cap, cost nothing, and go by themselves."
+        }
+        @if let Some(memory) = whole.memory {
+            (ui::checkbox("memory", &format!("Go on where it was: with its memory, {memory}"), fields))
         }
     }
 }
