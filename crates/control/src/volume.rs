@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use stillpoint_model::account::Actor;
+use stillpoint_model::compression::CompressionLevel;
 use stillpoint_model::guard::{Action, Allowed};
 use stillpoint_model::id::{ImageId, VolumeId};
 use stillpoint_model::name::Name;
@@ -77,6 +78,8 @@ pub struct VolumeView {
     pub confirm: Confirmations,
     /// The name of its plan.
     pub plan_name: String,
+    /// How hard its backups are compressed.
+    pub compression_level: CompressionLevel,
     /// The name of its pool.
     pub pool_name: Name,
     /// The name of its region.
@@ -142,6 +145,7 @@ async fn view(
         caps: plan.plan.caps,
         confirm: plan.plan.confirm,
         plan_name: plan.plan.name.clone(),
+        compression_level: plan.plan.compression_level,
         pool_name: pool.name.clone(),
         region_name: places.region_of(pool)?.name.clone(),
         permissions,

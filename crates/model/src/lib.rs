@@ -11,6 +11,7 @@ pub mod audit;
 pub mod backup;
 pub mod bytes;
 pub mod care;
+pub mod compression;
 pub mod env;
 pub mod error;
 pub mod event;

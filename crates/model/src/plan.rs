@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::compression::CompressionLevel;
 use crate::guard::Action;
 use crate::id::PlanId;
 use crate::instance::{InstanceState, Load};
@@ -224,6 +225,9 @@ pub struct Plan {
     /// What is asked of a guest that has a volume open while it is captured; nothing when absent.
     #[serde(default)]
     pub freeze: FreezePolicy,
+    /// How hard backups are compressed.
+    #[serde(default)]
+    pub compression_level: CompressionLevel,
 }
 
 /// A plan as it is attached to volumes: a version of it never changes.

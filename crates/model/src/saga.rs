@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::compression::CompressionLevel;
 use crate::id::{BackupId, ImageId, InstanceSnapshotId, PoolId, SnapshotId, TaskId, VolumeId};
 use crate::instance::{InstanceState, MachineDisk, MachineOrder, StopMode};
 use crate::item::FreezePolicy;
@@ -48,6 +49,9 @@ pub struct Terms {
     /// What is asked of a guest that has the volume open while it is captured.
     #[serde(default)]
     pub freeze: FreezePolicy,
+    /// How hard a backup is compressed.
+    #[serde(default)]
+    pub compression_level: CompressionLevel,
 }
 
 impl Terms {
@@ -59,6 +63,7 @@ impl Terms {
             max_runtime_s: plan.timeouts.max_runtime_s,
             safety_snapshot_s: plan.safety_snapshot_s,
             freeze: plan.freeze,
+            compression_level: plan.compression_level,
         }
     }
 
@@ -453,6 +458,7 @@ mod tests {
                 max_runtime_s: None,
                 safety_snapshot_s: 86400,
                 freeze: FreezePolicy::Try,
+                compression_level: CompressionLevel::default(),
             },
             request: Request::RestoreInPlace {
                 source: RestoreSource::Snapshot {

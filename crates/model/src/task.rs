@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::care::{BackupKey, CollectTerms, VerifyLevel};
+use crate::compression::CompressionLevel;
 use crate::id::{
     AccountId, BackupId, ImageId, InstanceId, InstanceSnapshotId, SnapshotId, TargetId, VaultId,
     VolumeId,
@@ -188,6 +189,9 @@ pub enum TaskSpec {
         /// What the vault keeps beside the data (names, as they are now), for whoever rescues it
         /// without a control plane.
         notes: BTreeMap<String, String>,
+        /// How hard what is new is compressed.
+        #[serde(default)]
+        level: CompressionLevel,
     },
     /// Read the manifest back and prove that everything it names is there.
     BackupVerify {

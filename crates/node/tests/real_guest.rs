@@ -400,6 +400,7 @@ impl Scene {
             vault,
             parent,
             notes: BTreeMap::new(),
+            level: Default::default(),
         });
         self.perform(&TaskSpec::BackupVerify {
             backup_id,

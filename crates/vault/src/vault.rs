@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
+use stillpoint_model::compression::CompressionLevel;
 use stillpoint_model::id::{AccountId, VaultId, VolumeId};
 use stillpoint_model::{ByteRange, Env, ErrorKind};
 
@@ -201,6 +202,13 @@ impl Vault {
             read_only: true,
             ..self
         }
+    }
+
+    /// The same vault, whose backups are compressed at this level from now on.
+    #[must_use]
+    pub fn compressing_at(mut self, level: CompressionLevel) -> Self {
+        self.tuning.zstd_level = level.get().into();
+        self
     }
 
     /// The vault's id.

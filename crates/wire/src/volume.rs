@@ -243,6 +243,8 @@ pub struct Volume {
     pub confirm: Confirmations,
     /// The name of its plan.
     pub plan: String,
+    /// How hard that plan compresses its backups: a level of zstd, 1 to 19.
+    pub compression_level: u8,
     /// The pool that holds it.
     #[schema(value_type = String, format = "uuid")]
     pub pool_id: PoolId,
@@ -280,6 +282,8 @@ pub struct VolumeContext {
     pub confirm: plan::Confirmations,
     /// The name of its plan.
     pub plan: String,
+    /// How hard that plan compresses its backups.
+    pub compression_level: u8,
     /// The name of its pool.
     pub pool: String,
     /// The name of its region.
@@ -330,6 +334,7 @@ impl Volume {
             caps: context.caps.into(),
             confirm: context.confirm.into(),
             plan: context.plan,
+            compression_level: context.compression_level,
             pool_id,
             pool: context.pool,
             region: context.region,

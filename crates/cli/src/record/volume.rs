@@ -22,6 +22,7 @@ impl Record for Volume {
             Column::wide("POOL", |v| Cell::text(&v.pool)),
             Column::wide("REGION", |v| Cell::text(&v.region)),
             Column::wide("PLAN", |v| Cell::text(&v.plan)),
+            Column::wide("COMPRESSION", |v| Cell::text(&v.compression_level)),
             Column::wide("MADE FROM", |v| Cell::maybe(v.origin.map(origin))),
             Column::wide("FAILURE", |v| {
                 Cell::maybe(v.failure.as_ref().map(Cell::text))

@@ -120,6 +120,7 @@ fn upload(scene: &Scene) -> Option<TaskSpec> {
         vault,
         parent,
         notes: notes(scene),
+        level: scene.run.order.terms.compression_level,
     })
 }
 

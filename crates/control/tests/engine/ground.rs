@@ -149,6 +149,7 @@ impl Ground {
             max_runtime_s: None,
             safety_snapshot_s: 86_400,
             freeze: Default::default(),
+            compression_level: Default::default(),
         };
         self.db
             .write(move |tx| Box::pin(async move { admit(tx, ids, id, terms, wanted, now).await }))

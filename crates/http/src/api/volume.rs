@@ -46,6 +46,7 @@ fn volume(view: VolumeView) -> Volume {
         caps: view.caps,
         confirm: view.confirm,
         plan: view.plan_name,
+        compression_level: view.compression_level.get(),
         pool: view.pool_name.into(),
         region: view.region_name.into(),
         actions,

@@ -62,8 +62,9 @@ pub fn perform(
             vault,
             parent,
             ref notes,
+            level,
         } => {
-            let vault = storage.vault_for_backup(vault)?;
+            let vault = storage.vault_for_backup(vault)?.compressing_at(level);
             upload(
                 pool,
                 &vault,

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 use stillpoint_model::ByteRange;
+use stillpoint_model::compression::CompressionLevel;
 use stillpoint_model::id::BackupId;
 
 use super::support::*;
@@ -126,8 +127,8 @@ fn an_increment_into_a_tebibyte_costs_what_changed() {
     assert_eq!(receipt.bytes_read.get(), CHUNK);
     assert_eq!(receipt.changed.get(), CHUNK);
     assert!(receipt.stored.get() < CHUNK + 16_000, "{}", receipt.stored);
-    // Two of them look whether the parent was repaired.
-    assert!(calls.calls() < 32, "{}", calls.calls());
+    // Two of them look whether the parent was repaired, one puts what the packs hash to.
+    assert!(calls.calls() < 33, "{}", calls.calls());
     assert_eq!(receipt.used.get(), first.used.get() + CHUNK);
     let whole = Mutex::new(Disk::new(disk.size));
     vault
@@ -202,4 +203,30 @@ fn a_damaged_part_of_the_parent_is_read_anew() {
     };
     let healed = bench.back_up(&disk, Some(first.backup_id), Some(&[chunks(0, 500)]));
     assert_eq!(bench.restored(healed.backup_id), disk);
+}
+
+#[test]
+fn another_level_of_compression_shares_what_is_there() {
+    let bench = Bench::new(77);
+    let mut disk = Disk::new(2000 * CHUNK);
+    (0..200).for_each(|n| disk.fill(n * 7, n + 1));
+    let first = bench.back_up(&disk, None, None);
+    disk.fill(3, 9999);
+    let hard = Bench {
+        vault: bench
+            .vault
+            .clone()
+            .compressing_at(CompressionLevel::try_from(19).unwrap()),
+        target: bench.target.clone(),
+        env: bench.env.clone(),
+        root: bench.root.clone(),
+        volume: bench.volume,
+    };
+    // Everything is read again and found there, but for the one chunk.
+    let second = hard.back_up(&disk, Some(first.backup_id), None);
+    assert!(second.stored.get() < 8 * CHUNK, "{second:?}");
+    assert_eq!(bench.restored(second.backup_id), disk);
+    let other = hard.back_up(&disk, None, None);
+    assert!(other.stored.get() < first.stored.get() / 8, "{other:?}");
+    assert_eq!(bench.restored(other.backup_id), disk);
 }
