@@ -153,6 +153,24 @@ pub struct Collection {
     pub would_free: Option<ByteCount>,
     /// Why nothing went, for operators.
     pub reason: Option<String>,
+    /// What was done about packs that are mostly dead, when nothing else was left to do.
+    #[serde(default)]
+    pub emptied: Option<Emptied>,
+}
+
+/// What was done so that packs which are mostly dead can go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Emptied {
+    /// How many packs that is.
+    pub packs: u32,
+    /// About how many bytes go once no backup reaches them.
+    pub would_free: ByteCount,
+    /// Bytes that were stored anew for it.
+    pub stored: ByteCount,
+    /// Backups that do without them now.
+    pub backups: u32,
+    /// Backups that still reach them.
+    pub left: u32,
 }
 
 /// An object that is not as it should be.

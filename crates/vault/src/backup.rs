@@ -9,7 +9,7 @@
 //! Crash anywhere: the run's record is there and says which objects are its own;
 //! [`Vault::reap_backup`] removes exactly those, or, when the manifest got there, keeps the backup.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use stillpoint_model::id::{BackupId, RunId, VolumeId};
@@ -22,6 +22,7 @@ use crate::format::ContentHash;
 use crate::format::manifest::{MAX_NOTE_LEN, MAX_NOTES, Manifest};
 use crate::format::names::IdBytes;
 use crate::format::object::Class;
+use crate::format::pack::PackId;
 use crate::format::run::Note;
 use crate::ingest::{Missed, OpenRun, Trust, ingest};
 use crate::volume::VolumeReader;
@@ -88,7 +89,7 @@ impl Vault {
         source: &dyn VolumeReader,
         monitor: &dyn Monitor,
     ) -> Result<PreparedBackup, Error> {
-        self.prepare(spec, Trust::Claims, source, monitor)
+        self.prepare((spec, Trust::Claims), &HashSet::new(), source, monitor)
     }
 
     /// As [`Vault::prepare_backup`], but reads everything and compares it with the parent, to prove
@@ -99,13 +100,24 @@ impl Vault {
         source: &dyn VolumeReader,
         monitor: &dyn Monitor,
     ) -> Result<PreparedBackup, Error> {
-        self.prepare(spec, Trust::Proof, source, monitor)
+        self.prepare((spec, Trust::Proof), &HashSet::new(), source, monitor)
+    }
+
+    /// As [`Vault::prepare_backup`], and has nothing to do with some packs, as if they were marked.
+    pub(crate) fn prepare_without(
+        &self,
+        avoided: &HashSet<PackId>,
+        spec: &BackupSpec<'_>,
+        source: &dyn VolumeReader,
+        monitor: &dyn Monitor,
+    ) -> Result<PreparedBackup, Error> {
+        self.prepare((spec, Trust::Claims), avoided, source, monitor)
     }
 
     fn prepare(
         &self,
-        spec: &BackupSpec<'_>,
-        trust: Trust,
+        (spec, trust): (&BackupSpec<'_>, Trust),
+        avoided: &HashSet<PackId>,
         source: &dyn VolumeReader,
         monitor: &dyn Monitor,
     ) -> Result<PreparedBackup, Error> {
@@ -124,9 +136,14 @@ impl Vault {
         let epoch = epoch?;
         self.keep_reserve()?;
         let run_id = RunId::generate(&*self.env);
+        let run = OpenRun {
+            id: run_id,
+            condemned: HashSet::new(),
+            avoided: avoided.clone(),
+        };
         let prepared = self
             .open_run(spec, run_id, epoch.begun)
-            .and_then(|()| self.prepare_in_run((spec, trust), (run_id, epoch), source, monitor));
+            .and_then(|()| self.prepare_in_run((spec, trust), (run, epoch), source, monitor));
         if prepared.is_err()
             && let Err(error) = self.discard_run(spec.backup_id, run_id)
         {
@@ -151,7 +168,7 @@ impl Vault {
     fn prepare_in_run(
         &self,
         (spec, trust): (&BackupSpec<'_>, Trust),
-        (run_id, epoch): (RunId, Visible),
+        (mut run, epoch): (OpenRun, Visible),
         source: &dyn VolumeReader,
         monitor: &dyn Monitor,
     ) -> Result<PreparedBackup, Error> {
@@ -162,10 +179,8 @@ impl Vault {
         let live = |id| self.live_parent(plan.as_ref(), spec.volume_id, id);
         let parent = spec.parent.map(live).transpose()?;
         let parent = parent.as_ref();
-        let run = OpenRun {
-            id: run_id,
-            condemned: plan.into_iter().flat_map(|plan| plan.packs).collect(),
-        };
+        let run_id = run.id;
+        run.condemned = plan.into_iter().flat_map(|plan| plan.packs).collect();
         let found = ingest(self, (spec, trust), run, parent, source, monitor)?;
         let mut manifest = Manifest {
             volume_id: spec.volume_id,

@@ -36,6 +36,7 @@ mod survey;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use stillpoint_model::id::RunId;
@@ -47,6 +48,7 @@ pub use plan::{CollectPolicy, Refusal};
 use crate::crew::all_of;
 use crate::format::epoch::{Doom, Plan};
 use crate::format::object::Class;
+use crate::format::pack::PackId;
 use crate::{Error, Vault};
 use survey::Survey;
 
@@ -196,12 +198,29 @@ impl Collector<'_> {
         let planned = plan::condemn(&survey.look, &expired, &used, now, self.policy)?;
         self.clocks.check(&*self.vault.env, self.policy)?;
         let Some(plan) = planned else {
+            if expired.is_empty() {
+                self.forget_marks(&used)?;
+            }
             return Ok(Some(Collected::at(epoch, Outcome::NothingToDo)));
         };
         let name = self.vault.names.plan(epoch);
         self.vault
             .put_epoch_object(&name, Class::Plan, epoch, plan.encode())?;
         Ok(None)
+    }
+
+    /// Takes away the marks of packs that are gone and that no backup reaches: a reader that was slow
+    /// left them. Names are never used twice, so that nothing is shared because of it.
+    fn forget_marks(&self, used: &BTreeSet<PackId>) -> Result<(), Error> {
+        let marked = self.vault.marked_packs()?.into_iter();
+        let unneeded: Vec<PackId> = marked.filter(|pack| !used.contains(pack)).collect();
+        all_of(self.vault.width(), &unneeded, |pack| {
+            match self.vault.pack_len(*pack)? {
+                None => Ok(self.vault.target.delete(&self.vault.names.mark(*pack))?),
+                Some(_) => Ok(()),
+            }
+        })?;
+        Ok(())
     }
 
     /// The second look, and the doom.

@@ -76,6 +76,8 @@ pub(crate) struct OpenRun {
     pub id: RunId,
     /// Packs that it must not begin to refer to.
     pub condemned: HashSet<PackId>,
+    /// Packs that it does without, as if they were damaged.
+    pub avoided: HashSet<PackId>,
 }
 
 /// Stores a volume's content under a run whose record is in place.
@@ -142,7 +144,9 @@ impl<'a> Ingest<'a> {
         feed: Feed<'a>,
     ) -> Result<Self, Error> {
         let size = source.size();
-        let unusable = Rc::new(vault.marked_packs()?);
+        let mut unusable = vault.marked_packs()?;
+        unusable.extend(run.avoided);
+        let unusable = Rc::new(unusable);
         let (run_id, mut excluded) = (run.id, run.condemned);
         excluded.extend(unusable.iter().copied());
         let ranges = |changed| ChunkRanges::new(changed, size, parent.map(|parent| parent.size));

@@ -16,7 +16,8 @@
 //! - a chunk in a pack that failed verification is never shared again: the next backup of a volume
 //!   that still has it stores it anew;
 //! - what is damaged can be made whole: [`Vault::repair_backup`] stores anew what a source still has;
-//! - [`Vault::collect`] removes what no backup reaches, beside backups that are being written;
+//! - [`Vault::collect`] removes what no backup reaches, beside backups that are being written, and
+//!   [`Vault::repack`] empties packs that are mostly dead for it;
 //! - deleting and reaping work on a target without a byte left;
 //! - what is said to have changed can be proven: [`Vault::prepare_proof`] reads everything, stores
 //!   what differs wherever it is, and names what was not said;
@@ -48,6 +49,7 @@ mod read_back;
 mod reader;
 mod reap;
 mod renewal;
+mod repack;
 mod repair;
 pub mod rescue;
 mod reserve;
@@ -70,6 +72,7 @@ pub use ingest::Missed;
 pub use reader::{BackupReader, ReadCache};
 pub use reap::{Reaped, Unreferenced};
 pub use renewal::RENEWS;
+pub use repack::{RepackPolicy, Repacked};
 pub use repair::{Repaired, Source};
 pub use restore::RestoreReport;
 pub use vault::{Tuning, Vault, VaultSpec};

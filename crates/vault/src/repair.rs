@@ -27,10 +27,12 @@ use stillpoint_model::id::{BackupId, VolumeId};
 use stillpoint_model::progress::Monitor;
 use stillpoint_model::{ByteCount, ErrorKind};
 
+use crate::crew::side_by_side;
 use crate::fetch::HeaderCache;
 use crate::format::CHUNK_LEN;
 use crate::format::hash::ChunkId;
 use crate::format::manifest::Manifest;
+use crate::format::pack::PackId;
 use crate::format::tree::LEAF_CHUNKS;
 use crate::reader::{BackupReader, ReadCache};
 use crate::{
@@ -93,12 +95,12 @@ pub struct Repaired {
 }
 
 /// A successor that is stored and that nobody is read by yet.
-struct Stored {
+pub(crate) struct Stored {
     volume: VolumeId,
     /// The last of the damaged backup's line.
-    of: BackupId,
-    backup: BackupId,
-    receipt: Receipt,
+    pub of: BackupId,
+    pub backup: BackupId,
+    pub receipt: Receipt,
 }
 
 impl Vault {
@@ -129,7 +131,8 @@ impl Vault {
         let (mut repaired, mut stored) = (Repaired::default(), vec![]);
         // The oldest first: what one stores anew the next ones find.
         for &(volume, backup) in backups {
-            match self.store_successor((volume, backup), open, confirm, monitor) {
+            let none = HashSet::new();
+            match self.store_successor((volume, backup), &none, open, confirm, monitor) {
                 Ok(successor) => stored.push((backup, successor)),
                 Err(error) if is_hopeless(&error) => {
                     repaired.left.push((backup, error.to_string()));
@@ -164,9 +167,10 @@ impl Vault {
 
     /// Stores the content of a damaged backup under a new one, or finds the one that an earlier
     /// repair stored.
-    fn store_successor<'s>(
+    pub(crate) fn store_successor<'s>(
         &self,
         (volume, backup): (VolumeId, BackupId),
+        avoided: &HashSet<PackId>,
         open: &mut dyn FnMut(VolumeId, BackupId) -> Result<Vec<Source<'s>>, Error>,
         confirm: &mut dyn FnMut() -> Result<(), ErrorKind>,
         monitor: &dyn Monitor,
@@ -196,7 +200,7 @@ impl Vault {
             changed: own.as_ref().map(|_| &[][..]),
             metadata: notes(of, own.as_ref(), &sources),
         };
-        let prepared = match self.prepare_backup(&spec, &mender, monitor) {
+        let prepared = match self.prepare_without(avoided, &spec, &mender, monitor) {
             Err(Error::Source { .. }) if mender.is_lost.get() => {
                 let what = "no source has what it lost";
                 return Err(Error::Irreparable { backup, what });
@@ -242,8 +246,10 @@ impl Vault {
     ) -> Result<Option<(BackupId, Receipt)>, Error> {
         let listing = self.list_names(Some(volume))?;
         let taken = self.renewing(&listing)?;
-        for key in listing.manifests.difference(&listing.tombstones) {
-            let Ok(manifest) = self.manifest(key.0, key.1) else {
+        let alive: Vec<_> = listing.manifests.difference(&listing.tombstones).collect();
+        let read = side_by_side(self.width(), &alive, |key| self.manifest(key.0, key.1));
+        for (key, manifest) in alive.into_iter().zip(read) {
+            let Ok(manifest) = manifest else {
                 continue;
             };
             let renews = manifest

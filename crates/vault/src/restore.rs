@@ -69,9 +69,34 @@ impl Vault {
         sink: &dyn VolumeWriter,
         monitor: &dyn Monitor,
     ) -> Result<RestoreReport, Error> {
-        let manifest = self.current(volume, backup)?;
+        let mut manifest = self.current(volume, backup)?;
+        loop {
+            let error = match self.restore_by(&manifest, backup, sink, monitor) {
+                Err(error) if error.is_damage() => error,
+                other => return other,
+            };
+            // A long restore may outlive the tree that it began with.
+            match self.current(volume, backup) {
+                Ok(now)
+                    if now.root != manifest.root && now.content_hash == manifest.content_hash =>
+                {
+                    tracing::info!(%backup, %error, "restored anew, by a successor");
+                    manifest = now;
+                }
+                _ => return Err(error),
+            }
+        }
+    }
+
+    fn restore_by(
+        &self,
+        manifest: &Manifest,
+        backup: BackupId,
+        sink: &dyn VolumeWriter,
+        monitor: &dyn Monitor,
+    ) -> Result<RestoreReport, Error> {
         let size = manifest.size.get();
-        let written = self.write_out(&manifest, sink, monitor)?;
+        let written = self.write_out(manifest, sink, monitor)?;
         sink.flush()
             .map_err(|source| Error::Sink { offset: 0, source })?;
         if compare::hash_of(self, sink, manifest.size, monitor)? != manifest.content_hash {

@@ -11,6 +11,7 @@ mod keys;
 mod kill;
 mod proof;
 mod read_back;
+mod repack;
 mod repair;
 mod rot;
 mod round_trips;

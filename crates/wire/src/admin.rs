@@ -474,6 +474,7 @@ impl Collection {
             open_runs,
             would_free,
             reason,
+            emptied: _,
         } = last;
         Self {
             at,

@@ -104,6 +104,7 @@ pub fn collection(state: CollectionState) -> Collection {
         open_runs: Vec::new(),
         would_free: None,
         reason: None,
+        emptied: None,
     }
 }
 

@@ -1,5 +1,5 @@
-//! The care of a vault: collecting what no backup reaches, proving what backups rest on, repairing what
-//! is damaged, and copying.
+//! The care of a vault: collecting what no backup reaches, emptying packs that are mostly dead, proving
+//! what backups rest on, repairing what is damaged, and copying.
 //!
 //! **Again after a crash.** A collection goes on from what it left in the vault, whoever began it. A
 //! verification begins anew; the scratch volume that an earlier one restored to has the vault's own
@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use stillpoint_layers::Pool;
 use stillpoint_model::care::{
-    BackupKey, BadObject, CollectTerms, Collection, CollectionState, Verification, VerifyLevel,
+    BackupKey, BadObject, CollectTerms, Collection, CollectionState, Emptied, Verification,
+    VerifyLevel,
 };
 use stillpoint_model::error::with_causes;
 use stillpoint_model::id::{BackupId, VolumeId};
@@ -21,7 +22,7 @@ use stillpoint_model::progress::Monitor as _;
 use stillpoint_model::task::{Directive, TaskFailure, TaskOutcome, TaskSpec, VaultRef};
 use stillpoint_model::{ByteCount, ErrorKind};
 use stillpoint_vault::{
-    CheckLevel, CollectPolicy, Collected, Error, Outcome, Problem, Refusal, Vault,
+    CheckLevel, CollectPolicy, Collected, Error, Outcome, Problem, Refusal, RepackPolicy, Vault,
 };
 
 pub(super) use copy::copy;
@@ -85,6 +86,9 @@ pub fn collect(storage: &Storage, spec: &TaskSpec, watch: &Watch) -> TaskResult 
         },
         Err(error) => return Err(of_vault(&error)),
     };
+    if collection.state == CollectionState::NothingToDo {
+        collection.emptied = empty(&vault, watch)?;
+    }
     let open = vault.open_runs().map_err(|error| of_vault(&error))?;
     collection.open_runs = open
         .into_iter()
@@ -94,6 +98,34 @@ pub fn collect(storage: &Storage, spec: &TaskSpec, watch: &Watch) -> TaskResult 
         })
         .collect();
     Ok(outcome(collection))
+}
+
+/// Has backups do without packs that are mostly dead, so that the next collection deletes those.
+/// What keeps it from being done is logged: the collection itself is done.
+fn empty(vault: &Vault, watch: &Watch) -> Result<Option<Emptied>, TaskFailure> {
+    let mut confirm = || match watch.is_cancelled() {
+        true => Err(ErrorKind::Fenced),
+        false => Ok(()),
+    };
+    match vault.repack(&RepackPolicy::default(), &mut confirm, watch) {
+        Ok(repacked) if repacked.packs == 0 => Ok(None),
+        Ok(repacked) => {
+            tracing::info!(vault = %vault.id(), ?repacked, "mostly dead packs were emptied");
+            Ok(Some(Emptied {
+                packs: count(repacked.packs),
+                would_free: repacked.would_free,
+                stored: repacked.stored,
+                backups: count(repacked.renewed),
+                left: count(repacked.left),
+            }))
+        }
+        Err(error @ (Error::Cancelled | Error::NotConfirmed { .. })) => Err(of_vault(&error)),
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(vault = %vault.id(), error, "mostly dead packs were not emptied");
+            Ok(None)
+        }
+    }
 }
 
 fn policy(terms: &CollectTerms, known: &[BackupKey]) -> CollectPolicy {
@@ -124,6 +156,7 @@ const fn nothing(state: CollectionState) -> Collection {
         open_runs: Vec::new(),
         would_free: None,
         reason: None,
+        emptied: None,
     }
 }
 

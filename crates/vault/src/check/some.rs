@@ -6,11 +6,13 @@
 
 use std::collections::BTreeSet;
 
-use stillpoint_model::id::{BackupId, VolumeId};
+use stillpoint_model::id::{BackupId, RunId, VolumeId};
 use stillpoint_model::progress::Monitor;
 
 use super::{Check, CheckLevel, CheckReport, PackState, Scan, describe};
 use crate::crew::side_by_side;
+use crate::format::names::Named;
+use crate::target::list_each;
 use crate::{Error, Vault};
 
 impl Vault {
@@ -48,6 +50,21 @@ impl Vault {
             check.find_others(backups, monitor)?;
         }
         Ok(check.report())
+    }
+}
+
+impl Vault {
+    /// Whether every pack that a run wrote is as it was written.
+    pub(crate) fn proves_run(&self, run: RunId, monitor: &dyn Monitor) -> Result<bool, Error> {
+        let mut check = Check::new(self, CheckLevel::Decrypt);
+        list_each(&*self.target, &self.names.packs_of(run), |entry| {
+            if let Some(Named::Pack(pack)) = self.names.parse(&entry.name) {
+                check.packs.insert(pack, PackState::new(entry.len.get()));
+            }
+            Ok::<_, Error>(())
+        })?;
+        check.scan_packs(monitor)?;
+        Ok(check.problems.is_empty())
     }
 }
 

@@ -1,8 +1,8 @@
 //! Writers, collectors, those who delete and undelete, crashes and bad listings, interleaved by seed.
 //!
 //! Before a call to the target anybody's next act may come in between: a backup is prepared,
-//! committed or reaped, one is deleted or undeleted, another collector runs or dies on the way, time
-//! passes. Acts nest, so that a backup begins within a collection within a backup. The target drops
+//! committed or reaped, one is deleted or undeleted, another collector runs or dies on the way, packs
+//! are emptied, time passes. Acts nest, so that a backup begins within a collection within a backup. The target drops
 //! pages of listings now and then, and crashed processes leave what they have. After all of it every
 //! backup that counts restores as it was.
 
@@ -209,6 +209,10 @@ impl World {
         let (Some(backup), Some(vault)) = (chosen, vault) else {
             return;
         };
+        // A mark keeps packs from being emptied, so that half of the histories have none.
+        if self.seed.is_multiple_of(2) {
+            return self.empty(&vault);
+        }
         let names = self.bench.target.names();
         let is_pack = |name: &&ObjectName| name.as_str().contains("/packs/");
         let packs: Vec<&ObjectName> = names.iter().filter(is_pack).collect();
@@ -223,6 +227,19 @@ impl World {
         if let Ok(repaired) = vault.repair_backups(&backups, &mut open, &mut confirm, &NullMonitor)
         {
             self.truth.lock().unwrap().renewed += repaired.renewed.len();
+        }
+    }
+
+    /// Has backups do without packs of which anything is dead.
+    fn empty(&self, vault: &Vault) {
+        let eager = RepackPolicy {
+            alive_percent: 100,
+            at_least: ByteCount::ZERO,
+            backups: 1 + self.pick(3),
+            ..RepackPolicy::default()
+        };
+        if let Ok(repacked) = vault.repack(&eager, &mut || Ok(()), &NullMonitor) {
+            self.truth.lock().unwrap().renewed += repacked.renewed;
         }
     }
 
