@@ -14,32 +14,32 @@ use crate::format::{CHUNK_LEN, FANOUT, MAX_FRAME_CHUNKS};
 const CHUNK: u64 = CHUNK_LEN as u64;
 
 const SPAN_LEN: usize = FANOUT * CHUNK_LEN;
-/// The most spans that are read before anything is done with them: a MiB each.
-const MAX_TOGETHER: usize = 8;
+/// The most spans that are looked at together,
+const MAX_TOGETHER: usize = 16;
+/// and the most chunks that are read for that: 8 MiB.
+const MAX_READ: u64 = 512;
 
 /// What is in the changed chunks of a span now.
 struct Look {
     span: usize,
     /// Its first chunk.
     start: u64,
-    /// Where in the buffer its chunks are.
-    room: usize,
-    /// The chunks that may have changed.
-    seen: Vec<bool>,
+    /// Where in the buffer the chunks are that may have changed; none for the others.
+    room: Vec<Option<usize>>,
     /// Their ids; none for zeros.
     ids: Vec<Option<ChunkId>>,
 }
 
 impl Look {
-    /// Where in the buffer a chunk is.
-    fn place(&self, slot: usize) -> usize {
-        self.room + slot * CHUNK_LEN
+    /// Whether all of it was looked at.
+    fn is_whole(&self) -> bool {
+        self.room.iter().all(Option::is_some)
     }
 
     /// The chunks that are others than these.
     fn differing<'a>(&'a self, old: &'a [Option<ChunkId>]) -> impl Iterator<Item = &'a ChunkId> {
-        let both = self.ids.iter().zip(old).zip(&self.seen);
-        both.filter_map(|((new, old), seen)| new.as_ref().filter(|_| *seen && new != old))
+        let both = self.ids.iter().zip(old).zip(&self.room);
+        both.filter_map(|((new, old), room)| new.as_ref().filter(|_| room.is_some() && new != old))
     }
 }
 
@@ -206,10 +206,22 @@ impl Ingest<'_> {
         let shown = touched.iter().filter(whole);
         let frames = shown.flat_map(|span| draft.frames_of(*span));
         self.dedup.look_for(self.vault, frames);
-        for together in touched.chunks(self.vault.width().min(MAX_TOGETHER)) {
-            self.visit_together(draft, first, together)?;
+        let most = match self.vault.width() {
+            1 => 1,
+            _ => MAX_TOGETHER,
+        };
+        let (mut together, mut read) = (vec![], 0);
+        for span in touched {
+            let chunks = self.changed.count_within(start(span), start(span + 1));
+            if together.len() == most || (!together.is_empty() && read + chunks > MAX_READ) {
+                self.visit_together(draft, first, &together)?;
+                together.clear();
+                read = 0;
+            }
+            together.push(span);
+            read += chunks;
         }
-        Ok(())
+        self.visit_together(draft, first, &together)
     }
 
     fn visit_together(
@@ -218,9 +230,9 @@ impl Ingest<'_> {
         first: u64,
         spans: &[usize],
     ) -> Result<(), Error> {
-        let mut looks = vec![];
-        for (&span, room) in spans.iter().zip(0..) {
-            let look = self.look(span, first + (span * FANOUT) as u64, room * SPAN_LEN)?;
+        let (mut looks, mut used) = (vec![], 0);
+        for &span in spans {
+            let look = self.look(span, first + (span * FANOUT) as u64, &mut used)?;
             if !self.is_as_before(draft, &look) {
                 looks.push(look);
             }
@@ -229,7 +241,7 @@ impl Ingest<'_> {
         self.headers.fetch(self.vault, frames);
         let mut olds = vec![];
         for look in &mut looks {
-            olds.push(self.old(draft, look)?);
+            olds.push(self.old(draft, look, &mut used)?);
         }
         let differing = looks.iter().zip(&olds);
         let differing = differing.flat_map(|(look, old)| look.differing(&old.ids));
@@ -240,19 +252,21 @@ impl Ingest<'_> {
         Ok(())
     }
 
-    /// Reads the changed chunks of a span into the room at an offset.
-    fn look(&mut self, span: usize, start: u64, room: usize) -> Result<Look, Error> {
+    /// Reads the changed chunks of a span into the buffer, behind what is used of it.
+    fn look(&mut self, span: usize, start: u64, used: &mut usize) -> Result<Look, Error> {
         let mut look = Look {
             span,
             start,
-            room,
-            seen: vec![false; FANOUT],
+            room: vec![None; FANOUT],
             ids: vec![None; FANOUT],
         };
         let (mut at, end) = (start, start + FANOUT as u64);
         while let Some((from, to)) = self.changed.next_within(at, end) {
             at = to;
-            look.seen[slots(from, to, start)].fill(true);
+            for room in &mut look.room[slots(from, to, start)] {
+                *room = Some(*used);
+                *used += CHUNK_LEN;
+            }
             // Chunks past the end of the volume are zeros.
             let (mut done, limit) = (from, to.min(self.chunks.max(from)));
             while let Some(data) = self.data.next_within(self.source, done, limit)? {
@@ -268,9 +282,10 @@ impl Ingest<'_> {
     fn read(&mut self, look: &mut Look, (from, to): (u64, u64)) -> Result<(), Error> {
         let (offset, slots) = (from * CHUNK, slots(from, to, look.start));
         let want = (to * CHUNK).min(self.size.get()).saturating_sub(offset);
-        let (begin, end) = (look.place(slots.start), look.place(slots.end));
+        let begin = look.room[slots.start].unwrap_or_default();
+        let end = begin + slots.len() * CHUNK_LEN;
         if self.read_buf.len() < end {
-            self.read_buf.resize(look.room + SPAN_LEN, 0);
+            self.read_buf.resize(end.next_multiple_of(SPAN_LEN), 0);
         }
         let room = &mut self.read_buf[begin..end];
         let (part, rest) = room.split_at_mut(usize::try_from(want).unwrap_or(0));
@@ -288,7 +303,7 @@ impl Ingest<'_> {
     /// Whether all of a span was read and hashes to what the parent has, in packs that are there.
     /// Then nothing needs to be known of its chunks one by one.
     fn is_as_before(&mut self, draft: &Draft, look: &Look) -> bool {
-        if draft.mended[look.span] || look.seen.contains(&false) {
+        if draft.mended[look.span] || !look.is_whole() {
             return false;
         }
         let Some(before) = draft.spans[look.span] else {
@@ -302,7 +317,7 @@ impl Ingest<'_> {
     }
 
     /// What the parent has in a span. What cannot be read of it is read from the volume, all of it.
-    fn old(&mut self, draft: &mut Draft, look: &mut Look) -> Result<Old, Error> {
+    fn old(&mut self, draft: &mut Draft, look: &mut Look, used: &mut usize) -> Result<Old, Error> {
         let (base, start) = (look.span * FANOUT, look.start);
         let differs = draft.mended[look.span];
         draft.changed |= differs;
@@ -314,8 +329,8 @@ impl Ingest<'_> {
                 draft.spans[look.span] = None;
                 draft.mended[look.span] = true;
                 draft.changed = true;
-                if look.seen.contains(&false) {
-                    *look = self.look(look.span, start, look.room)?;
+                if !look.is_whole() {
+                    *look = self.look(look.span, start, used)?;
                 }
                 let ids = vec![None; FANOUT];
                 Ok(Old { ids, differs: true })
@@ -333,13 +348,13 @@ impl Ingest<'_> {
         let buf = std::mem::take(&mut self.read_buf);
         for (slot, chunk) in (0..FANOUT).zip(look.start..) {
             let id = look.ids[slot];
-            if !look.seen[slot] || id == ids[slot] {
+            let Some(room) = look.room[slot].filter(|_| id != ids[slot]) else {
                 continue;
-            }
+            };
             ids[slot] = id;
             let place = match &id {
                 Some(id) => {
-                    let data = &buf[look.place(slot)..look.place(slot + 1)];
+                    let data = &buf[room..room + CHUNK_LEN];
                     Some(self.place(id, data)?)
                 }
                 None => None,

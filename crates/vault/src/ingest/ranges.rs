@@ -85,6 +85,16 @@ impl ChunkRanges {
             .is_some_and(|(from, to)| from <= start && to >= end)
     }
 
+    /// How many chunks of `start..end` may differ.
+    pub(super) fn count_within(&self, start: u64, end: u64) -> u64 {
+        let (mut at, mut count) = (start, 0);
+        while let Some((from, to)) = self.next_within(at, end) {
+            count += to - from;
+            at = to;
+        }
+        count
+    }
+
     /// The first changed range within `start..end`.
     pub(super) fn next_within(&self, start: u64, end: u64) -> Option<(u64, u64)> {
         let (from, to) = self.first_ending_after(start)?;

@@ -264,6 +264,30 @@ fn a_restore_waits_for_many_frames_at_once() {
     assert!(rounds < requests / 3, "{rounds} for {requests}");
 }
 
+/// An increment whose changes are scattered asks for the spans of many of them at once.
+#[test]
+fn a_scattered_increment_waits_for_a_few_rounds() {
+    let slow = Slow::new(406);
+    let mut disk = slow.disk.clone();
+    let mut changed = vec![];
+    for (leaf, place) in (0..LEAVES).flat_map(|leaf| [(leaf, 3), (leaf, 70)]) {
+        let chunk = leaf * 4096 + place;
+        disk.fill(chunk, 90_000 + chunk);
+        changed.push(chunks(chunk, 1));
+    }
+    let spec = slow
+        .bench
+        .spec(slow.bench.id(), Some(slow.first), Some(&changed));
+    let prepared = slow.vault.prepare_backup(&spec, &disk, &NullMonitor);
+    let receipt = prepared.unwrap().commit(&mut || Ok(())).unwrap();
+    assert_eq!(receipt.changed.get(), LEAVES * 2 * CHUNK);
+    assert_eq!(slow.bench.restored(receipt.backup_id), disk);
+    let (rounds, requests) = slow.rounds.taken();
+    // Its two headers for each leaf, together.
+    assert!(requests >= LEAVES * 3, "{requests}");
+    assert!(rounds < LEAVES + 10 + ALWAYS, "{rounds} for {requests}");
+}
+
 /// What several threads read comes to the same as what one reads.
 #[test]
 fn a_slow_target_gives_the_same_backups() {
