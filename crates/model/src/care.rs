@@ -23,6 +23,8 @@ words! {
     VerifyLevel {
         /// Everything that it names is there with its length; manifest and tree are proven.
         Present = "present",
+        /// Every object is still what was put, byte for byte, where that was noted. Nothing is decrypted.
+        Ciphertext = "ciphertext",
         /// Every chunk decrypts and is what its id says, at its position.
         Decrypt = "decrypt",
         /// It is restored to a scratch volume, which is compared whole with its hash.
@@ -196,6 +198,9 @@ pub struct Verification {
     /// Backups that something bad affected, and that were made whole again and proven since.
     #[serde(default)]
     pub repaired: Vec<BackupId>,
+    /// Objects of which nothing says what they were, when that was to be compared.
+    #[serde(default)]
+    pub uncovered: u32,
 }
 
 impl Verification {
@@ -256,7 +261,7 @@ pub struct CopyCounts {
     pub behind: u32,
     /// Copies of backups that were deleted.
     pub of_deleted: u32,
-    /// When the first of those was found to be one.
+    /// When the first of those was found to be one, if a pass saw it.
     pub deleted_since: Option<Timestamp>,
 }
 
@@ -404,6 +409,7 @@ mod tests {
             backups: backups.iter().copied().map(backup).collect(),
             bad: bad.to_vec(),
             repaired: Vec::new(),
+            uncovered: 0,
         }
     }
 

@@ -1,7 +1,8 @@
 //! Proving what a vault holds, and naming exactly what a bad object affects.
 //!
 //! `Present` walks the trees of all backups and compares what they name with one listing: every
-//! node is read and proven, every pack must be there with its length. `Decrypt` also reads every
+//! node is read and proven, every pack must be there with its length. `Ciphertext` also compares every
+//! pack with what it hashed to when it was put, where that is known. `Decrypt` also reads every
 //! pack whole, opens every frame, proves every chunk against its id, and proves that the chunks
 //! at their positions hash to what the tree says. A backup is affected by a bad object when it
 //! cannot be restored because of it, and is not when only parts that it does not use are bad.
@@ -9,11 +10,14 @@
 //! A pack that is not as it was written is marked (see [`crate::quarantine`]), so that the next
 //! backup stores anew what it holds.
 
+mod ciphertext;
 mod scan;
 mod some;
 mod tree;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+pub(crate) use scan::Scanner;
 
 use stillpoint_model::id::{BackupId, VolumeId};
 use stillpoint_model::progress::Monitor;
@@ -28,6 +32,7 @@ use crate::format::pack::{PackId, Spot};
 use crate::format::run::MAX_NOTE_OBJECT_LEN;
 use crate::format::tree::Leaf;
 use crate::reserve::MAX_RESERVE_LEN;
+use crate::scrub::read_sums;
 use crate::target::{ListEntry, ObjectName, list_each};
 use crate::vault::damaged;
 use crate::{Error, Vault};
@@ -42,6 +47,8 @@ const HEADERS_KEPT: usize = 4096;
 pub enum CheckLevel {
     /// Everything that a backup names is there, with its length; manifests and trees are proven.
     Present,
+    /// And every pack is still what was put, byte for byte, where it was noted what that is.
+    Ciphertext,
     /// And every chunk decrypts and is what its id says, at its position.
     Decrypt,
 }
@@ -64,6 +71,8 @@ pub struct CheckReport {
     pub backups: usize,
     /// How many objects were looked at.
     pub objects: usize,
+    /// Packs that could not be compared: nothing says what they hashed to. Of `Ciphertext` only.
+    pub uncovered: usize,
     /// What is wrong, by object.
     pub problems: Vec<Problem>,
 }
@@ -92,9 +101,7 @@ impl Vault {
         let mut check = Check::new(self, level);
         check.list()?;
         check.small_objects()?;
-        if level == CheckLevel::Decrypt {
-            check.scan_packs(monitor)?;
-        }
+        check.read_packs(monitor)?;
         let backups: Vec<_> = check.manifests.iter().copied().collect();
         check.backups(&backups, monitor)?;
         Ok(check.report())
@@ -114,7 +121,7 @@ impl Vault {
         let mut check = Check::new(self, level);
         let manifest = self.live_manifest(volume, backup)?;
         check.list_packs_of(manifest.top().into_iter().collect())?;
-        check.scan_packs(monitor)?;
+        check.read_packs(monitor)?;
         check.backups(&[(volume, backup)], monitor)?;
         match check.problems.into_iter().next() {
             None => Ok(()),
@@ -166,6 +173,8 @@ struct Check<'a> {
     /// Nodes that were walked, by where they are stored.
     nodes: HashMap<(PackId, u32), Judged>,
     headers: HeaderCache,
+    /// Packs that have no sum.
+    uncovered: usize,
 }
 
 impl<'a> Check<'a> {
@@ -181,6 +190,16 @@ impl<'a> Check<'a> {
             problems: BTreeMap::new(),
             nodes: HashMap::new(),
             headers: HeaderCache::with_room(HEADERS_KEPT),
+            uncovered: 0,
+        }
+    }
+
+    /// Reads the packs that are listed, as deep as the level says.
+    fn read_packs(&mut self, monitor: &dyn Monitor) -> Result<(), Error> {
+        match self.level {
+            CheckLevel::Present => Ok(()),
+            CheckLevel::Ciphertext => self.compare_packs(monitor),
+            CheckLevel::Decrypt => self.scan_packs(monitor),
         }
     }
 
@@ -242,6 +261,9 @@ impl<'a> Check<'a> {
                 )
                 .and_then(|body| Index::decode(&body).map_err(|w| damaged(&entry.name, w)))
                 .map(drop),
+            Some(Named::Sums(run, seq)) => {
+                read_sums(&*vault.target, vault.names, (run, seq), entry.len.get()).map(drop)
+            }
             Some(Named::Run(_, run)) => vault
                 .read_note(&entry.name, Class::Run, run.to_bytes())
                 .map(drop),
@@ -366,6 +388,7 @@ impl<'a> Check<'a> {
         CheckReport {
             backups: self.backups,
             objects: self.objects,
+            uncovered: self.uncovered,
             problems: problems.collect(),
         }
     }

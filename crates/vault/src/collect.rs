@@ -314,6 +314,25 @@ impl Collector<'_> {
             self.monitor
                 .progress(into.freed, Some(ByteCount::new(total)));
         }
+        self.delete_sums(doom, survey)
+    }
+
+    /// Sums go when no pack of their run is left. Nothing needs them: one that is kept for too
+    /// long, or gone too early, costs a comparison.
+    fn delete_sums(&self, doom: &Doom, survey: &Survey) -> Result<(), Error> {
+        let gone: BTreeSet<_> = doom.packs.iter().collect();
+        let look = &survey.look;
+        let left: BTreeSet<_> = look
+            .packs
+            .keys()
+            .filter(|pack| !gone.contains(pack))
+            .map(|pack| pack.run)
+            .collect();
+        let is_over = |run: &RunId| !left.contains(run) && !look.runs.contains_key(run);
+        for run in survey.summed.iter().copied().filter(is_over) {
+            self.go_on()?;
+            self.vault.discard_under(&self.vault.names.sums_of(run))?;
+        }
         Ok(())
     }
 

@@ -13,6 +13,7 @@ pub(crate) mod names;
 pub(crate) mod object;
 pub(crate) mod pack;
 pub(crate) mod run;
+pub(crate) mod sums;
 pub(crate) mod tree;
 pub(crate) mod wire;
 

@@ -11,9 +11,10 @@ use crate::format::epoch::{Doom, Plan};
 use crate::format::index::Index;
 use crate::format::manifest::Manifest;
 use crate::format::names::{IdBytes, Named, Names};
-use crate::format::object::{Flags, HEADER_LEN, Header, ObjectKey, Segment};
+use crate::format::object::{Class, Flags, HEADER_LEN, Header, ObjectKey, Segment};
 use crate::format::pack::{FrameOpener, PackId, Spot, directory, scan};
 use crate::format::run::{Note, Renewal};
+use crate::format::sums;
 use crate::format::tree::{
     LEAF_LEVEL, MAX_LEVEL, NodeRef, open_interior, open_leaf, scan_nodes, seal_node,
 };
@@ -26,7 +27,7 @@ const VAULT: [u8; 16] = [0x11; 16];
 pub type Parser = fn(&[u8]);
 
 /// All of them, by the name of their fuzz target.
-pub const PARSERS: [(&str, Parser); 15] = [
+pub const PARSERS: [(&str, Parser); 16] = [
     ("header", |bytes| {
         let _ = Header::decode(bytes);
     }),
@@ -58,6 +59,15 @@ pub const PARSERS: [(&str, Parser); 15] = [
     ("doom", |bytes| {
         if let Ok(doom) = Doom::decode(bytes) {
             assert_eq!(doom.encode(), bytes);
+        }
+    }),
+    ("sums", |bytes| {
+        let wanted = Header::new(Class::Sums, VAULT, [0x22; 16], [0; 16]);
+        let object = [bytes, blake3::hash(bytes).as_bytes()].concat();
+        if let Ok(sums) = sums::decode(&wanted, &object)
+            && let Ok(header) = Header::decode(&object)
+        {
+            assert_eq!(sums::encode(&header, sums), object);
         }
     }),
     ("keys", |bytes| {
@@ -110,6 +120,7 @@ fn name(bytes: &[u8]) {
         Some(Named::Run(backup, run)) => names.run(backup, run),
         Some(Named::Pack(pack)) => names.pack(pack),
         Some(Named::Index(run, seq)) => names.index(run, seq),
+        Some(Named::Sums(run, seq)) => names.sums(run, seq),
         Some(Named::Manifest(volume, backup)) => names.manifest(volume, backup),
         Some(Named::Tombstone(volume, backup)) => names.tombstone(volume, backup),
         Some(Named::Proof(volume, backup)) => names.proof(volume, backup),

@@ -36,6 +36,7 @@ use crate::format::manifest::{Manifest, chunks_of};
 use crate::format::names::IdBytes;
 use crate::format::object::{Class, Header};
 use crate::format::pack::{PackId, Spot};
+use crate::format::sums::{self, Sum};
 use crate::format::tree::{FrameLoc, Interior, LEAF_LEVEL, NodeRef, chunks_at, top_level};
 use crate::volume::VolumeReader;
 use crate::{Error, Vault};
@@ -46,6 +47,8 @@ pub use ranges::Missed;
 use ranges::{ChunkRanges, DataCursor, Proving};
 use tree::TreeWriter;
 
+/// Sums are written when there are so many (8 GiB of packs).
+const SUMS_AT_ONCE: usize = 2048;
 /// An index object is written when it holds this many chunks (1 GiB of the volume).
 const INDEX_CHUNKS: usize = 1 << 16;
 
@@ -124,6 +127,9 @@ struct Ingest<'a> {
     index: Index,
     index_chunks: usize,
     index_seq: u32,
+    /// What packs hash to that are confirmed, and in no object yet.
+    sums: Vec<Sum>,
+    sums_seq: u32,
     /// The frame that is being filled, and room to read into.
     open_frame: Vec<u8>,
     read_buf: Vec<u8>,
@@ -179,6 +185,8 @@ impl<'a> Ingest<'a> {
             },
             index_chunks: 0,
             index_seq: 0,
+            sums: vec![],
+            sums_seq: 0,
             open_frame: vec![],
             read_buf: vec![],
             bytes_read: 0,
@@ -202,6 +210,7 @@ impl<'a> Ingest<'a> {
         self.finish_feed()?;
         let (root, tree_bytes) = self.tree.finish()?;
         self.flush_index()?;
+        self.flush_sums()?;
         self.stored += tree_bytes;
         let top = root.map_or(self.vault.keys.hasher.zero(level), |root| root.hash);
         let clip = |chunks: u64| ByteCount::new(chunks * CHUNK_LEN as u64).min(self.size);
@@ -340,7 +349,13 @@ impl<'a> Ingest<'a> {
     }
 
     fn take_confirmed(&mut self, confirmed: PackConfirmed) -> Result<(), Error> {
-        let PackConfirmed { pack, len, frames } = confirmed;
+        let PackConfirmed {
+            pack,
+            len,
+            sum,
+            frames,
+        } = confirmed;
+        self.sums.push(sum);
         self.stored += ByteCount::new(len.into());
         let mut indexed = IndexPack {
             seq: pack.seq,
@@ -362,10 +377,28 @@ impl<'a> Ingest<'a> {
         }
         self.index.packs.push(indexed);
         if self.index_chunks >= INDEX_CHUNKS {
-            self.flush_index()
-        } else {
-            Ok(())
+            self.flush_index()?;
         }
+        self.sums.extend(self.tree.take_sums());
+        if self.sums.len() >= SUMS_AT_ONCE {
+            self.flush_sums()?;
+        }
+        Ok(())
+    }
+
+    /// Writes what packs hash to, so that they can be compared without a key.
+    fn flush_sums(&mut self) -> Result<(), Error> {
+        self.sums.extend(self.tree.take_sums());
+        if self.sums.is_empty() {
+            return Ok(());
+        }
+        let name = self.vault.names.sums(self.run_id, self.sums_seq);
+        let header = self.vault.header_of_sums(self.run_id, self.sums_seq);
+        let object = sums::encode(&header, std::mem::take(&mut self.sums));
+        self.vault.target.put_new(&name, &object)?;
+        self.stored += ByteCount::new(object.len() as u64);
+        self.sums_seq += 1;
+        Ok(())
     }
 
     /// Writes an index object. The first one is always written, even if it is empty: that it is

@@ -206,9 +206,10 @@ impl Vault {
         Ok(self.target.delete(&self.names.run(backup, run))?)
     }
 
-    /// Removes a run's packs, and what says that they are damaged.
+    /// Removes a run's packs, what they hash to, and what says that they are damaged.
     fn discard_packs(&self, run: RunId) -> Result<(), Error> {
         self.discard_under(&self.names.packs_of(run))?;
+        self.discard_under(&self.names.sums_of(run))?;
         self.discard_under(&self.names.marks_of(run))
     }
 
@@ -248,6 +249,7 @@ impl Vault {
         }
         self.walk_trees(roots, &mut used)?;
         let mut found = Unreferenced::default();
+        let with_packs: HashSet<RunId> = used.packs.iter().map(|pack| pack.run).collect();
         list_each(&*self.target, &self.names.prefix(""), |entry| {
             match self.names.parse(&entry.name) {
                 Some(Named::Run(backup, run)) => found.runs.push((backup, run)),
@@ -266,6 +268,9 @@ impl Vault {
                     found.objects.push(entry.name);
                 }
                 Some(Named::Index(run, _)) if !committed.contains(&run) => {
+                    found.objects.push(entry.name);
+                }
+                Some(Named::Sums(run, _)) if !with_packs.contains(&run) => {
                     found.objects.push(entry.name);
                 }
                 Some(_) => {}

@@ -59,6 +59,19 @@ enum Verb {
         #[command(flatten)]
         format: FormatArgs,
     },
+    /// Compare what is stored with what was put, byte for byte: this needs no key
+    ///
+    /// It tells rot, not malice, and not which backups it affects: for that there is `vault check --deep`,
+    /// with the key. What older versions stored is not covered, and is counted.
+    Scrub {
+        /// The backup target: a folder, or s3://BUCKET/PREFIX
+        #[arg(long, value_name = "TARGET")]
+        target: String,
+        #[command(flatten)]
+        bucket: BucketArgs,
+        #[command(flatten)]
+        format: FormatArgs,
+    },
     /// Restore a backup to a raw disk image, and compare it whole
     Restore {
         #[command(flatten)]
@@ -134,6 +147,11 @@ impl Command {
                 deep,
                 format,
             } => check(place.open()?.vaults()?, deep, format.output).await,
+            Verb::Scrub {
+                target,
+                bucket,
+                format,
+            } => scrub(target, bucket, format.output).await,
             Verb::Restore { place, backup, to } => {
                 restore(place.open()?.vaults()?, backup, to).await
             }
@@ -157,16 +175,9 @@ struct Opened {
 
 impl PlaceArgs {
     fn open(self) -> Result<Opened> {
-        let place = Place::of_args(&self.target, self.bucket)?;
-        if matches!(&place, Place::Folder(Some(folder)) if !folder.is_dir()) {
-            let text = format!("there is no folder {}", self.target);
-            return Err(Failure::new(Exit::NotFound, "not_found", text));
-        }
         let env: Arc<dyn Env> = Arc::new(SystemEnv::new());
         let key = RootKey::load(&self.key).map_err(|error| explain(&error))?;
-        let Some(target) = place.open(None, &env)? else {
-            return Err(nothing_there(&self.target));
-        };
+        let target = open_target(&self.target, self.bucket, &env)?;
         Ok(Opened {
             address: self.target,
             target,
@@ -174,6 +185,16 @@ impl PlaceArgs {
             env,
         })
     }
+}
+
+fn open_target(address: &str, bucket: BucketArgs, env: &Arc<dyn Env>) -> Result<Arc<dyn Target>> {
+    let place = Place::of_args(address, bucket)?;
+    if matches!(&place, Place::Folder(Some(folder)) if !folder.is_dir()) {
+        let text = format!("there is no folder {address}");
+        return Err(Failure::new(Exit::NotFound, "not_found", text));
+    }
+    let opened = place.open(None, env)?;
+    opened.ok_or_else(|| nothing_there(address))
 }
 
 impl Opened {
@@ -268,6 +289,30 @@ async fn check(vaults: Vec<Vault>, deep: bool, format: Format) -> Result<()> {
     );
     Err(Failure::new(Exit::Other, "integrity_error", text)
         .hint("every other backup can be restored as before"))
+}
+
+async fn scrub(address: String, bucket: BucketArgs, format: Format) -> Result<()> {
+    let env: Arc<dyn Env> = Arc::new(SystemEnv::new());
+    let target = open_target(&address, bucket, &env)?;
+    let scrubbed = long_work::run("scrub", move |monitor| {
+        stillpoint_vault::scrub(&*target, monitor)
+    });
+    let scrubbed = scrubbed.await?.map_err(|error| explain(&error))?;
+    if scrubbed.is_empty() {
+        return Err(nothing_there(&address));
+    }
+    let compared: usize = scrubbed.iter().map(|vault| vault.compared).sum();
+    let uncovered: usize = scrubbed.iter().map(|vault| vault.uncovered).sum();
+    eprintln!("{compared} objects were compared, {uncovered} are not covered.");
+    let all = scrubbed.into_iter().flat_map(|vault| vault.damaged);
+    let damaged: Vec<DamagedObject> = all.map(DamagedObject::from).collect();
+    output::list(format, &damaged, "Everything compared is what was put.")?;
+    if damaged.is_empty() {
+        return Ok(());
+    }
+    let text = format!("{} objects are not what was put", damaged.len());
+    Err(Failure::new(Exit::Other, "integrity_error", text)
+        .hint("see which backups need them, with the key: stillpoint vault check --deep"))
 }
 
 async fn restore(vaults: Vec<Vault>, backup: BackupId, to: PathBuf) -> Result<()> {

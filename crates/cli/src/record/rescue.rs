@@ -3,6 +3,7 @@
 use serde::Serialize;
 use stillpoint_model::id::{AccountId, BackupId, VaultId, VolumeId};
 use stillpoint_model::{ByteCount, Timestamp};
+use stillpoint_vault::target::ObjectName;
 use stillpoint_vault::{BackupInfo, Problem, Vault};
 
 use crate::output::{Cell, Column, Record};
@@ -105,6 +106,16 @@ impl From<Problem> for DamagedObject {
             object: object.to_string(),
             problem: what,
             affected,
+        }
+    }
+}
+
+impl From<(ObjectName, String)> for DamagedObject {
+    fn from((object, problem): (ObjectName, String)) -> Self {
+        Self {
+            object: object.to_string(),
+            problem,
+            affected: Vec::new(),
         }
     }
 }

@@ -28,7 +28,9 @@ mod damage;
 
 use std::time::Duration;
 
-use stillpoint_model::care::{BackupKey, CollectTerms, Collection, CollectionState, VaultCare};
+use stillpoint_model::care::{
+    BackupKey, CollectTerms, Collection, CollectionState, VaultCare, VerifyLevel,
+};
 use stillpoint_model::id::{PoolId, TargetId, TaskId};
 use stillpoint_model::saga::{Task, TaskRole, TaskState};
 use stillpoint_model::task::{TaskOutcome, TaskSpec};
@@ -179,12 +181,24 @@ async fn verification(
         return Ok(None);
     };
     let of_volume = due.into_iter().filter(|b| b.volume_id == first.volume_id);
+    let backups: Vec<BackupKey> = of_volume.take(TOGETHER).collect();
     Ok(Some(TaskSpec::VaultVerify {
         vault: care.vault(),
-        level: terms.verify_level,
-        backups: of_volume.take(TOGETHER).collect(),
+        level: level(care, &backups, terms.verify_level),
+        backups,
         twin: twin(care, all).map(|target| care.twin_in(target)),
     }))
+}
+
+/// How deep to look. What was found damaged is read whole: a look that does not open it could not
+/// say that it is sound.
+fn level(care: &VaultCare, backups: &[BackupKey], usual: VerifyLevel) -> VerifyLevel {
+    let mut damaged = care.damage.iter().flat_map(|bad| &bad.affected);
+    let is_damaged = damaged.any(|id| backups.iter().any(|key| key.backup_id == *id));
+    match usual {
+        VerifyLevel::Present | VerifyLevel::Ciphertext if is_damaged => VerifyLevel::Decrypt,
+        usual => usual,
+    }
 }
 
 /// Another target that has the same backups: that of the copies, or that which they are copies of.

@@ -58,6 +58,7 @@ impl Lab {
             backups: backups.iter().map(|key| key.backup_id).collect(),
             bad,
             repaired,
+            uncovered: 0,
         };
         self.answer(task, TaskOutcome::Verified { verification })
             .await;

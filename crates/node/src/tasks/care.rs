@@ -216,6 +216,7 @@ pub fn verify(
     let (vault, watch) = (storage.vault(at)?, hooks.watch());
     let depth = match level {
         VerifyLevel::Present => CheckLevel::Present,
+        VerifyLevel::Ciphertext => CheckLevel::Ciphertext,
         VerifyLevel::Decrypt | VerifyLevel::Restore => CheckLevel::Decrypt,
     };
     let report = vault
@@ -232,6 +233,7 @@ pub fn verify(
         level,
         backups: backups.iter().map(|key| key.backup_id).collect(),
         repaired,
+        uncovered: count(report.uncovered),
         bad: report.problems.into_iter().map(bad_object).collect(),
     };
     if level == VerifyLevel::Restore {

@@ -24,7 +24,7 @@ use crate::{Error, Vault};
 const MAX_WAITING: usize = 6;
 
 /// A pack with something wrong: what, and the frames that are sound.
-type Damage = (PackId, Error, HashSet<Spot>);
+pub(crate) type Damage = (PackId, Error, HashSet<Spot>);
 
 impl Check<'_> {
     /// Scans every pack that is listed.
@@ -73,7 +73,12 @@ impl Check<'_> {
     }
 
     /// Notes what is wrong with a pack, and marks it when that is damage.
-    fn fault(&mut self, pack: PackId, error: Error, sound: HashSet<Spot>) -> Result<(), Error> {
+    pub(super) fn fault(
+        &mut self,
+        pack: PackId,
+        error: Error,
+        sound: HashSet<Spot>,
+    ) -> Result<(), Error> {
         if let Some(state) = self.packs.get_mut(&pack) {
             state.scan = Scan::Damaged(sound);
         }
@@ -90,7 +95,7 @@ impl Check<'_> {
 }
 
 /// What one worker has.
-struct Scanner<'a> {
+pub(crate) struct Scanner<'a> {
     vault: &'a Vault,
     headers: &'a Mutex<HeaderCache>,
     opener: FrameOpener,
@@ -99,7 +104,7 @@ struct Scanner<'a> {
 }
 
 impl<'a> Scanner<'a> {
-    fn new(vault: &'a Vault, headers: &'a Mutex<HeaderCache>) -> Result<Self, Error> {
+    pub(crate) fn new(vault: &'a Vault, headers: &'a Mutex<HeaderCache>) -> Result<Self, Error> {
         Ok(Self {
             vault,
             headers,
@@ -110,7 +115,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Reads a pack whole and gives what is wrong with it. An error is of the target.
-    fn pack(&mut self, pack: PackId, len: u64) -> Result<Option<Damage>, Error> {
+    pub(crate) fn pack(&mut self, pack: PackId, len: u64) -> Result<Option<Damage>, Error> {
         let (vault, name) = (self.vault, self.vault.names.pack(pack));
         if len > MAX_PACK_LEN {
             let error = damaged(&name, Malformed::Wrong("it is too long"));

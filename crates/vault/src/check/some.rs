@@ -41,9 +41,7 @@ impl Vault {
             }
         }
         check.list_packs_of(tops)?;
-        if level == CheckLevel::Decrypt {
-            check.scan_packs(monitor)?;
-        }
+        check.read_packs(monitor)?;
         check.backups(&there, monitor)?;
         check.objects = check.packs.len();
         if !check.problems.is_empty() {

@@ -31,6 +31,8 @@ use crate::{Error, Vault};
 pub(super) struct Survey {
     pub look: Look,
     trees: BTreeMap<BackupKey, Position>,
+    /// Runs with sums of packs.
+    pub summed: BTreeSet<RunId>,
     /// What renewed a backup: as long as that stays, nothing needs the backup's own tree.
     renewed: BTreeMap<BackupKey, BackupKey>,
 }
@@ -40,6 +42,7 @@ impl Survey {
         let mut survey = Self {
             look: Look::default(),
             trees: BTreeMap::new(),
+            summed: BTreeSet::new(),
             renewed: BTreeMap::new(),
         };
         survey.packs_and_indexes(vault)?;
@@ -51,6 +54,12 @@ impl Survey {
     }
 
     fn packs_and_indexes(&mut self, vault: &Vault) -> Result<(), Error> {
+        // Before the packs: a run that has sums has packs.
+        each(vault, "sums/", |named, _| {
+            if let Named::Sums(run, _) = named {
+                self.summed.insert(run);
+            }
+        })?;
         each(vault, "packs/", |named, entry| {
             if let Named::Pack(pack) = named {
                 self.look.packs.insert(pack, entry.len.get());

@@ -19,6 +19,8 @@ pub(crate) enum Named {
     Run(BackupId, RunId),
     Pack(PackId),
     Index(RunId, u32),
+    /// What packs of a run hash to.
+    Sums(RunId, u32),
     Manifest(VolumeId, BackupId),
     Tombstone(VolumeId, BackupId),
     /// That a backup was read back.
@@ -71,6 +73,14 @@ impl Names {
 
     pub(crate) fn indexes_of(self, run: RunId) -> String {
         self.prefix(&format!("index/{run}/"))
+    }
+
+    pub(crate) fn sums(self, run: RunId, seq: u32) -> ObjectName {
+        self.made(format_args!("sums/{run}/{seq:08x}"))
+    }
+
+    pub(crate) fn sums_of(self, run: RunId) -> String {
+        self.prefix(&format!("sums/{run}/"))
     }
 
     pub(crate) fn manifest(self, volume: VolumeId, backup: BackupId) -> ObjectName {
@@ -130,6 +140,7 @@ impl Names {
             ("packs", run, Some(number)) => Named::Pack(pack(run, number)?),
             ("quarantine", run, Some(number)) => Named::Quarantined(pack(run, number)?),
             ("index", run, Some(number)) => Named::Index(run.parse().ok()?, seq(number)?),
+            ("sums", run, Some(number)) => Named::Sums(run.parse().ok()?, seq(number)?),
             ("epochs", file, None) => {
                 let (number, kind) = file.split_once('.')?;
                 let number = seq(number)?;

@@ -53,6 +53,8 @@ pub(crate) enum Class {
     Done = 14,
     /// That another backup has what a damaged one held.
     Renewal = 15,
+    /// What packs hash to.
+    Sums = 16,
 }
 
 impl Class {
@@ -73,6 +75,7 @@ impl Class {
             13 => Self::Doom,
             14 => Self::Done,
             15 => Self::Renewal,
+            16 => Self::Sums,
             _ => return Err(Malformed::Unknown("its class")),
         })
     }

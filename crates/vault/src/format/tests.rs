@@ -198,7 +198,15 @@ fn vectors() -> Vec<(&'static str, String)> {
         ("leaf sealed", hex(&leaf)),
         ("content hash", a_manifest().content_hash.to_string()),
         ("manifest object", hex(&a_sealed_manifest())),
+        ("sums object", hex(&some_sums())),
     ]
+}
+
+/// What the raw pack hashes to.
+fn some_sums() -> Vec<u8> {
+    let (pack, _) = a_pack(Codec::Raw);
+    let header = Header::new(Class::Sums, VAULT, RUN, [0; 16]);
+    sums::encode(&header, vec![sums::Sum::of(7, &pack).unwrap()])
 }
 
 #[test]
@@ -361,6 +369,10 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         ("renewal", Renewal { note, by: key.1 }.encode()),
         ("plan", plan.encode()),
         ("doom", doom.encode()),
+        ("sums", {
+            let object = some_sums();
+            object[..object.len() - 32].to_vec()
+        }),
         ("keys", a_key_object()),
         (
             "root_key",
@@ -382,6 +394,7 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         names.proof(key.0, key.1),
         names.renewal(key.0, key.1),
         names.doom(7),
+        names.sums(RunId::of_bytes(RUN), 0xcd),
     ] {
         all.push(("name", name.as_str().replace(&vault, "").into_bytes()));
     }

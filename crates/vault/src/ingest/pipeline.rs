@@ -16,6 +16,7 @@ use super::Numbered;
 use crate::buffers::Buffers;
 use crate::format::hash::ChunkId;
 use crate::format::pack::{Codec, FIRST_TREE_SEQ, MAX_FRAME_LEN, PackBuilder, PackId};
+use crate::format::sums::Sum;
 use crate::format::{CHUNK_LEN, MAX_FRAME_CHUNKS};
 use crate::vault::damaged;
 use crate::{Error, Vault};
@@ -40,6 +41,8 @@ struct FullPack {
 pub(super) struct PackConfirmed {
     pub pack: PackId,
     pub len: u32,
+    /// What it hashes to.
+    pub sum: Sum,
     pub frames: Vec<Numbered>,
 }
 
@@ -419,9 +422,14 @@ fn upload(vault: &Vault, full: FullPack, buffers: &Buffers) -> Outcome<PackConfi
         bytes,
         frames,
     } = full;
-    let len = u32::try_from(bytes.len()).map_err(|_| Error::Internal("a pack is too long"))?;
+    let sum = Sum::of(pack.seq, &bytes).map_err(|what| damaged(&vault.names.pack(pack), what))?;
     let (bytes, put) = vault.target.put_buffer(&vault.names.pack(pack), bytes);
     put?;
     buffers.give(bytes);
-    Ok(PackConfirmed { pack, len, frames })
+    Ok(PackConfirmed {
+        pack,
+        len: sum.len,
+        sum,
+        frames,
+    })
 }

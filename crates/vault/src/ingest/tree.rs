@@ -12,6 +12,7 @@ use super::FrameAt;
 use crate::format::hash::Hash;
 use crate::format::object::{HEADER_LEN, ObjectKey};
 use crate::format::pack::{FIRST_TREE_SEQ, PackId, Spot, finish_pack};
+use crate::format::sums::Sum;
 use crate::format::tree::{
     Extent, FrameLoc, Interior, LEAF_LEVEL, Leaf, NodeRef, directory_place, encode_interior,
     encode_leaf, seal_node,
@@ -65,6 +66,8 @@ pub(super) struct TreeWriter<'a> {
     pack: Option<TreePack>,
     next_seq: u32,
     stored: ByteCount,
+    /// What the packs hash to that were put.
+    sums: Vec<Sum>,
 }
 
 impl<'a> TreeWriter<'a> {
@@ -78,6 +81,7 @@ impl<'a> TreeWriter<'a> {
             pack: None,
             next_seq: FIRST_TREE_SEQ,
             stored: ByteCount::ZERO,
+            sums: vec![],
         }
     }
 
@@ -267,8 +271,15 @@ impl<'a> TreeWriter<'a> {
         let name = self.vault.names.pack(id);
         let pack = finish_pack(&key, bytes, &items).map_err(|what| damaged(&name, what))?;
         self.vault.target.put_new(&name, &pack)?;
+        self.sums
+            .push(Sum::of(id.seq, &pack).map_err(|what| damaged(&name, what))?);
         self.stored += ByteCount::new(pack.len() as u64);
         Ok(())
+    }
+
+    /// What the tree packs hash to that were put since this was asked.
+    pub(super) fn take_sums(&mut self) -> Vec<Sum> {
+        std::mem::take(&mut self.sums)
     }
 
     /// The last tree pack; gives the root and the bytes of all of them.

@@ -233,7 +233,7 @@ fn what_is_prepared_and_not_committed_is_unreferenced() {
         .unwrap();
     let found = bench.vault.unreferenced().unwrap();
     assert_eq!(found.runs, [(spec.backup_id, prepared.run_id())]);
-    assert_eq!(found.objects.len(), 3, "{found:?}");
+    assert_eq!(found.objects.len(), 4, "{found:?}");
     let run: RunId = prepared.run_id();
     assert!(
         found

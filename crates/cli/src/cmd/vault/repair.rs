@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anstream::eprintln;
 use clap::Args;
 use stillpoint_model::id::{BackupId, VolumeId};
+use stillpoint_vault::target::ObjectName;
 use stillpoint_vault::{CheckLevel, Copied, Error, Repaired, RootKey, Source, Vault};
 
 use super::super::long_work;
@@ -18,9 +19,12 @@ use crate::failure::{Exit, Failure, Result};
 ///
 /// Everything in the target is read and proven first, as by `vault check --deep`. What a damaged
 /// backup lost is then read from its copy, proven, and stored anew; what is sound is shared. Only
-/// what was read back and proven whole is said to be repaired. No backup and no data is deleted: what
-/// no backup needs any more goes with the server's next collection. Only a renewal (the small object of
-/// an earlier repair) that is damaged itself is taken away, and put anew.
+/// what was read back and proven whole is said to be repaired. Small objects that rotted and say only what
+/// others say (indexes, sums, proofs, the reserve) are made anew.
+///
+/// No backup and no data is deleted: what no backup needs any more goes with the server's next
+/// collection. Taken away are the small objects that are replaced, and a renewal (of an earlier repair) that
+/// is damaged itself.
 ///
 /// Stop the server first, or let it rest: a repair beside its collections is safe, but they wait for it.
 #[derive(Args, Debug)]
@@ -90,7 +94,10 @@ async fn one_vault(
         tally.whole += 1;
         return Ok(());
     }
-    let mut damaged = damaged(vault).await?;
+    let (mut damaged, rebuilt) = damaged(vault).await?;
+    for name in rebuilt {
+        eprintln!("{name} was damaged and is made anew; no backup needs it");
+    }
     damaged.retain(|(_, backup)| only.is_none_or(|only| only == *backup));
     tally.found += damaged.len();
     if damaged.is_empty() {
@@ -113,12 +120,14 @@ async fn one_vault(
     Ok(())
 }
 
-/// What is damaged now; whatever shows it is marked.
-async fn damaged(vault: &Vault) -> Result<BTreeSet<(VolumeId, BackupId)>> {
+/// The backups that are damaged now, and what was made anew of the objects that are redundant. Whatever
+/// shows damage is marked.
+async fn damaged(vault: &Vault) -> Result<(BTreeSet<(VolumeId, BackupId)>, Vec<ObjectName>)> {
     let vault = vault.clone();
     let found = long_work::run("check", move |monitor| {
         let report = vault.check(CheckLevel::Decrypt, monitor)?;
-        vault.to_repair(&report)
+        let rebuilt = vault.rebuild(&report, monitor)?;
+        Ok::<_, Error>((vault.to_repair(&report)?, rebuilt))
     });
     found.await?.map_err(|error| explain(&error))
 }
