@@ -2,13 +2,14 @@
 //! confirmation of a collection that would remove more than it may by itself, and for where the backups
 //! of a target are copied to.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
 use stillpoint_model::account::{Account, Actor};
 use stillpoint_model::audit::AuditRecord;
 use stillpoint_model::care::{CopyCare, CopyCounts, Holdings, VaultCare};
-use stillpoint_model::id::VaultId;
+use stillpoint_model::id::{BackupId, VaultId};
 use stillpoint_model::name::Name;
 use stillpoint_model::operation::{Phase, Progress};
 use stillpoint_model::place::{CopyRule, Node, Pool, Target, TargetRole};
@@ -17,6 +18,7 @@ use stillpoint_model::{ByteCount, Timestamp};
 use stillpoint_store::Conn;
 use stillpoint_store::account::account_list;
 use stillpoint_store::audit::{audit_list, audit_list_after};
+use stillpoint_store::backup::backup_by_id;
 use stillpoint_store::backup_copy::{backup_copy_counts, backup_copy_holdings};
 use stillpoint_store::care::{
     backup_holdings, vault_care_by_id, vault_care_copy_now, vault_care_list, vault_care_update,
@@ -146,6 +148,8 @@ pub struct VaultView {
     pub care: VaultCare,
     /// What it holds.
     pub holds: Holdings,
+    /// What the backups are called, with their volumes, that its damage affects.
+    pub affected: BTreeMap<BackupId, String>,
     /// How it is copied: those of it, or those that it is.
     pub copies: Option<CopiesView>,
 }
@@ -196,6 +200,7 @@ pub async fn target(cx: &Context, actor: &Actor, reference: &Reference) -> Resul
                 None => backup_holdings(&mut conn, care).await?,
                 Some(_) => backup_copy_holdings(&mut conn, care).await?,
             },
+            affected: names_of_affected(&mut conn, care).await?,
             copies: copies_view(&mut conn, cx, care, &every).await?,
             care: care.clone(),
         });
@@ -206,6 +211,21 @@ pub async fn target(cx: &Context, actor: &Actor, reference: &Reference) -> Resul
         copies,
         vaults,
     })
+}
+
+async fn names_of_affected(
+    conn: &mut Conn,
+    care: &VaultCare,
+) -> Result<BTreeMap<BackupId, String>> {
+    let mut names = BTreeMap::new();
+    for id in care.damage.iter().flat_map(|bad| &bad.affected) {
+        if !names.contains_key(id)
+            && let Some(row) = backup_by_id(conn, *id).await?
+        {
+            names.insert(*id, format!("{} of {}", row.name, row.volume_name));
+        }
+    }
+    Ok(names)
 }
 
 fn find<'a>(all: &'a [TargetView], reference: &Reference) -> Option<&'a TargetView> {

@@ -176,7 +176,7 @@ pub async fn backup_copy_counts(
     let (copied, waiting, behind) = (c.count()?, c.count()?, c.count()?);
     let row = sql!(
         "SELECT COUNT(*), MIN(deleted_since) FROM backup_copies \
-         WHERE account_id = $1 AND target_id = $2 AND deleted_since IS NOT NULL",
+         WHERE account_id = $1 AND target_id = $2 AND backup_id NOT IN (SELECT id FROM backups)",
         copies.account_id,
         copies.target_id,
     )

@@ -1,11 +1,13 @@
-//! What an operator sees of the installation, read only.
+//! What an operator sees of the installation: nodes and pools, read only, and backup targets.
+
+mod target;
 
 use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use maud::{Markup, html};
-use stillpoint_control::admin::{self, NodeView, PoolView, TargetView};
+use stillpoint_control::admin::{self, NodeView, PoolView};
 use stillpoint_model::Timestamp;
 use stillpoint_model::event::EventKind;
 
@@ -21,7 +23,7 @@ pub(super) fn routes() -> Router<App> {
     Router::new()
         .route("/admin/nodes", get(nodes))
         .route("/admin/pools", get(pools))
-        .route("/admin/targets", get(targets))
+        .merge(target::routes())
 }
 
 fn page(viewer: &Viewer, nav: Nav, title: &str, lead: &str, table: &Markup) -> Response {
@@ -122,36 +124,4 @@ fn pool_table(pools: &[PoolView]) -> Markup {
         }
     };
     ui::table("Pools", &headings, &rows)
-}
-
-async fn targets(State(app): State<App>, viewer: Viewer) -> Result<Response, Failure> {
-    let targets = admin::targets(app.cx(), &viewer.actor)
-        .await
-        .map_err(|e| viewer.sorry(&e))?;
-    let lead = "Where backups go. Without one, backups are refused before any work starts; snapshots need none.";
-    Ok(page(
-        &viewer,
-        Nav::Targets,
-        "Backup targets",
-        lead,
-        &target_table(&targets),
-    ))
-}
-
-fn target_table(targets: &[TargetView]) -> Markup {
-    if targets.is_empty() {
-        let teach = "Name one in the server's configuration and start it again.";
-        return ui::empty(Icon::Target, "No backup targets", teach, &html! {});
-    }
-    let headings = [("Name", ""), ("Driver", ""), ("Region", "")];
-    let rows = html! {
-        @for TargetView { target, region_name } in targets {
-            tr role="row" {
-                (ui::cell("Name", "", &html! { span.name { (target.name) } span.sub { (target.id) } }))
-                (ui::cell("Driver", "", &html! { (target.driver) }))
-                (ui::cell("Region", "", &html! { (region_name) }))
-            }
-        }
-    };
-    ui::table("Backup targets", &headings, &rows)
 }

@@ -1,7 +1,7 @@
 //! The addresses of the portal's pages, each written once.
 
 use stillpoint_model::id::{
-    ImageId, InstanceId, InstanceSnapshotId, OperationId, TokenId, VolumeId,
+    ImageId, InstanceId, InstanceSnapshotId, OperationId, TargetId, TokenId, VaultId, VolumeId,
 };
 use stillpoint_model::item::{ItemKind, RestorePointId};
 
@@ -67,6 +67,21 @@ pub(super) fn instance_snapshot(id: InstanceSnapshotId) -> String {
 /// A dialog about an instance snapshot.
 pub(super) fn instance_snapshot_dialog(id: InstanceSnapshotId, dialog: &str) -> String {
     format!("/instance-snapshots/{id}/{dialog}")
+}
+
+/// A backup target, for operators.
+pub(super) fn target(id: TargetId) -> String {
+    format!("/admin/targets/{id}")
+}
+
+/// The dialog that says where a target's backups are copied to.
+pub(super) fn target_copies(id: TargetId) -> String {
+    format!("/admin/targets/{id}/copies")
+}
+
+/// The dialog that confirms a collection.
+pub(super) fn vault_confirm(id: TargetId, vault: VaultId) -> String {
+    format!("/admin/targets/{id}/vaults/{vault}/confirm")
 }
 
 pub(super) fn operation(id: OperationId) -> String {
