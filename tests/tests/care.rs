@@ -318,6 +318,33 @@ fn backups_are_copied_and_restore_from_the_second_target_alone() {
 }
 
 #[test]
+fn when_the_first_target_is_lost_the_second_takes_its_place_in_the_settings() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = start_with_second(folder.path(), "collect_every_s = 3600");
+    let (mut tenant, admin) = (Person::tenant(&server), Person::administrator(&server));
+    let volume = import(&tenant, folder.path(), "data", 9);
+    let first = tenant.backup(volume, "first");
+    copy_all(&admin, 1);
+    server.stop();
+    fs::remove_dir_all(server.data().join("target")).unwrap();
+    let second = folder.path().join("second");
+    let settings = format!(
+        "plan = \"plan.toml\"\n[target]\nkind = \"local\"\nfolder = \"{}\"\n",
+        second.display()
+    );
+    fs::write(folder.path().join("settings.toml"), settings).unwrap();
+    let note = server.data().join("target.chosen");
+    fs::write(&note, format!("local {}\n", second.display())).unwrap();
+    server.resume();
+    tenant.follow(&server);
+    comes_back(&server, &tenant, first.id, 9);
+    // Backups go on there, as increments.
+    let next = tenant.backup(volume, "next");
+    let stored = next.sizes.stored_bytes.get();
+    assert!(stored < MIB as u64, "{stored}");
+}
+
+#[test]
 fn what_no_volume_has_any_more_is_repaired_from_its_copy_and_a_copy_from_its_backup() {
     let folder = tempfile::tempdir().unwrap();
     let care = "collect_every_s = 3600\nverify_every_s = 1";

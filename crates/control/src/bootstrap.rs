@@ -23,7 +23,8 @@ use crate::{Context, Secret};
 /// The project that each account begins with.
 const DEFAULT_PROJECT: &str = "default";
 
-/// What an installation consists of. Things are found by their names; what exists stays as it is.
+/// What an installation consists of. Things are found by their names, and targets by their roles; what
+/// exists stays as it is.
 #[derive(Clone, Debug)]
 pub struct Installation {
     /// The region's name.
@@ -235,11 +236,9 @@ async fn ensure_target(
     let Some(setup) = setup else {
         return Ok(None);
     };
-    if let Some(target) = target_list(tx)
-        .await?
-        .into_iter()
-        .find(|t| t.name == setup.name)
-    {
+    // One of each role, whatever it was called when it was made: its place may have changed since.
+    let mut there = target_list(tx).await?.into_iter();
+    if let Some(target) = there.find(|t| t.role == role && t.region_id == region_id) {
         return Ok(Some(target.id));
     }
     let target = Target {
