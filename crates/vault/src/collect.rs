@@ -201,6 +201,7 @@ impl Collector<'_> {
             if expired.is_empty() {
                 self.forget_marks(&used)?;
             }
+            self.delete_sums(&[], &survey)?;
             return Ok(Some(Collected::at(epoch, Outcome::NothingToDo)));
         };
         let name = self.vault.names.plan(epoch);
@@ -314,13 +315,13 @@ impl Collector<'_> {
             self.monitor
                 .progress(into.freed, Some(ByteCount::new(total)));
         }
-        self.delete_sums(doom, survey)
+        self.delete_sums(&doom.packs, survey)
     }
 
-    /// Sums go when no pack of their run is left. Nothing needs them: one that is kept for too
-    /// long, or gone too early, costs a comparison.
-    fn delete_sums(&self, doom: &Doom, survey: &Survey) -> Result<(), Error> {
-        let gone: BTreeSet<_> = doom.packs.iter().collect();
+    /// Sums go when no pack of their run is left, which is asked for again. Nothing needs them: one
+    /// that is kept for too long, or gone too early, costs a comparison.
+    fn delete_sums(&self, gone: &[PackId], survey: &Survey) -> Result<(), Error> {
+        let gone: BTreeSet<_> = gone.iter().collect();
         let look = &survey.look;
         let left: BTreeSet<_> = look
             .packs
@@ -331,7 +332,9 @@ impl Collector<'_> {
         let is_over = |run: &RunId| !left.contains(run) && !look.runs.contains_key(run);
         for run in survey.summed.iter().copied().filter(is_over) {
             self.go_on()?;
-            self.vault.discard_under(&self.vault.names.sums_of(run))?;
+            if self.vault.packs_of_run(run)?.is_empty() {
+                self.vault.discard_under(&self.vault.names.sums_of(run))?;
+            }
         }
         Ok(())
     }

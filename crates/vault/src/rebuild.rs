@@ -248,7 +248,8 @@ impl Vault {
         Ok(self.target.get(name, ByteRange::new(0, len))?)
     }
 
-    fn packs_of_run(&self, run: RunId) -> Result<Vec<(PackId, u64)>, Error> {
+    /// The packs of a run that are listed, with their lengths.
+    pub(crate) fn packs_of_run(&self, run: RunId) -> Result<Vec<(PackId, u64)>, Error> {
         let mut packs = vec![];
         list_each(&*self.target, &self.names.packs_of(run), |entry| {
             if let Some(Named::Pack(pack)) = self.names.parse(&entry.name) {

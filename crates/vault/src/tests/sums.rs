@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use stillpoint_model::ByteRange;
 use stillpoint_model::id::BackupId;
 use stillpoint_model::progress::NullMonitor;
 
@@ -104,6 +105,31 @@ fn sums_that_rotted_are_said_and_are_no_word_on_a_pack() {
     assert_eq!(bench.restored(backup), disk);
 }
 
+fn collect(bench: &Bench, known: &[BackupId]) {
+    let policy = CollectPolicy {
+        keep_deleted: Duration::ZERO,
+        grace: Duration::ZERO,
+        floor: stillpoint_model::ByteCount::from_gib(1),
+        known: known.iter().map(|id| (bench.volume, *id)).collect(),
+        ..CollectPolicy::default()
+    };
+    bench.vault.collect(&policy, &NullMonitor).unwrap();
+}
+
+#[test]
+fn sums_that_a_broken_collection_left_go_with_the_next() {
+    let (bench, backup, _) = furnished(6);
+    let sums = objects(&bench, "sums/").remove(0);
+    let len = bench.target.head(&sums).unwrap().get();
+    let left = bench.target.get(&sums, ByteRange::new(0, len)).unwrap();
+    bench.vault.delete_backup(bench.volume, backup).unwrap();
+    collect(&bench, &[]);
+    bench.target.put_new(&sums, &left).unwrap();
+    assert_eq!(bench.vault.unreferenced().unwrap().objects, [sums]);
+    collect(&bench, &[]);
+    assert_eq!(objects(&bench, "sums/"), []);
+}
+
 #[test]
 fn sums_go_with_the_last_pack_of_their_run() {
     let (bench, first, mut disk) = furnished(5);
@@ -111,23 +137,13 @@ fn sums_go_with_the_last_pack_of_their_run() {
     let second = bench.back_up(&disk, Some(first), None).backup_id;
     let all = objects(&bench, "sums/").len();
     assert!(all >= 2);
-    let collect = |known: &[BackupId]| {
-        let policy = CollectPolicy {
-            keep_deleted: Duration::ZERO,
-            grace: Duration::ZERO,
-            floor: stillpoint_model::ByteCount::from_gib(1),
-            known: known.iter().map(|id| (bench.volume, *id)).collect(),
-            ..CollectPolicy::default()
-        };
-        bench.vault.collect(&policy, &NullMonitor).unwrap();
-    };
     // Its packs are shared by the second.
     bench.vault.delete_backup(bench.volume, first).unwrap();
-    collect(&[second]);
+    collect(&bench, &[second]);
     assert!(scrubbed(&bench).compared > 0);
     assert_eq!(scrubbed(&bench).uncovered, 0);
     bench.vault.delete_backup(bench.volume, second).unwrap();
-    collect(&[]);
+    collect(&bench, &[]);
     assert_eq!(objects(&bench, "packs/"), []);
     assert_eq!(objects(&bench, "sums/"), []);
 }
