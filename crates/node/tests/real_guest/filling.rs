@@ -147,6 +147,7 @@ impl Scene {
             backup_id,
             vault,
             parent: None,
+            level: Default::default(),
             notes: BTreeMap::new(),
         });
         self.perform(&TaskSpec::VolumeFillBegin {

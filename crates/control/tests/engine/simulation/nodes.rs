@@ -350,7 +350,7 @@ fn perform(job: &Job, world: &mut World) -> Performed {
     if let TaskSpec::BackupUpload { backup_id, .. } = spec {
         return match world.begin_upload(*backup_id) {
             Ok(run) => Performed::Run(run),
-            Err(stored) => Performed::Ended(Ok(stored)),
+            Err(stored) => Performed::Ended(Ok(*stored)),
         };
     }
     Performed::Ended(world.perform(job.assignment.pool_id, spec))

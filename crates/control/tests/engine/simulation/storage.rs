@@ -114,9 +114,9 @@ impl World {
     }
 
     /// Begins the run of an upload; answers its number, or what is there already.
-    pub fn begin_upload(&mut self, backup: BackupId) -> Result<u64, TaskOutcome> {
+    pub fn begin_upload(&mut self, backup: BackupId) -> Result<u64, Box<TaskOutcome>> {
         if let Some(held) = self.manifests.get(&backup) {
-            return Err(stored(*held));
+            return Err(Box::new(stored(*held)));
         }
         let run = self.fresh();
         self.runs.insert(backup, run);
