@@ -37,6 +37,9 @@ const TOGETHER: u64 = 2 << 20;
 /// when no more than this lies between two of them.
 const GAP: u64 = 64 << 10;
 
+/// The most workers where frames are mostly waited for: 4 MiB for each.
+const MAX_WAITING: usize = 8;
+
 /// What a restore came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RestoreReport {
@@ -128,7 +131,7 @@ impl Vault {
             let drain = &drain;
             Ok(move |job: Job| drain.write_all(&mut frames, &mut plain, &job))
         };
-        let workers = self.tuning.movers().max(self.width());
+        let workers = self.tuning.movers().max(self.width().min(MAX_WAITING));
         work_on(workers, make, |jobs| {
             let mut planner = Planner {
                 next: 0,

@@ -76,7 +76,7 @@ impl S3Settings {
             bucket_in_host: false,
             credentials: CredentialSource::Environment,
             ca_file: None,
-            max_requests: 8,
+            max_requests: 16,
             bandwidth: None,
             stall_timeout: Duration::from_secs(60),
             patience: Duration::from_secs(120),
