@@ -180,6 +180,7 @@ impl Stage {
                 backup_id,
                 vault,
                 parent: None,
+                level: Default::default(),
                 notes: BTreeMap::new(),
             },
             TaskSpec::VolumeFillBegin {

@@ -253,6 +253,7 @@ mod tests {
                     backup_id,
                     vault,
                     parent: None,
+                    level: Default::default(),
                     notes: BTreeMap::new(),
                 },
             ] {
