@@ -291,15 +291,24 @@ impl Machine {
 
     /// Whether it is on. Otherwise nothing is left of how it was, so that it can be started.
     pub(super) fn is_on_or_ended(&self) -> Result<bool, Error> {
-        if let Some(qmp) = self.link()? {
-            if self.state_of(&qmp)?.is_some() {
-                return Ok(true);
-            }
-            self.end_process()?;
+        match self.is_on() {
+            Ok(true) => return Ok(true),
+            // It ended while it was asked.
+            Err(Error::NoAnswer { .. }) if self.is_gone() => {}
+            Err(error) => return Err(error),
+            Ok(false) => {}
         }
+        self.end_process()?;
         self.agent_answered.store(false, Ordering::Relaxed);
         *lock(&self.last_load) = None;
         Ok(false)
+    }
+
+    fn is_on(&self) -> Result<bool, Error> {
+        match self.link()? {
+            Some(qmp) => Ok(self.state_of(&qmp)?.is_some()),
+            None => Ok(false),
+        }
     }
 
     /// Ends the process, whatever it does, and waits until it is gone and has nothing open.

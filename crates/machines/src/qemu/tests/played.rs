@@ -37,6 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 enum Say {
     Return(Value),
     Refuse(&'static str),
+    HangUp,
 }
 
 /// Where machines are played.
@@ -181,6 +182,7 @@ fn machine(mut stream: UnixStream, answer: &mut impl FnMut(&str, &Value) -> Say)
             Say::Refuse(reason) => {
                 json!({"error": {"class": "GenericError", "desc": reason}, "id": id})
             }
+            Say::HangUp => return Ok(()),
         };
         writeln!(stream, "{line}")?;
     }

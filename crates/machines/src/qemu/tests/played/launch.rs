@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 
-use super::{PATIENCE, Player, QemuDriver, Stage};
+use super::{PATIENCE, Player, QemuDriver, Say, Stage};
 use crate::{Error, Hypervisor, MachineSpec, MachineState};
 
 /// A child in a session of its own, as QEMU makes one, that says that it is there and waits for ever.
@@ -76,6 +76,16 @@ fn a_machine_that_is_up_and_does_not_answer_is_ended() {
     let (_gone, spec) = gone(&stage);
     let reason = start(&stage, &spec, r#"echo $! >"$2""#, PATIENCE);
     assert!(reason.contains("does not answer"), "{reason}");
+}
+
+#[test]
+fn a_machine_that_ends_while_it_is_asked_is_started() {
+    let stage = Stage::new();
+    let (gone, spec) = gone(&stage);
+    // What it had open is closed after it was asked.
+    gone.qmp(|_, _| Say::HangUp);
+    let reason = start(&stage, &spec, "echo it was tried >&2; exit 1", PATIENCE);
+    assert_eq!(reason, "it was tried");
 }
 
 #[test]
