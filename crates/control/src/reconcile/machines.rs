@@ -24,7 +24,7 @@ use stillpoint_model::event::EventKind;
 use stillpoint_model::id::{InstanceId, NodeId, TaskId};
 use stillpoint_model::instance::{BOOT_GRACE, Instance, InstanceState, Power, Sight};
 use stillpoint_model::name::Name;
-use stillpoint_model::saga::{Task, TaskRole, TaskState};
+use stillpoint_model::saga::{Task, TaskRole};
 use stillpoint_model::task::TaskSpec;
 use stillpoint_store::event::{NewEvent, event_insert};
 use stillpoint_store::{Tx, instance, operation, place, task, volume};
@@ -216,23 +216,13 @@ async fn remove_leftover(
         return Ok(false);
     };
     tracing::warn!(instance = %id, operation = %last.id, "a machine was left over and is removed");
+    let (task_id, pool_id) = (TaskId::generate(cx.env()), run.order.pool_id);
+    let spec = TaskSpec::InstanceRemove { instance_id: id };
     let chore = Task {
-        id: TaskId::generate(cx.env()),
         operation_id: Some(last.id),
-        role: TaskRole::Chore,
         // Of no step: nothing waits for its answer.
         step: u32::MAX,
-        pool_id: run.order.pool_id,
-        state: TaskState::Offered,
-        fence: 1,
-        attempt: 0,
-        due_at: now,
-        node_id: None,
-        lease_until: None,
-        cancel: false,
-        spec: TaskSpec::InstanceRemove { instance_id: id },
-        outcome: None,
-        failure: None,
+        ..Task::offered(task_id, TaskRole::Chore, pool_id, spec, now)
     };
     task::task_insert(tx, &chore).await?;
     Ok(true)

@@ -34,23 +34,9 @@ pub(crate) async fn request(
         }
         return Ok(());
     }
-    let upkeep = Task {
-        id: TaskId::generate(env),
-        operation_id: None,
-        role: TaskRole::Upkeep,
-        step: 0,
-        pool_id,
-        state: TaskState::Offered,
-        fence: 1,
-        attempt: 0,
-        due_at: now.saturating_add(SETTLE),
-        node_id: None,
-        lease_until: None,
-        cancel: false,
-        spec: TaskSpec::PoolTidy,
-        outcome: None,
-        failure: None,
-    };
+    let due_at = now.saturating_add(SETTLE);
+    let (id, role) = (TaskId::generate(env), TaskRole::Upkeep);
+    let upkeep = Task::offered(id, role, pool_id, TaskSpec::PoolTidy, due_at);
     Ok(task::task_insert(tx, &upkeep).await?)
 }
 

@@ -239,23 +239,8 @@ async fn offer(
     if care.task_id.is_some() {
         return Ok(());
     }
-    let task = Task {
-        id: TaskId::generate(cx.env()),
-        operation_id: None,
-        role: TaskRole::Care,
-        step: 0,
-        pool_id,
-        state: TaskState::Offered,
-        fence: 1,
-        attempt: 0,
-        due_at: now,
-        node_id: None,
-        lease_until: None,
-        cancel: false,
-        spec,
-        outcome: None,
-        failure: None,
-    };
+    let id = TaskId::generate(cx.env());
+    let task = Task::offered(id, TaskRole::Care, pool_id, spec, now);
     care.task_id = Some(task.id);
     care.progress = None;
     task::task_insert(tx, &task).await?;

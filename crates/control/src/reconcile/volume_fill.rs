@@ -98,23 +98,9 @@ async fn offer(tx: &mut Tx, cx: &Context, id: VolumeId, now: Timestamp) -> Resul
     if fill.task_id.is_some() {
         return Ok(());
     }
-    let task = Task {
-        id: TaskId::generate(cx.env()),
-        operation_id: None,
-        role: TaskRole::Fill,
-        step: 0,
-        pool_id: volume.pool_id,
-        state: TaskState::Offered,
-        fence: 1,
-        attempt: 0,
-        due_at: now,
-        node_id: None,
-        lease_until: None,
-        cancel: false,
-        spec: TaskSpec::VolumeFill { volume_id: id },
-        outcome: None,
-        failure: None,
-    };
+    let spec = TaskSpec::VolumeFill { volume_id: id };
+    let (id, pool_id) = (TaskId::generate(cx.env()), volume.pool_id);
+    let task = Task::offered(id, TaskRole::Fill, pool_id, spec, now);
     fill.task_id = Some(task.id);
     fill.progress = None;
     task::task_insert(tx, &task).await?;

@@ -73,6 +73,33 @@ pub struct Task {
 }
 
 impl Task {
+    /// One that nobody has yet and that belongs to no operation, for a node that reaches a pool.
+    pub const fn offered(
+        id: TaskId,
+        role: TaskRole,
+        pool_id: PoolId,
+        spec: TaskSpec,
+        due_at: Timestamp,
+    ) -> Self {
+        Self {
+            id,
+            operation_id: None,
+            role,
+            step: 0,
+            pool_id,
+            state: TaskState::Offered,
+            fence: 1,
+            attempt: 0,
+            due_at,
+            node_id: None,
+            lease_until: None,
+            cancel: false,
+            spec,
+            outcome: None,
+            failure: None,
+        }
+    }
+
     /// Whether a node has it or may have it.
     pub const fn is_live(&self) -> bool {
         matches!(self.state, TaskState::Offered | TaskState::Leased)
