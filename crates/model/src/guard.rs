@@ -23,7 +23,7 @@ mod pace;
 mod together;
 pub use instance::{InstanceFacts, OtherVolume};
 pub use item::ItemFacts;
-pub use memory::{can_capture_memory, can_go_on_from};
+pub use memory::{can_capture_memory, can_go_on_from, can_go_on_with};
 pub use pace::cooldown_left;
 pub use together::{Member, can_together};
 

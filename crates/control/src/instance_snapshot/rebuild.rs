@@ -2,14 +2,13 @@
 //! that were attached since stay as they are.
 
 use stillpoint_model::account::Actor;
-use stillpoint_model::guard::{Action, can_go_on_from};
+use stillpoint_model::guard::{Action, can_go_on_from, can_go_on_with};
 use stillpoint_model::id::SnapshotId;
 use stillpoint_model::instance::InstanceState;
 use stillpoint_model::instance_snapshot::{CapturedVolume, InstanceSnapshot};
 use stillpoint_model::naming::check_confirmation;
 use stillpoint_model::refusal::{ProblemCode, Refusal, WayOut};
 use stillpoint_model::saga::{PutBack, Request};
-use stillpoint_model::volume::Volume;
 use stillpoint_store::instance::instance_update;
 use stillpoint_store::volume::{CountedVolume, volume_counted_of_instance};
 
@@ -59,6 +58,7 @@ pub(crate) async fn admit_rebuild(
     let members = desk.members(&held, &plans).await?;
     let all: Vec<_> = all.into_iter().map(|(volume, _)| volume).collect();
     let facts = desk.instance_facts(&instance, &all).await?;
+    let now = facts.volumes.clone();
     let first = held.first().map(|(volume, _)| volume);
     let (plan, places) = (desk.plan(first).await?, desk.cx.places());
     let (action, rules) = (
@@ -75,7 +75,7 @@ pub(crate) async fn admit_rebuild(
     }
     if with_memory {
         can_go_on_from(&whole, &instance.flavor, true)?;
-        check_same_disks(&whole, &all)?;
+        can_go_on_with(&whole.config.volumes, &now)?;
     }
     let go_on = with_memory.then(|| machine(&instance, &all));
     let put_back = |captured: &CapturedVolume| PutBack {
@@ -126,23 +126,6 @@ pub(super) fn held_volumes(
         })
     };
     whole.config.volumes.iter().map(held).collect()
-}
-
-/// A guest that goes on knows the disks that it had, and where.
-fn check_same_disks(whole: &InstanceSnapshot, volumes: &[Volume]) -> Result<(), Refusal> {
-    let place = |volume: &Volume| volume.own_instance().map(|own| own.place);
-    let was = whole.config.volumes.iter();
-    let same = volumes.len() == whole.config.volumes.len()
-        && was.clone().all(|captured| {
-            let now = volumes.iter().find(|v| v.id == captured.volume_id);
-            now.and_then(place) == Some(captured.place)
-        });
-    if same {
-        return Ok(());
-    }
-    let text = "The instance has other volumes than when its memory was captured, or in other \
-                places. Attach the same ones, or leave the memory.";
-    Err(Refusal::new(ProblemCode::NotEligible, text).at("/with_memory"))
 }
 
 /// The instance that a snapshot was taken of does not exist any more.

@@ -20,8 +20,8 @@
 use stillpoint_model::image::{sealed, staged_volume};
 use stillpoint_model::item::{Consistency, FreezePolicy, ItemState};
 use stillpoint_model::operation::{OperationKind, Phase};
-use stillpoint_model::saga::{ImageContent, Request, RestoreSource, Setback};
-use stillpoint_model::task::{CloneSource, TaskOutcome, TaskSpec};
+use stillpoint_model::saga::{ImageContent, Request, Setback};
+use stillpoint_model::task::{TaskOutcome, TaskSpec};
 
 use super::{Saga, Scene, Step, Undo, nothing_open, reason};
 
@@ -53,25 +53,7 @@ fn make(scene: &Scene) -> Option<TaskSpec> {
         return None;
     };
     Some(match content {
-        ImageContent::RestorePoint {
-            source: RestoreSource::Snapshot { snapshot_id },
-        } => TaskSpec::VolumeClone {
-            volume_id,
-            source: CloneSource::Snapshot(snapshot_id),
-        },
-        ImageContent::RestorePoint {
-            source:
-                RestoreSource::Backup {
-                    backup_id,
-                    source_volume_id,
-                    vault,
-                },
-        } => TaskSpec::BackupRestore {
-            volume_id,
-            backup_id,
-            source_volume_id,
-            vault,
-        },
+        ImageContent::RestorePoint { source } => source.into_volume(volume_id, false),
         ImageContent::Upload {
             upload,
             format,

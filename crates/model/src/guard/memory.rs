@@ -1,9 +1,11 @@
 //! The guard rails of memory: when an instance is captured with it, and what goes on from it.
 
 use crate::instance::{Flavor, Power};
-use crate::instance_snapshot::InstanceSnapshot;
+use crate::instance_snapshot::{CapturedVolume, InstanceSnapshot};
 use crate::item::FreezePolicy;
 use crate::refusal::{ProblemCode, Refusal};
+
+use super::OtherVolume;
 
 fn not_eligible(text: &str) -> Refusal {
     Refusal::new(ProblemCode::NotEligible, text).at("/with_memory")
@@ -54,8 +56,30 @@ pub fn can_go_on_from(
     Ok(())
 }
 
+/// Whether an instance with these volumes can go on from memory that was captured with those: its
+/// guest knows the disks that it had, and where.
+pub fn can_go_on_with(was: &[CapturedVolume], now: &[OtherVolume]) -> Result<(), Refusal> {
+    let is_there = |captured: &CapturedVolume| {
+        let same = |volume: &OtherVolume| {
+            (volume.id, volume.place) == (captured.volume_id, captured.place)
+        };
+        now.iter().any(same)
+    };
+    if now.len() == was.len() && was.iter().all(is_there) {
+        return Ok(());
+    }
+    Err(not_eligible(
+        "The instance has other volumes than when its memory was captured, or in other places. Attach \
+         the same ones, or leave the memory.",
+    ))
+}
+
 #[cfg(test)]
 mod tests {
+    use crate::ByteCount;
+    use crate::id::{PoolId, SnapshotId, VolumeId};
+    use crate::volume::VolumeRole;
+
     use super::*;
 
     #[test]
@@ -66,5 +90,33 @@ mod tests {
         assert!(!can(Power::Running, FreezePolicy::Require));
         assert!(!can(Power::Paused, FreezePolicy::Try));
         assert!(!can(Power::Off, FreezePolicy::Skip));
+    }
+
+    #[test]
+    fn what_goes_on_has_the_disks_that_it_had_where_it_had_them() {
+        let id = |n| uuid::Uuid::from_u128(n);
+        let captured = |n: u128, place| CapturedVolume {
+            volume_id: VolumeId::from_uuid(id(n)),
+            name: "disk".parse().expect("a name"),
+            role: VolumeRole::Data,
+            place,
+            size: ByteCount::from_mib(1),
+            snapshot_id: SnapshotId::from_uuid(id(n)),
+        };
+        let now = |n: u128, place| OtherVolume {
+            id: VolumeId::from_uuid(id(n)),
+            place,
+            pool_id: PoolId::from_uuid(id(9)),
+            active_operation: None,
+            live_capture: true,
+        };
+        let was = [captured(1, 0), captured(2, 1)];
+        let can = |now: &[OtherVolume]| can_go_on_with(&was, now).is_ok();
+        assert!(can(&[now(1, 0), now(2, 1)]));
+        assert!(can(&[now(2, 1), now(1, 0)]));
+        assert!(!can(&[now(1, 0)]), "one is gone");
+        assert!(!can(&[now(1, 0), now(2, 2)]), "one is elsewhere");
+        assert!(!can(&[now(1, 0), now(3, 1)]), "one is another");
+        assert!(!can(&[now(1, 0), now(2, 1), now(3, 2)]), "one is new");
     }
 }
