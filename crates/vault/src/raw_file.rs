@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
 use stillpoint_model::{ByteCount, ByteRange};
 
 use crate::CHUNK_LEN;
@@ -35,6 +37,16 @@ impl RawFile {
 }
 
 impl VolumeWriter for RawFile {
+    /// Writes past the page cache into a hole go one at a time, those into reserved blocks side by
+    /// side.
+    fn reserve(&self, range: ByteRange) -> io::Result<()> {
+        let keep = FallocateFlags::KEEP_SIZE;
+        match fallocate(self.0.file(), keep, range.offset, range.len) {
+            Err(Errno::OPNOTSUPP) => Ok(()),
+            other => Ok(other?),
+        }
+    }
+
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.0.write_at(data, offset)
     }
@@ -66,5 +78,33 @@ impl VolumeWriter for RawFile {
 
     fn next_data(&self, offset: u64) -> io::Result<Option<ByteRange>> {
         next_extent(self.0.file(), offset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn what_is_reserved_has_room_and_holds_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("disk.raw");
+        let file = RawFile::create(&path, ByteCount::from_mib(64)).unwrap();
+        file.reserve(ByteRange::new(8 << 20, 4 << 20)).unwrap();
+        let room = || std::fs::metadata(&path).unwrap().blocks() * 512;
+        assert!((4 << 20..8 << 20).contains(&room()), "{} bytes", room());
+        assert_eq!(file.next_data(0).unwrap(), None);
+        let mut got = vec![1; CHUNK_LEN];
+        file.read_at(9 << 20, &mut got).unwrap();
+        assert_eq!(got, vec![0; CHUNK_LEN]);
+
+        file.write_at(9 << 20, &[7; CHUNK_LEN]).unwrap();
+        file.read_at(9 << 20, &mut got).unwrap();
+        assert_eq!(got, vec![7; CHUNK_LEN]);
+        let data = file.next_data(0).unwrap();
+        assert_eq!(data, Some(ByteRange::new(9 << 20, CHUNK_LEN as u64)));
+        assert!((4 << 20..8 << 20).contains(&room()), "{} bytes", room());
     }
 }

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Nothing waits for its turn: frames are written in the order in which they arrive. A worker waits
-//! for the target or the disk half of its time, so there are twice as many as compress. What one needs
+//! for the target or the disk most of its time, so there are more than compress. What one needs
 //! (some 4 MiB) it makes once, so memory is bounded by their number.
 //!
 //! Success is said only after the bytes that the sink reads back hash to what the manifest says.
@@ -26,7 +26,7 @@ use crate::buffers::Aligned;
 use crate::crew::{Jobs, work_on};
 use crate::fetch::{FrameReader, Position, TreeVisitor, first_chunk_of_leaf};
 use crate::format::manifest::Manifest;
-use crate::format::tree::{FrameLoc, Leaf};
+use crate::format::tree::{Extent, FrameLoc, Leaf};
 use crate::format::{CHUNK_LEN, ContentHash};
 use crate::volume::VolumeWriter;
 use crate::{Error, Vault};
@@ -169,6 +169,7 @@ impl Planner<'_> {
 impl TreeVisitor for Planner<'_> {
     fn leaf(&mut self, at: &Position, leaf: Leaf) -> Result<(), Error> {
         let base = first_chunk_of_leaf(at.index);
+        self.drain.reserve(base, &leaf.extents)?;
         let mut parts: Vec<Part> = leaf
             .frames
             .iter()
@@ -228,6 +229,23 @@ struct Drain<'a> {
 }
 
 impl Drain<'_> {
+    /// Makes room for extents, neighbours together: they are in frames that arrive in any order.
+    fn reserve(&self, base: u64, extents: &[Extent]) -> Result<(), Error> {
+        let touches = |one: &Extent, next: &Extent| one.first + one.count == next.first;
+        for run in extents.chunk_by(touches) {
+            let (Some(first), Some(last)) = (run.first(), run.last()) else {
+                continue;
+            };
+            let offset = (base + u64::from(first.first)) * CHUNK;
+            let end = (base + u64::from(last.first + last.count)) * CHUNK;
+            let len = end.min(self.size).saturating_sub(offset);
+            self.sink
+                .reserve(ByteRange::new(offset, len))
+                .map_err(|source| Error::Sink { offset, source })?;
+        }
+        Ok(())
+    }
+
     fn write_all(
         &self,
         frames: &mut FrameReader<'_>,

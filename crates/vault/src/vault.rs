@@ -26,15 +26,17 @@ pub struct VaultSpec {
 
 /// How much memory and how many threads a backup or a restore may use, and how hard it presses.
 ///
-/// At the default a backup peaks at about 40 MiB above idle: packs of 4 MiB (one filling, the
+/// At the default a backup peaks at about 36 MiB above idle: packs of 4 MiB (one filling, the
 /// others on their way), frames of 1 MiB, compressors with room for a frame each way, and an index
 /// that grows to 5 MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tuning {
     /// The level of zstd.
     pub zstd_level: i32,
-    /// Threads that compress, or that prove packs. One more than there are cores keeps all of them
-    /// busy while one thread waits. A restore has twice as many, since they wait for a disk.
+    /// Threads that compress. They wait for nobody, so more of them than there are cores take turns
+    /// on one core and push each other's tables out of its cache. Whoever waits for a target or a
+    /// disk half of the time has more of them: one more to prove packs, three times as many to
+    /// restore.
     pub workers: usize,
     /// Packs that are on their way to the target at the same time.
     pub uploads: usize,
@@ -49,7 +51,7 @@ impl Default for Tuning {
     fn default() -> Self {
         Self {
             zstd_level: 3,
-            workers: 3,
+            workers: 2,
             uploads: 2,
             pack_len: 4 << 20,
             index_entries: 225_000,
@@ -61,14 +63,19 @@ impl Default for Tuning {
 const MAX_WIDTH: usize = 16;
 
 impl Tuning {
-    /// How many threads do the work.
+    /// How many threads compress.
     pub(crate) fn workers(&self) -> usize {
         self.workers.clamp(1, 16)
     }
 
+    /// How many threads read packs and prove them.
+    pub(crate) fn provers(&self) -> usize {
+        (self.workers + 1).clamp(1, 16)
+    }
+
     /// How many threads move what has to be waited for.
     pub(crate) fn movers(&self) -> usize {
-        (2 * self.workers).clamp(1, 16)
+        (3 * self.workers).clamp(1, 16)
     }
 }
 

@@ -29,7 +29,7 @@ impl Check<'_> {
             self.note(object.clone(), what.clone(), None);
         }
         self.uncovered += known.uncovered(&packs).len();
-        let workers = vault.tuning.workers();
+        let workers = vault.tuning.provers();
         let compared = known.compare(target, vault.names, &packs, workers, monitor)?;
         if compared.wrong.is_empty() {
             return Ok(());

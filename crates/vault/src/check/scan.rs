@@ -55,7 +55,7 @@ impl Check<'_> {
             })
         };
         let workers = vault.width().min(MAX_WAITING);
-        work_on(workers.max(vault.tuning.workers()), make, |jobs| {
+        work_on(workers.max(vault.tuning.provers()), make, |jobs| {
             self.packs
                 .iter()
                 .try_for_each(|(pack, state)| jobs.send((*pack, state.len)))

@@ -64,7 +64,12 @@ fn apply(disk: &mut Disk, change: &Change, touched: &mut Vec<ByteRange>) {
             }
         }
         Change::Copy(..) => {}
-        Change::Resize(size) => disk.resize(size),
+        Change::Resize(size) => {
+            // What was cut off is zeros should the volume grow again before the next backup.
+            let cut = disk.size.saturating_sub(size);
+            touched.push(ByteRange::new(size, cut));
+            disk.resize(size);
+        }
     }
 }
 
