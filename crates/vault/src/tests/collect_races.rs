@@ -389,14 +389,14 @@ fn history(seed: u64, bad_listings: bool) -> usize {
 
 #[test]
 fn whatever_comes_in_between_every_backup_restores() {
-    each_seed("collection", "packs collected", 0..figure(60), |seed| {
+    each_seed("collection", "packs collected", 0..figure(400), |seed| {
         history(seed, false) as u64
     });
 }
 
 #[test]
 fn listings_that_lack_something_lose_nothing() {
-    let seeds = 1_000_000..1_000_000 + figure(60);
+    let seeds = 1_000_000..1_000_000 + figure(100);
     each_seed(
         "collection, bad listings",
         "packs collected",

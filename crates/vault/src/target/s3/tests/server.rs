@@ -54,6 +54,10 @@ pub enum Fault {
     Flip,
     /// A version of the object is locked.
     Locked,
+    /// Something between the two sends the request a second time: that answer is what comes.
+    Twice,
+    /// Every time in the answer is of another century.
+    WrongTime,
 }
 
 /// What a test can tell a request by.
@@ -192,6 +196,9 @@ async fn serve(shared: &Shared, request: Request<Incoming>) -> Answer {
     }
     let done = {
         let mut state = shared.state.lock().unwrap();
+        if fault == Fault::Twice {
+            drop(act(&mut state, &parts, &call, body.clone(), fault));
+        }
         act(&mut state, &parts, &call, body, fault)
     };
     match fault {
@@ -199,6 +206,7 @@ async fn serve(shared: &Shared, request: Request<Incoming>) -> Answer {
         Fault::CutAfter => Err(io::ErrorKind::ConnectionReset.into()),
         Fault::SilentAfter => std::future::pending().await,
         Fault::Truncate | Fault::StallInBody => Ok(half(done, fault).await),
+        Fault::WrongTime => Ok(in_another_century(done)),
         _ => Ok(done),
     }
 }
@@ -298,11 +306,12 @@ fn list(state: &State, query: &str, fault: Fault) -> Response<Body> {
     if truncated {
         xml += "<NextContinuationToken>unused</NextContinuationToken>";
     }
+    let year = if fault == Fault::WrongTime { 2126 } else { 2026 };
     for (key, bytes) in found {
         let len = bytes.len();
         xml += &format!(
             "<Contents><Key>{key}</Key><Size>{len}</Size>\
-             <LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents>"
+             <LastModified>{year}-01-01T00:00:00.000Z</LastModified></Contents>"
         );
     }
     xml += "</ListBucketResult>";
@@ -323,6 +332,17 @@ fn plain(status: StatusCode, body: Bytes) -> Response<Body> {
     answer.headers_mut().insert(header::LAST_MODIFIED, modified);
     let etag = header::HeaderValue::from_static("\"means nothing\"");
     answer.headers_mut().insert(header::ETAG, etag);
+    answer
+}
+
+fn in_another_century(mut answer: Response<Body>) -> Response<Body> {
+    for (name, time) in [
+        (header::LAST_MODIFIED, "Tue, 01 Jan 2126 00:00:00 GMT"),
+        (header::DATE, "Mon, 01 Jan 1926 00:00:00 GMT"),
+    ] {
+        let time = header::HeaderValue::from_static(time);
+        answer.headers_mut().insert(name, time);
+    }
     answer
 }
 

@@ -1,8 +1,9 @@
 //! Everything at once: a vault's whole life on a server of which every tenth answer is wrong.
 //!
 //! One seed is one life: backups, increments, deletions, collections, taking back, each through
-//! requests that are refused before or after they took effect, cut, truncated, stalled, answered twice,
-//! with listings that are empty, out of order or lack something, and bytes that are others. Then
+//! requests that are refused before or after they took effect, cut, truncated, stalled, sent twice on
+//! their way, with wrong times, listings that are empty, out of order or lack something, and bytes that
+//! are others. Then
 //! the faults stop. What somebody was told is available restores as it was, nothing is damaged,
 //! and after the next collection nothing is left over.
 
@@ -37,6 +38,9 @@ fn fault(roll: u64, is_list: bool, is_get: bool) -> Fault {
         9 => Fault::Refuse(409, "ConditionalRequestConflict"),
         10 if is_list => Fault::SilentAfter,
         11 if is_get => Fault::StallInBody,
+        12 => Fault::Twice,
+        13 => Fault::WrongTime,
+        14 => Fault::Refuse(403, "RequestTimeTooSkewed"),
         _ => Fault::None,
     }
 }
