@@ -15,6 +15,7 @@ mod crash;
 mod data;
 mod filling;
 mod image;
+mod increments;
 mod lost;
 mod tree;
 mod walk;
@@ -40,16 +41,19 @@ pub enum Part {
     Faults,
     /// Random sequences of everything.
     Walks,
+    /// Chains of increments against full reads.
+    Increments,
 }
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Tree,
         Self::Data,
         Self::Lost,
         Self::Faults,
         Self::Walks,
+        Self::Increments,
     ];
 }
 
@@ -132,6 +136,7 @@ fn checks<S: Storage>(part: Part) -> Vec<Check<S>> {
             ("full at every step", crash::full_at_every_step),
         ],
         Part::Walks => vec![("a random walk", walk::random_walk)],
+        Part::Increments => vec![("increments", increments::chains_of_increments)],
     }
 }
 

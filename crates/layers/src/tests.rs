@@ -83,6 +83,11 @@ fn qcow2_walks() {
     qcow2_passes(Part::Walks, 6, quick_folder);
 }
 
+#[test]
+fn qcow2_names_every_change() {
+    qcow2_passes(Part::Increments, 8, quick_folder);
+}
+
 /// Every second system call of the story, from the first or the second on.
 fn qcow2_is_cut_off(first: u64) {
     let env: Arc<dyn Env> = Arc::new(SimEnv::new(7 + first));

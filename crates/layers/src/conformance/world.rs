@@ -128,7 +128,6 @@ impl<S: Storage> World<S> {
     }
 
     /// Ends all guests as a crash would.
-    #[cfg(test)]
     pub(super) fn crash_guests(&self) {
         if let Some(guests) = &self.guests {
             guests.crash();

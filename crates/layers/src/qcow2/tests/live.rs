@@ -198,6 +198,11 @@ fn walks_among_guests() {
 }
 
 #[test]
+fn every_change_of_guests_is_named() {
+    live_passes(Part::Increments, 108);
+}
+
+#[test]
 fn faults_are_survived_while_guests_run() {
     live_passes(Part::Faults, 104);
 }
