@@ -111,6 +111,10 @@ fn checks<S: Storage>(part: Part) -> Vec<Check<S>> {
         Part::Tree => tree_checks(),
         Part::Data => vec![
             ("restoring", data::restoring_in_any_order),
+            (
+                "restoring side by side",
+                data::restoring_from_several_threads,
+            ),
             ("a dropped restore", data::dropped_restore_leaves_nothing),
             ("restoring wrongly", data::wrong_restores_are_refused),
             ("what changed", data::changed_extents_cover_every_difference),

@@ -67,13 +67,20 @@ pub trait LayerMap: Send + Sync {
 }
 
 /// One layer alone, for writing; offsets and lengths are multiples of
-/// [`BLOCK_SIZE`](crate::BLOCK_SIZE), except at the end.
-pub trait LayerWriter: Send {
+/// [`BLOCK_SIZE`](crate::BLOCK_SIZE), except at the end. Several threads may write at the same time,
+/// each to places of its own.
+pub trait LayerWriter: Send + Sync {
+    /// Data will be stored in all of a range, in parts and in any order: a driver may give it room in
+    /// one piece. Nothing changes for who reads.
+    fn reserve(&self, _offset: u64, _len: u64) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Stores data.
-    fn write_at(&mut self, offset: u64, data: &[u8]) -> Result<(), Error>;
+    fn write_at(&self, offset: u64, data: &[u8]) -> Result<(), Error>;
 
     /// Stores zeros.
-    fn zero_at(&mut self, offset: u64, len: u64) -> Result<(), Error>;
+    fn zero_at(&self, offset: u64, len: u64) -> Result<(), Error>;
 
     /// Makes everything durable. A new layer exists only after this.
     fn finish(self: Box<Self>) -> Result<(), Error>;

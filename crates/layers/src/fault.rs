@@ -296,12 +296,17 @@ struct FaultyWriter {
 }
 
 impl LayerWriter for FaultyWriter {
-    fn write_at(&mut self, offset: u64, data: &[u8]) -> Result<(), Error> {
+    fn reserve(&self, offset: u64, len: u64) -> Result<(), Error> {
+        let Self { inner, faults } = self;
+        faults.step(true, || inner.reserve(offset, len))
+    }
+
+    fn write_at(&self, offset: u64, data: &[u8]) -> Result<(), Error> {
         let Self { inner, faults } = self;
         faults.step(true, || inner.write_at(offset, data))
     }
 
-    fn zero_at(&mut self, offset: u64, len: u64) -> Result<(), Error> {
+    fn zero_at(&self, offset: u64, len: u64) -> Result<(), Error> {
         let Self { inner, faults } = self;
         faults.step(false, || inner.zero_at(offset, len))
     }

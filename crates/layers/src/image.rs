@@ -61,7 +61,7 @@ impl Image {
     /// Writes everything that is not zero.
     pub(crate) fn copy_to(
         &self,
-        target: &mut dyn RestoreWriter,
+        target: &dyn RestoreWriter,
         monitor: &dyn Monitor,
     ) -> Result<(), Error> {
         let mut buffer = vec![0; PIECE];
@@ -88,7 +88,7 @@ impl Image {
         &self,
         offset: u64,
         buffer: &mut [u8],
-        target: &mut dyn RestoreWriter,
+        target: &dyn RestoreWriter,
     ) -> Result<u64, Error> {
         let end = self.content.size().get();
         let len = (end - offset).min(buffer.len() as u64);

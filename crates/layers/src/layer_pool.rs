@@ -213,8 +213,8 @@ impl<D: Driver> Pool for LayerPool<D> {
             }
         }
         let image = Image::open(source, max_size)?;
-        let mut restore = self.restore_of(volume, image.size(), origin)?;
-        image.copy_to(&mut restore, monitor)?;
+        let restore = self.restore_of(volume, image.size(), origin)?;
+        image.copy_to(&restore, monitor)?;
         Box::new(restore).finish()
     }
 

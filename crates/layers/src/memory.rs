@@ -375,11 +375,11 @@ impl MemoryWriter {
 }
 
 impl LayerWriter for MemoryWriter {
-    fn write_at(&mut self, offset: u64, data: &[u8]) -> Result<(), Error> {
+    fn write_at(&self, offset: u64, data: &[u8]) -> Result<(), Error> {
         self.change(|layer| store(layer, offset, data))
     }
 
-    fn zero_at(&mut self, offset: u64, len: u64) -> Result<(), Error> {
+    fn zero_at(&self, offset: u64, len: u64) -> Result<(), Error> {
         self.change(|layer| {
             let blocks = Arc::make_mut(&mut layer.blocks);
             let range = offset / BLOCK_SIZE..(offset + len).div_ceil(BLOCK_SIZE);

@@ -104,14 +104,19 @@ pub trait LayerReader: Send + Sync {
 
 /// Writes the content of a volume that does not exist yet. It becomes a volume by
 /// [`finish`](RestoreWriter::finish); dropped before that, it leaves nothing behind. What is
-/// never written reads as zeros.
-pub trait RestoreWriter: Send {
+/// never written reads as zeros. Several threads may write at the same time, each to places of its own.
+pub trait RestoreWriter: Send + Sync {
+    /// Data will be written to all of a range, aligned as in [`write_at`](RestoreWriter::write_at), in
+    /// parts and in any order: it gets its room in one piece, as a volume that was written from its
+    /// start to its end.
+    fn reserve(&self, range: ByteRange) -> Result<(), Error>;
+
     /// Writes `data` at `offset`. Offset and length are multiples of [`BLOCK_SIZE`], except that
     /// the end of the volume may cut the last piece. Any order, also twice.
-    fn write_at(&mut self, offset: u64, data: &[u8]) -> Result<(), Error>;
+    fn write_at(&self, offset: u64, data: &[u8]) -> Result<(), Error>;
 
     /// Makes a range read as zeros, aligned as in [`write_at`](RestoreWriter::write_at).
-    fn zero_at(&mut self, range: ByteRange) -> Result<(), Error>;
+    fn zero_at(&self, range: ByteRange) -> Result<(), Error>;
 
     /// Makes everything durable and the volume exist.
     fn finish(self: Box<Self>) -> Result<VolumeInfo, Error>;

@@ -74,7 +74,7 @@ impl Story {
                 .map(drop),
             4 if pool.volume(self.staged).is_ok() => Ok(()),
             4 => {
-                let mut writer = pool.begin_restore(self.staged, SIZE)?;
+                let writer = pool.begin_restore(self.staged, SIZE)?;
                 writer.write_at(0, &[9; 8192])?;
                 writer.finish().map(drop)
             }

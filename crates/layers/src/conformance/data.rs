@@ -12,7 +12,7 @@ use crate::{BLOCK_SIZE, ImageSource, MergeOutcome, Pool};
 pub(super) fn restoring_in_any_order<S: Storage>(world: &mut World<S>) {
     let volume = world.volume_id();
     let size = ByteCount::new(SIZE.get() - 512);
-    let mut writer = world.pool().begin_restore(volume, size).expect("begins");
+    let writer = world.pool().begin_restore(volume, size).expect("begins");
     let block = |byte: u8, blocks: u64| vec![byte; usize::try_from(blocks * BLOCK_SIZE).unwrap()];
     writer
         .write_at(200 * BLOCK_SIZE, &block(2, 4))
@@ -48,9 +48,45 @@ pub(super) fn restoring_in_any_order<S: Storage>(world: &mut World<S>) {
     );
 }
 
+pub(super) fn restoring_from_several_threads<S: Storage>(world: &mut World<S>) {
+    let volume = world.volume_id();
+    let blocks = SIZE.get() / BLOCK_SIZE;
+    let byte_of = |block: u64| u8::try_from(1 + block % 250).unwrap();
+    let is_left_out = |block: u64| block % 50 > 40;
+    let writer = world.pool().begin_restore(volume, SIZE).expect("begins");
+    for first in (0..blocks).step_by(50) {
+        let range = ByteRange::new(first * BLOCK_SIZE, 41.min(blocks - first) * BLOCK_SIZE);
+        writer.reserve(range).expect("reserves");
+    }
+    let past = writer.reserve(ByteRange::new(SIZE.get(), BLOCK_SIZE));
+    assert_eq!(past.map_err(|e| e.kind()), Err(ErrorKind::Invalid));
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let writer = &writer;
+            scope.spawn(move || {
+                for block in (0..blocks).rev().filter(|block| block % 4 == thread) {
+                    let data = vec![byte_of(block); usize::try_from(BLOCK_SIZE).unwrap()];
+                    if !is_left_out(block) {
+                        writer.write_at(block * BLOCK_SIZE, &data).expect("writes");
+                    }
+                }
+            });
+        }
+    });
+    writer.finish().expect("finishes");
+    world.reopen();
+    let now = world.read_volume(volume);
+    let mut each = (0..blocks).zip(now.chunks(usize::try_from(BLOCK_SIZE).unwrap()));
+    let wrong = each.find(|(block, data)| {
+        let byte = if is_left_out(*block) { 0 } else { byte_of(*block) };
+        data.iter().any(|found| *found != byte)
+    });
+    assert_eq!(wrong.map(|(block, _)| block), None, "the first wrong block");
+}
+
 pub(super) fn dropped_restore_leaves_nothing<S: Storage>(world: &mut World<S>) {
     let volume = world.volume_id();
-    let mut writer = world.pool().begin_restore(volume, SIZE).expect("begins");
+    let writer = world.pool().begin_restore(volume, SIZE).expect("begins");
     writer.write_at(0, &vec![1; 4096]).expect("writes");
     drop(writer);
     assert!(world.pool().volume(volume).is_err());
@@ -62,7 +98,7 @@ pub(super) fn dropped_restore_leaves_nothing<S: Storage>(world: &mut World<S>) {
 }
 
 pub(super) fn wrong_restores_are_refused<S: Storage>(world: &mut World<S>) {
-    let mut writer = world
+    let writer = world
         .pool()
         .begin_restore(world.volume_id(), SIZE)
         .expect("begins");

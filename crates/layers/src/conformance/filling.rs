@@ -37,7 +37,7 @@ fn filling<S: Storage>(world: &World<S>) -> VolumeId {
 /// Writes some of the backup: these blocks.
 fn fill<S: Storage>(world: &World<S>, volume: VolumeId, blocks: &[(u64, u64, u8)]) {
     let base = world.pool().fill_base(volume).expect("opens");
-    let mut base = base.expect("nobody has it");
+    let base = base.expect("nobody has it");
     for (first, count, byte) in blocks {
         let data = vec![*byte; usize::try_from(count * BLOCK_SIZE).unwrap()];
         base.write_at(first * BLOCK_SIZE, &data).expect("writes");

@@ -81,7 +81,7 @@ pub(super) fn lost_record_after_merges<S: Storage>(world: &mut World<S>) {
 
 pub(super) fn lost_record_after_a_switch<S: Storage>(world: &mut World<S>) {
     let (volume, staged) = (world.volume(), world.volume_id());
-    let mut writer = world.pool().begin_restore(staged, SIZE).expect("begins");
+    let writer = world.pool().begin_restore(staged, SIZE).expect("begins");
     let block = vec![9; usize::try_from(BLOCK_SIZE).expect("is small")];
     writer.write_at(0, &block).expect("writes");
     writer.finish().expect("finishes");

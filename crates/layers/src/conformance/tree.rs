@@ -330,7 +330,7 @@ pub(super) fn switching_takes_the_staged_content<S: Storage>(world: &mut World<S
     world.write(volume, 0, 10, 1);
     let snapshot = world.snapshot(volume);
     world.write(volume, 10, 10, 2);
-    let mut writer = world.pool().begin_restore(staged, SIZE).expect("begins");
+    let writer = world.pool().begin_restore(staged, SIZE).expect("begins");
     writer.write_at(0, &vec![9; 4096]).expect("writes");
     writer.finish().expect("finishes");
     let safety = world.snapshot_id();

@@ -197,7 +197,7 @@ impl<S: Storage> World<S> {
             };
         }
         self.pool = None;
-        let mut writer = self
+        let writer = self
             .storage
             .driver()
             .reopen_layer(info.tip, info.size)

@@ -162,7 +162,7 @@ impl<D: Driver> Base<D> {
         })))
     }
 
-    fn writer(&mut self, offset: u64, len: u64) -> Result<&mut Box<dyn LayerWriter>, Error> {
+    fn writer(&self, offset: u64, len: u64) -> Result<&dyn LayerWriter, Error> {
         let end = offset.checked_add(len);
         if end.is_none_or(|end| end > self.size.get()) {
             return Err(Error::OutOfBounds {
@@ -171,17 +171,22 @@ impl<D: Driver> Base<D> {
                 size: self.size,
             });
         }
-        self.writer.as_mut().ok_or(Error::NoLayer(self.layer))
+        self.writer.as_deref().ok_or(Error::NoLayer(self.layer))
     }
 }
 
 impl<D: Driver> RestoreWriter for Base<D> {
-    fn write_at(&mut self, offset: u64, data: &[u8]) -> Result<(), Error> {
+    fn reserve(&self, range: ByteRange) -> Result<(), Error> {
+        self.writer(range.offset, range.len)?
+            .reserve(range.offset, range.len)
+    }
+
+    fn write_at(&self, offset: u64, data: &[u8]) -> Result<(), Error> {
         self.writer(offset, data.len() as u64)?
             .write_at(offset, data)
     }
 
-    fn zero_at(&mut self, range: ByteRange) -> Result<(), Error> {
+    fn zero_at(&self, range: ByteRange) -> Result<(), Error> {
         self.writer(range.offset, range.len)?
             .zero_at(range.offset, range.len)
     }

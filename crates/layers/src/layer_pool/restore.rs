@@ -57,18 +57,23 @@ impl<D: Driver> Restore<D> {
         }
     }
 
-    fn writer(&mut self) -> Result<&mut Box<dyn LayerWriter>, Error> {
-        self.writer.as_mut().ok_or(Error::NoLayer(self.layer))
+    fn writer(&self) -> Result<&dyn LayerWriter, Error> {
+        self.writer.as_deref().ok_or(Error::NoLayer(self.layer))
     }
 }
 
 impl<D: Driver> RestoreWriter for Restore<D> {
-    fn write_at(&mut self, offset: u64, data: &[u8]) -> Result<(), Error> {
+    fn reserve(&self, range: ByteRange) -> Result<(), Error> {
+        self.check_range(range.offset, range.len)?;
+        self.writer()?.reserve(range.offset, range.len)
+    }
+
+    fn write_at(&self, offset: u64, data: &[u8]) -> Result<(), Error> {
         self.check_range(offset, data.len() as u64)?;
         self.writer()?.write_at(offset, data)
     }
 
-    fn zero_at(&mut self, range: ByteRange) -> Result<(), Error> {
+    fn zero_at(&self, range: ByteRange) -> Result<(), Error> {
         self.check_range(range.offset, range.len)?;
         self.writer()?.zero_at(range.offset, range.len)
     }

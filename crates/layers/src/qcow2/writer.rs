@@ -8,12 +8,16 @@
 //! ```
 //!
 //! A crash between two of them leaves clusters that are counted and not used, at worst. A new
-//! layer has no name before all of it is synced, so it skips the syncs in between.
+//! layer has no name before all of it is synced, so it skips the syncs in between, and its data may
+//! be written by several threads at once, each to the places that it was given
+//! ([`place`](Writer::place)).
 
 use std::collections::BTreeMap;
 use std::fs::{File, Permissions};
 use std::io;
 use std::os::unix::fs::{FileExt, PermissionsExt};
+
+use stillpoint_model::ByteRange;
 
 use super::header::{CLUSTER_SIZE, Header, L1_ENTRIES, ReadError, be64};
 use super::{FormatError, disk};
@@ -52,6 +56,13 @@ pub(super) struct Writer {
     batch_bytes: u64,
     /// What the file's mode must be afterwards.
     mode: Option<u32>,
+}
+
+/// A part of some data, and where in the file it belongs.
+pub(super) struct Piece {
+    pub from: usize,
+    pub len: usize,
+    pub host: u64,
 }
 
 struct Table {
@@ -119,18 +130,44 @@ impl Writer {
         Ok(writer)
     }
 
+    /// Gives data of a new layer its places, where it must be before [`finish`](Writer::finish).
+    /// Whole subclusters.
+    pub(super) fn place(&mut self, offset: u64, len: usize) -> Result<Vec<Piece>, ReadError> {
+        let mut pieces: Vec<Piece> = vec![];
+        for (from, len) in by_cluster(offset, len) {
+            let at = offset + from as u64;
+            let (cluster, bitmap) = self.cluster_of(at)?;
+            let bits = bits_of(at % CLUSTER_SIZE, len as u64);
+            self.set_entry(at, cluster | COPIED, (bitmap | bits) & !(bits << 32))?;
+            let host = cluster + at % CLUSTER_SIZE;
+            match pieces.last_mut() {
+                Some(last) if last.host + last.len as u64 == host => last.len += len,
+                _ => pieces.push(Piece { from, len, host }),
+            }
+        }
+        self.batch_bytes += len as u64;
+        Ok(pieces)
+    }
+
+    /// Takes clusters for a range of a new layer, in order; gives where they are in the file. They
+    /// hold nothing yet.
+    pub(super) fn reserve(&mut self, offset: u64, len: u64) -> Result<ByteRange, ReadError> {
+        let start = self.next * CLUSTER_SIZE;
+        let mut at = offset;
+        while at < offset + len {
+            let (cluster, bitmap) = self.cluster_of(at)?;
+            self.set_entry(at, cluster | COPIED, bitmap)?;
+            at = (at / CLUSTER_SIZE + 1) * CLUSTER_SIZE;
+        }
+        let end = self.next * CLUSTER_SIZE;
+        disk::set_len(&self.file, end)?;
+        Ok(ByteRange::new(start, end - start))
+    }
+
     /// Stores data. Whole subclusters, except at the end of the disk.
     pub(super) fn write_at(&mut self, offset: u64, data: &[u8]) -> Result<(), ReadError> {
-        let mut done = 0;
-        while done < data.len() {
-            let at = offset + done as u64;
-            let within = at % CLUSTER_SIZE;
-            let rest = data.len() - done;
-            let len = usize::try_from(CLUSTER_SIZE - within)
-                .unwrap_or(rest)
-                .min(rest);
-            self.write_cluster(at, &data[done..done + len])?;
-            done += len;
+        for (from, len) in by_cluster(offset, data.len()) {
+            self.write_cluster(offset + from as u64, &data[from..from + len])?;
         }
         Ok(())
     }
@@ -162,13 +199,7 @@ impl Writer {
     fn write_cluster(&mut self, offset: u64, data: &[u8]) -> Result<(), ReadError> {
         let within = offset % CLUSTER_SIZE;
         let bits = bits_of(within, data.len() as u64);
-        let (entry, bitmap) = self.entry(offset)?;
-        let mut host = entry & OFFSET;
-        if host == 0 {
-            host = self.take_cluster();
-        } else if entry & COPIED == 0 || !host.is_multiple_of(CLUSTER_SIZE) {
-            return Err(FormatError::Entry(offset).into());
-        }
+        let (host, bitmap) = self.cluster_of(offset)?;
         disk::write(&self.file, data, host + within)?;
         let padding = data.len().next_multiple_of(index(SUBCLUSTER)) - data.len();
         if padding > 0 {
@@ -181,6 +212,19 @@ impl Writer {
             self.write_batch()?;
         }
         Ok(())
+    }
+
+    /// The cluster that an offset's data is in, or a new one, and the entry's bitmap.
+    fn cluster_of(&mut self, offset: u64) -> Result<(u64, u64), ReadError> {
+        let (entry, bitmap) = self.entry(offset)?;
+        let host = entry & OFFSET;
+        if host == 0 {
+            return Ok((self.take_cluster(), bitmap));
+        }
+        if entry & COPIED == 0 || !host.is_multiple_of(CLUSTER_SIZE) {
+            return Err(FormatError::Entry(offset).into());
+        }
+        Ok((host, bitmap))
     }
 
     fn zero_cluster(&mut self, offset: u64, len: u64) -> Result<(), ReadError> {
@@ -343,6 +387,18 @@ pub(super) fn write_empty(file: &File, header: &Header) -> Result<(), ReadError>
     disk::write(file, &(2 * CLUSTER_SIZE).to_be_bytes(), CLUSTER_SIZE)?;
     disk::write(file, &[0, 1, 0, 1, 0, 1, 0, 1], 2 * CLUSTER_SIZE)?;
     Ok(())
+}
+
+/// Cuts data at `offset` where clusters end: from where, and how long.
+fn by_cluster(offset: u64, len: usize) -> impl Iterator<Item = (usize, usize)> {
+    let mut from = 0;
+    std::iter::from_fn(move || {
+        let rest = len.checked_sub(from).filter(|rest| *rest > 0)?;
+        let room = CLUSTER_SIZE - (offset + from as u64) % CLUSTER_SIZE;
+        let part = index(room).min(rest);
+        from += part;
+        Some((from - part, part))
+    })
 }
 
 /// The allocation bits of a stretch inside a cluster.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Value, json};
 use stillpoint_model::ByteCount;
@@ -12,10 +13,11 @@ use super::record::{record_name, record_volume};
 use super::{NEW, NewFile, Opened, Qcow2Driver, SEALED, WRITABLE, damaged, layer_io, set_mode};
 use crate::driver::{Found, Join, LayerMap, LayerWriter, LiveStorage, Run};
 use crate::qcow2::disk;
-use crate::qcow2::header::{CLUSTER_SIZE, Header, L1_ENTRIES};
+use crate::qcow2::header::{CLUSTER_SIZE, Header, L1_ENTRIES, ReadError};
 use crate::qcow2::lock;
 use crate::qcow2::map::Map;
-use crate::qcow2::writer::Writer;
+use crate::qcow2::output::Output;
+use crate::qcow2::writer::{Piece, Writer};
 use crate::{Capabilities, Driver, Error};
 
 /// Bytes that a layer occupies before anything is written to it, at least.
@@ -265,15 +267,16 @@ impl Driver for Qcow2Driver {
         let header = Header::new(size.get(), self.identity(layer, owner, None));
         let (file, new) = self.begin_file(layer, &header)?;
         let folder = fs::File::open(self.path.join("layers")).map_err(|e| layer_io(layer, e))?;
-        let target = Some(NewLayer {
+        let target = NewLayer {
             new,
             path: self.layer_path(layer),
             folder,
-        });
+        };
+        let output = Output::new(&file, &target.new.path).map_err(|e| layer_io(layer, e))?;
         Ok(Box::new(LayerFileWriter {
             layer,
-            writer: Writer::new_layer(file, &header),
-            target,
+            writer: Mutex::new(Writer::new_layer(file, &header)),
+            new: Some((output, target)),
         }))
     }
 
@@ -287,8 +290,8 @@ impl Driver for Qcow2Driver {
         let writer = writer.map_err(|e| damaged(layer, e))?;
         Ok(Box::new(LayerFileWriter {
             layer,
-            writer,
-            target: None,
+            writer: Mutex::new(writer),
+            new: None,
         }))
     }
 
@@ -395,9 +398,19 @@ impl LayerMap for LayerFile {
 /// A layer, open for writing.
 struct LayerFileWriter {
     layer: LayerId,
-    writer: Writer,
-    /// What a new layer becomes.
-    target: Option<NewLayer>,
+    writer: Mutex<Writer>,
+    /// Of a new layer: where its data goes, and what becomes of it.
+    new: Option<(Output, NewLayer)>,
+}
+
+impl LayerFileWriter {
+    fn with_writer<T>(
+        &self,
+        run: impl FnOnce(&mut Writer) -> Result<T, ReadError>,
+    ) -> Result<T, Error> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        run(&mut writer).map_err(|e| damaged(self.layer, e))
+    }
 }
 
 struct NewLayer {
@@ -407,30 +420,49 @@ struct NewLayer {
 }
 
 impl LayerWriter for LayerFileWriter {
-    fn write_at(&mut self, offset: u64, data: &[u8]) -> Result<(), Error> {
-        self.writer
-            .write_at(offset, data)
-            .map_err(|e| damaged(self.layer, e))
+    fn reserve(&self, offset: u64, len: u64) -> Result<(), Error> {
+        let Some((output, _)) = &self.new else {
+            return Ok(());
+        };
+        let room = self.with_writer(|writer| writer.reserve(offset, len))?;
+        output.allocate(room).map_err(|e| layer_io(self.layer, e))
     }
 
-    fn zero_at(&mut self, offset: u64, len: u64) -> Result<(), Error> {
-        self.writer
-            .zero_at(offset, len)
-            .map_err(|e| damaged(self.layer, e))
+    fn write_at(&self, offset: u64, data: &[u8]) -> Result<(), Error> {
+        let is_whole = (data.len() as u64).is_multiple_of(crate::BLOCK_SIZE);
+        let Some((output, _)) = self.new.as_ref().filter(|_| is_whole) else {
+            return self.with_writer(|writer| writer.write_at(offset, data));
+        };
+        for Piece { from, len, host } in
+            self.with_writer(|writer| writer.place(offset, data.len()))?
+        {
+            output
+                .write(&data[from..from + len], host)
+                .map_err(|e| layer_io(self.layer, e))?;
+        }
+        Ok(())
+    }
+
+    fn zero_at(&self, offset: u64, len: u64) -> Result<(), Error> {
+        self.with_writer(|writer| writer.zero_at(offset, len))
     }
 
     fn finish(self: Box<Self>) -> Result<(), Error> {
         let Self {
             layer,
             writer,
-            target,
+            new,
         } = *self;
+        let writer = writer.into_inner().unwrap_or_else(PoisonError::into_inner);
         writer.finish().map_err(|e| damaged(layer, e))?;
-        let Some(NewLayer {
-            mut new,
-            path,
-            folder,
-        }) = target
+        let Some((
+            _,
+            NewLayer {
+                mut new,
+                path,
+                folder,
+            },
+        )) = new
         else {
             return Ok(());
         };

@@ -44,7 +44,7 @@ fn print(what: &str, row: &mut Row) {
 
 fn volume(bench: &Bench, pool: &LayerPool<Qcow2Driver>, writes: u64) -> VolumeId {
     let volume = bench.volume();
-    let mut writer = pool.begin_restore(volume, SIZE).unwrap();
+    let writer = pool.begin_restore(volume, SIZE).unwrap();
     for index in 0..writes {
         // Sorted, so that filling is quick; each in a cluster of its own.
         let offset = index * (SIZE.get() / writes) / 4096 * 4096;

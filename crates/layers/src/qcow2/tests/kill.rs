@@ -48,7 +48,7 @@ fn act(bench: &Bench, act: Act) {
             let tip = pool.volume(volume).unwrap().tip;
             drop(pool);
             let driver = Qcow2Driver::open(&bench.pool, bench.id).unwrap();
-            let mut writer = driver.reopen_layer(tip, SIZE).unwrap();
+            let writer = driver.reopen_layer(tip, SIZE).unwrap();
             let len = usize::try_from(count * BLOCK_SIZE).unwrap();
             writer
                 .write_at(first * BLOCK_SIZE, &vec![byte; len])
@@ -65,7 +65,7 @@ fn act(bench: &Bench, act: Act) {
         }
         Act::Restore(volume, _) if pool.volume(volume).is_ok() => {}
         Act::Restore(volume, byte) => {
-            let mut writer = pool.begin_restore(volume, SIZE).unwrap();
+            let writer = pool.begin_restore(volume, SIZE).unwrap();
             let half = usize::try_from(SIZE.get() / 2).unwrap();
             writer.write_at(0, &vec![byte; half]).unwrap();
             writer.finish().unwrap();

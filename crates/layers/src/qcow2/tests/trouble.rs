@@ -334,7 +334,7 @@ fn a_full_disk_loses_nothing_and_deleting_works() {
         content,
     } = written(&bench, &pool);
     let doomed = bench.volume();
-    let mut writer = pool.begin_restore(doomed, ByteCount::from_mib(32)).unwrap();
+    let writer = pool.begin_restore(doomed, ByteCount::from_mib(32)).unwrap();
     let piece = vec![1; 1 << 20];
     let full = (0..32).find_map(|at| writer.write_at(at << 20, &piece).err());
     assert_eq!(full.map(|e| e.kind()), Some(ErrorKind::Full));

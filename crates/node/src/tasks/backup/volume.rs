@@ -1,7 +1,7 @@
 //! Volumes of a pool as the vault reads and writes them.
 
 use std::io;
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock};
 
 use stillpoint_layers::{BLOCK_SIZE, LayerReader, Pool, RestoreWriter};
 use stillpoint_model::id::VolumeId;
@@ -35,9 +35,9 @@ fn next_data(reader: &dyn LayerReader, mut offset: u64) -> io::Result<Option<Byt
     Ok(None)
 }
 
-/// A volume in the making as the vault writes it, one write at a time, and then reads it back,
-/// from several threads at once.
-pub(in crate::tasks) struct Sink<'a> {
+/// A volume in the making as the vault writes it, and then reads it back, from several threads at
+/// once.
+pub struct Sink<'a> {
     pool: &'a dyn Pool,
     volume: VolumeId,
     size: ByteCount,
@@ -45,14 +45,14 @@ pub(in crate::tasks) struct Sink<'a> {
 }
 
 enum SinkState<'a> {
-    Writing(Mutex<Box<dyn RestoreWriter + 'a>>),
+    Writing(Box<dyn RestoreWriter + 'a>),
     Reading(Box<dyn LayerReader>),
     Broken,
 }
 
 impl<'a> Sink<'a> {
     /// What `writer` makes of a volume of `size` in `pool`.
-    pub(in crate::tasks) fn new(
+    pub fn new(
         pool: &'a dyn Pool,
         volume: VolumeId,
         size: ByteCount,
@@ -62,16 +62,15 @@ impl<'a> Sink<'a> {
             pool,
             volume,
             size,
-            state: RwLock::new(SinkState::Writing(Mutex::new(writer))),
+            state: RwLock::new(SinkState::Writing(writer)),
         }
     }
 
     /// Makes the volume durable and opens it to be compared.
-    pub(in crate::tasks) fn finish(&self) -> Result<(), stillpoint_layers::Error> {
+    pub fn finish(&self) -> Result<(), stillpoint_layers::Error> {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         match std::mem::replace(&mut *state, SinkState::Broken) {
             SinkState::Writing(writer) => {
-                let writer = writer.into_inner().unwrap_or_else(PoisonError::into_inner);
                 let info = writer.finish()?;
                 *state = SinkState::Reading(self.pool.open_layer(info.tip)?);
             }
@@ -82,13 +81,10 @@ impl<'a> Sink<'a> {
 
     fn with_writer(
         &self,
-        write: impl FnOnce(&mut dyn RestoreWriter) -> Result<(), stillpoint_layers::Error>,
+        write: impl FnOnce(&dyn RestoreWriter) -> Result<(), stillpoint_layers::Error>,
     ) -> io::Result<()> {
         match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
-            SinkState::Writing(writer) => {
-                let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
-                write(&mut **writer).map_err(io_error)
-            }
+            SinkState::Writing(writer) => write(&**writer).map_err(io_error),
             SinkState::Reading(_) | SinkState::Broken => Err(io::Error::other(format!(
                 "volume {} is finished",
                 self.volume
@@ -111,6 +107,10 @@ impl<'a> Sink<'a> {
 }
 
 impl VolumeWriter for Sink<'_> {
+    fn reserve(&self, range: ByteRange) -> io::Result<()> {
+        self.with_writer(|writer| writer.reserve(range))
+    }
+
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         debug_assert!(
             offset.is_multiple_of(BLOCK_SIZE),

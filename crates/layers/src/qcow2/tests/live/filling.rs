@@ -61,7 +61,7 @@ fn a_guest_writes_on_while_its_volume_becomes_whole() {
     // Over data and over zeros, and no whole blocks.
     write((1 << 20) + 100, 1);
     write(200, 2);
-    let mut base = pool.fill_base(volume).unwrap().unwrap();
+    let base = pool.fill_base(volume).unwrap().unwrap();
     let restored = std::fs::read(&backup).unwrap();
     base.write_at(1 << 20, &restored[1 << 20..3 << 20]).unwrap();
     write((2 << 20) + 7, 3);
