@@ -35,6 +35,9 @@ use disks::Disks;
 pub use ours::child;
 use shelf::{Kind, Shelf};
 
+/// Its row: a restore as a node does it.
+const INTO_POOL: &str = "Stillpoint, into a volume of a pool";
+
 /// What every contender does, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
@@ -113,6 +116,10 @@ impl Results {
 
     fn stored(&self, contender: &'static str, step: Step) -> Option<ByteCount> {
         self.stored.get(&(contender, step)).copied()
+    }
+
+    fn take_pool(&mut self, (cost, figures): (Cost, Figures)) {
+        self.take(INTO_POOL, Step::Restore, cost, figures);
     }
 
     fn take(&mut self, contender: &'static str, step: Step, cost: Cost, figures: Figures) {
@@ -205,6 +212,9 @@ fn go_round(
                     place.compare(contender, disks);
                 }
                 place.forget_restored();
+                if contender.name == OURS {
+                    results.take_pool(place.restore_into_pool(disks));
+                }
             }
         }
     }
@@ -288,6 +298,16 @@ impl Place {
         measure(contender.name, script, &variables, &self.restored);
     }
 
+    /// What a node does: into a volume of a pool. It compares the whole volume itself.
+    fn restore_into_pool(&self, disks: &Disks) -> (Cost, Figures) {
+        let variables = self.variables(Step::Restore, disks);
+        disks::forget_cached();
+        let script = r#""$BENCH" --vault restore pool"#;
+        let measured = measure(INTO_POOL, script, &variables, &self.restored);
+        self.forget_restored();
+        measured
+    }
+
     fn forget_restored(&self) {
         std::fs::remove_dir_all(&self.restored).expect("the restored disk goes");
         std::fs::create_dir(&self.restored).expect("a folder");
@@ -308,6 +328,13 @@ fn print_table(contenders: &[&Contender], results: &Results) {
             .filter_map(|step| results.cost(contender.name, step));
         let peak = peaks.map(|cost| cost.peak.get()).max().unwrap_or(0);
         row.push(mib(ByteCount::new(peak)));
+        table.row(row);
+    }
+    if let Some(cost) = results.cost(INTO_POOL, Step::Restore) {
+        let mut row = vec![String::new(); Step::ALL.len() + 2];
+        row[0] = INTO_POOL.to_owned();
+        row[1 + Step::Restore as usize] = cost.to_string();
+        row[1 + Step::ALL.len()] = mib(cost.peak);
         table.row(row);
     }
     if let Some(cost) = results.cost(primitives::NAME, Step::First) {

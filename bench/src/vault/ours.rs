@@ -10,9 +10,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use stillpoint_env::SystemEnv;
-use stillpoint_model::id::{AccountId, BackupId, VaultId, VolumeId};
+use stillpoint_layers::qcow2::Qcow2Driver;
+use stillpoint_layers::{LayerPool, Pool as _};
+use stillpoint_model::id::{AccountId, BackupId, PoolId, VaultId, VolumeId};
 use stillpoint_model::progress::NullMonitor;
 use stillpoint_model::{ByteCount, ByteRange, Env as _};
+use stillpoint_node::Sink;
 use stillpoint_vault::target::{CredentialSource, LocalTarget, S3Settings, S3Target, Target};
 use stillpoint_vault::{BackupSpec, CheckLevel, ReadAt, RootKey, Vault, VaultSpec, rescue};
 
@@ -27,6 +30,7 @@ pub fn child(args: &[String]) {
         ["backup", "tracked"] => Ours::open().back_up(true),
         ["backup", "untracked"] => Ours::open().back_up(false),
         ["restore"] => Ours::open().restore(),
+        ["restore", "pool"] => Ours::open().restore_into_pool(),
         ["check"] => Ours::open().check(),
         ["primitives"] => super::primitives::child(&variable("DISK")),
         other => panic!("unknown step {other:?}"),
@@ -130,6 +134,22 @@ impl Ours {
         let info = self.vault.describe(volume, backup).expect("its manifest");
         rescue::restore_to_file(&self.vault, &info, Path::new("disk.raw"), &NullMonitor)
             .expect("a restored disk");
+    }
+
+    /// As a node does it: a new volume in a pool.
+    fn restore_into_pool(&self) {
+        let backup = self.remembered("increment").expect("a backup of B");
+        let backup: BackupId = backup.parse().expect("an id");
+        let from = self.vault.volume_of(backup).expect("its volume");
+        let info = self.vault.describe(from, backup).expect("its manifest");
+        let driver = Qcow2Driver::open(Path::new("pool"), PoolId::generate(&*self.env));
+        let pool = LayerPool::open(driver.expect("a pool"), self.env.clone()).expect("a pool");
+        let volume = VolumeId::generate(&*self.env);
+        let writer = pool.begin_restore(volume, info.provisioned);
+        let sink = Sink::new(&pool, volume, info.provisioned, writer.expect("room"));
+        self.vault
+            .restore(from, backup, &sink, &NullMonitor)
+            .expect("a restored volume");
     }
 
     fn check(&self) {

@@ -31,4 +31,4 @@ pub use progress::Watch;
 pub use readers::{ReaderError, ReaderFault, ReaderProgram, Readers, run as run_reader};
 pub use runner::{Node, Settings};
 pub use storage::Storage;
-pub use tasks::{Hooks, TaskResult, perform};
+pub use tasks::{Hooks, Sink, TaskResult, perform};

@@ -21,6 +21,8 @@ use crate::failure::of_kind;
 use crate::progress::Watch;
 use crate::storage::Storage;
 
+pub use backup::Sink;
+
 /// What a task on its thread may ask of whoever gave it.
 pub trait Hooks: Sync {
     /// Where to say how far it is, and whether to stop.

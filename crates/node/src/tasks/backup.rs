@@ -28,7 +28,7 @@ use crate::progress::Watch;
 use crate::storage::Storage;
 use volume::Source;
 
-pub(super) use volume::Sink;
+pub use volume::Sink;
 
 /// How often a commit is tried when the target's answer leaves open whether it happened.
 const COMMIT_ATTEMPTS: u32 = 3;
