@@ -12,6 +12,10 @@ pub trait Monitor: Send + Sync {
     /// change while work goes on.
     fn progress(&self, done: ByteCount, total: Option<ByteCount>);
 
+    /// What was written is proven from now on, counted from zero. Said by work that would otherwise
+    /// seem to begin anew.
+    fn proving(&self) {}
+
     /// Whether the work should stop as soon as that leaves nothing half done.
     fn is_cancelled(&self) -> bool;
 }

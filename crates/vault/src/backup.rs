@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
+use stillpoint_model::compression::CompressionLevel;
 use stillpoint_model::id::{BackupId, RunId, VolumeId};
 use stillpoint_model::progress::Monitor;
 use stillpoint_model::{ByteCount, ByteRange, ErrorKind};
@@ -27,6 +28,17 @@ use crate::format::run::Note;
 use crate::ingest::{Missed, OpenRun, Trust, ingest};
 use crate::volume::VolumeReader;
 use crate::{Error, MAX_VOLUME_LEN, Vault};
+
+/// The note in a backup that says how hard it was compressed, where that is not as usual. What is made
+/// of it anew, such as a copy, is compressed as hard.
+pub const COMPRESSED_AT: &str = "compression_level";
+
+/// How hard a backup with these notes was compressed.
+pub(crate) fn level_of(notes: &BTreeMap<String, String>) -> CompressionLevel {
+    let noted = notes.get(COMPRESSED_AT).and_then(|text| text.parse().ok());
+    let level = noted.and_then(|level: u8| CompressionLevel::try_from(level).ok());
+    level.unwrap_or_default()
+}
 
 /// What to back up.
 #[derive(Clone, Debug)]
@@ -194,7 +206,7 @@ impl Vault {
             tracked: tracked_in_a_row(spec, trust, parent),
             content_hash: found.content_hash,
             root: found.root,
-            metadata: spec.metadata.clone(),
+            metadata: self.noted(spec),
         };
         let name = self.names.manifest(spec.volume_id, spec.backup_id);
         let header = self.header(Class::Manifest, spec.backup_id.to_bytes());
@@ -211,6 +223,19 @@ impl Vault {
             waited: found.waited,
             missed: found.missed,
         })
+    }
+}
+
+impl Vault {
+    /// The notes of a backup, with the one of how hard it is compressed.
+    fn noted(&self, spec: &BackupSpec<'_>) -> BTreeMap<String, String> {
+        let mut notes = spec.metadata.clone();
+        let level = self.tuning.zstd_level;
+        match level == i32::from(CompressionLevel::default().get()) {
+            true => notes.remove(COMPRESSED_AT),
+            false => notes.insert(COMPRESSED_AT.to_owned(), level.to_string()),
+        };
+        notes
     }
 }
 

@@ -3,7 +3,8 @@
 //! A copy is a backup like any other: its source is not a volume but a backup, its run, commit and
 //! read-back are the usual ones. So the two vaults share nothing that could be lost for both: keys,
 //! packs and collections are their own. What is copied of an increment is what differs from the
-//! backup of the same volume that was copied last, found in the two trees of the source.
+//! backup of the same volume that was copied last, found in the two trees of the source. It is
+//! compressed as hard as the backup was, which has a note of that.
 //!
 //! **Guarantees.** Every chunk that is read is proven against its id in the source, and the copy is
 //! read back before it is said to be there. Stopped at any point, it is done again: backups that
@@ -16,6 +17,7 @@ use stillpoint_model::id::{BackupId, VolumeId};
 use stillpoint_model::progress::Monitor;
 use stillpoint_model::{ByteCount, ByteRange, ErrorKind};
 
+use crate::backup::level_of;
 use crate::reader::{BackupReader, ReadCache};
 use crate::{BackupInfo, BackupSpec, Error, Receipt, Vault, VolumeReader};
 
@@ -76,7 +78,8 @@ impl Vault {
             changed: changed.as_deref(),
             metadata,
         };
-        let prepared = self.prepare_backup(&spec, &source, monitor)?;
+        let alike = self.clone().compressing_at(level_of(&spec.metadata));
+        let prepared = alike.prepare_backup(&spec, &source, monitor)?;
         let receipt = prepared.commit(confirm)?;
         self.read_back(volume, backup, monitor)?;
         Ok(Copied::Now(receipt))

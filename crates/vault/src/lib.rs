@@ -63,7 +63,7 @@ mod volume;
 #[cfg(test)]
 mod tests;
 
-pub use backup::{BackupSpec, PreparedBackup, Receipt};
+pub use backup::{BackupSpec, COMPRESSED_AT, PreparedBackup, Receipt};
 pub use catalogue::BackupInfo;
 pub use check::{CheckLevel, CheckReport, Problem};
 pub use collect::{CollectPolicy, Collected, Outcome, Refusal};

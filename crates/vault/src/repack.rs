@@ -29,7 +29,7 @@ use crate::fetch::{Position, TreeVisitor};
 use crate::format::names::Named;
 use crate::format::pack::PackId;
 use crate::format::tree::{Interior, Leaf};
-use crate::repair::Stored;
+use crate::repair::{Stored, Sum};
 use crate::target::list_each;
 use crate::{Error, Vault};
 
@@ -111,11 +111,12 @@ impl Vault {
             left: choice.backups.len(),
             ..Repacked::default()
         };
+        let mut sum = Sum::new(monitor);
         for &key in choice.backups.iter().take(policy.backups) {
             if monitor.is_cancelled() {
                 return Err(Error::Cancelled);
             }
-            let stored = self.do_without(key, &choice.packs, confirm, monitor)?;
+            let stored = self.do_without(key, &choice.packs, confirm, &mut sum)?;
             if let Some(stored) = stored {
                 repacked.renewed += 1;
                 repacked.stored += stored;
@@ -131,10 +132,11 @@ impl Vault {
         (volume, backup): (VolumeId, BackupId),
         packs: &HashSet<PackId>,
         confirm: &mut dyn FnMut() -> Result<(), ErrorKind>,
-        monitor: &dyn Monitor,
+        sum: &mut Sum<'_>,
     ) -> Result<Option<ByteCount>, Error> {
         let mut none = |_, _| Ok(vec![]);
-        let stored = self.store_successor((volume, backup), packs, &mut none, confirm, monitor);
+        sum.next(false);
+        let stored = self.store_successor((volume, backup), packs, &mut none, confirm, sum);
         let stored: Stored = match stored {
             Ok(stored) => stored,
             // It was deleted meanwhile, or its content cannot be read: that is a check's to find.
@@ -145,7 +147,8 @@ impl Vault {
             Err(error) => return Err(error),
         };
         let manifest = self.manifest(volume, stored.backup)?;
-        let is_sound = self.proves_run(manifest.run_id, monitor)?;
+        sum.next(false);
+        let is_sound = self.proves_run(manifest.run_id, sum)?;
         let by = (stored.backup, &manifest);
         if !is_sound || !self.put_renewal(volume, stored.of, by)? {
             self.bury(volume, stored.backup)?;

@@ -16,17 +16,21 @@
 //! source that lies heals nothing. Only a backup whose own manifest is damaged has nothing that
 //! could judge: there a copy is taken at the word of its vault.
 //!
+//! A successor is compressed as hard as the backup was: its note says how.
+//!
 //! No backup and no pack is deleted: what no backup needs any more goes with the next collection. Only
 //! a renewal that is damaged itself is taken away, since what it named is found by its note.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use stillpoint_model::id::{BackupId, VolumeId};
 use stillpoint_model::progress::Monitor;
 use stillpoint_model::{ByteCount, ErrorKind};
 
+use crate::backup::level_of;
 use crate::crew::side_by_side;
 use crate::fetch::HeaderCache;
 use crate::format::CHUNK_LEN;
@@ -129,10 +133,11 @@ impl Vault {
     ) -> Result<Repaired, Error> {
         self.require_collectable()?;
         let (mut repaired, mut stored) = (Repaired::default(), vec![]);
+        let (mut sum, none) = (Sum::new(monitor), HashSet::new());
         // The oldest first: what one stores anew the next ones find.
-        for &(volume, backup) in backups {
-            let none = HashSet::new();
-            match self.store_successor((volume, backup), &none, open, confirm, monitor) {
+        for (&(volume, backup), after) in backups.iter().zip((0..backups.len()).rev()) {
+            sum.next(after == 0);
+            match self.store_successor((volume, backup), &none, open, confirm, &sum) {
                 Ok(successor) => stored.push((backup, successor)),
                 Err(error) if is_hopeless(&error) => {
                     repaired.left.push((backup, error.to_string()));
@@ -144,6 +149,7 @@ impl Vault {
             .iter()
             .map(|(_, it)| (it.volume, it.backup))
             .collect();
+        monitor.proving();
         let report = self.verify_backups(&successors, CheckLevel::Decrypt, monitor)?;
         let affected = report.affected();
         for (backup, it) in stored {
@@ -200,7 +206,8 @@ impl Vault {
             changed: own.as_ref().map(|_| &[][..]),
             metadata: notes(of, own.as_ref(), &sources),
         };
-        let prepared = match self.prepare_without(avoided, &spec, &mender, monitor) {
+        let alike = self.clone().compressing_at(level_of(&spec.metadata));
+        let prepared = match alike.prepare_without(avoided, &spec, &mender, monitor) {
             Err(Error::Source { .. }) if mender.is_lost.get() => {
                 let what = "no source has what it lost";
                 return Err(Error::Irreparable { backup, what });
@@ -298,6 +305,46 @@ fn notes(of: BackupId, own: Option<&Manifest>, sources: &[Source<'_>]) -> BTreeM
     notes.remove(COPIED_FROM);
     notes.insert(RENEWS.to_owned(), of.to_string());
     notes
+}
+
+/// Several backups, one after the other, as one progress. How much there is of those to come is not
+/// known.
+pub(crate) struct Sum<'a> {
+    monitor: &'a dyn Monitor,
+    before: u64,
+    now: AtomicU64,
+    is_last: bool,
+}
+
+impl<'a> Sum<'a> {
+    pub(crate) fn new(monitor: &'a dyn Monitor) -> Self {
+        Self {
+            monitor,
+            before: 0,
+            now: AtomicU64::new(0),
+            is_last: false,
+        }
+    }
+
+    /// Another one begins; none comes after the last.
+    pub(crate) fn next(&mut self, is_last: bool) {
+        self.before += std::mem::take(self.now.get_mut());
+        self.is_last = is_last;
+    }
+}
+
+impl Monitor for Sum<'_> {
+    fn progress(&self, done: ByteCount, total: Option<ByteCount>) {
+        self.now.store(done.get(), Ordering::Relaxed);
+        let before = ByteCount::new(self.before);
+        let total = total.filter(|_| self.is_last);
+        self.monitor
+            .progress(before + done, total.map(|total| before + total));
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.monitor.is_cancelled()
+    }
 }
 
 /// A backup's content: what is sound from the backup, what is not from the first source that has it.

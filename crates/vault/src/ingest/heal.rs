@@ -20,11 +20,14 @@ impl Ingest<'_> {
             return Ok(());
         }
         let mut damage = Damage {
+            chunks: self.chunks,
             unusable: &self.unusable,
             changed: &mut self.changed,
             proving: self.proving.as_mut(),
         };
-        self.vault.walk_tree(level, root, &mut damage)
+        self.vault.walk_tree(level, root, &mut damage)?;
+        self.total = self.changed.bytes().or(self.total);
+        Ok(())
     }
 
     /// A node of the parent, unless it lies in a pack that cannot be used.
@@ -34,6 +37,8 @@ impl Ingest<'_> {
 }
 
 struct Damage<'a> {
+    /// How many the volume has.
+    chunks: u64,
     unusable: &'a HashSet<PackId>,
     changed: &'a mut ChunkRanges,
     proving: Option<&'a mut Proving>,
@@ -42,6 +47,10 @@ struct Damage<'a> {
 impl Damage<'_> {
     /// These chunks are read from the volume, and differ from nothing that can be relied on.
     fn renew(&mut self, start: u64, end: u64) {
+        let end = end.min(self.chunks);
+        if start >= end {
+            return;
+        }
         self.changed.insert(start, end);
         if let Some(proving) = &mut self.proving {
             proving.excuse(start, end);

@@ -273,7 +273,7 @@ impl Ingest<'_> {
                 self.read(&mut look, data)?;
                 done = data.1;
             }
-            self.advance((to - from) * CHUNK)?;
+            self.advance((limit - from) * CHUNK)?;
         }
         Ok(look)
     }

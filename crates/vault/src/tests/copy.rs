@@ -267,3 +267,27 @@ fn damage_of_the_source_is_told_from_a_target_that_is_away() {
     let kind = refused.expect_err("it is damaged").kind();
     assert_eq!(kind, stillpoint_model::ErrorKind::Corrupt);
 }
+
+#[test]
+fn a_copy_is_compressed_as_hard_as_its_backup() {
+    let easy = Bench::new(27);
+    let disk = words(80);
+    let at_one = easy.back_up(&disk, None, None).stored.get();
+    let hard = Bench::new(28).compressing_at(19);
+    let backup = hard.back_up(&disk, None, None);
+    let at_most = backup.stored.get();
+    assert!(at_most < at_one * 9 / 10, "{at_most} of {at_one}");
+    let notes = |bench: &Bench| {
+        let info = bench.vault.describe(hard.volume, backup.backup_id);
+        info.unwrap().metadata.get(COMPRESSED_AT).cloned()
+    };
+    assert_eq!(notes(&hard).as_deref(), Some("19"));
+    let other = second(&hard, 29);
+    let copied = receipt(copy(&other, &hard, backup.backup_id)).stored.get();
+    assert!(
+        copied.abs_diff(at_most) < at_most / 50,
+        "{copied}, {at_most}"
+    );
+    assert_eq!(notes(&other).as_deref(), Some("19"));
+    assert_eq!(other.restored(backup.backup_id), disk);
+}

@@ -4,7 +4,6 @@ use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 use stillpoint_model::ByteRange;
-use stillpoint_model::compression::CompressionLevel;
 use stillpoint_model::id::BackupId;
 
 use super::support::*;
@@ -218,15 +217,13 @@ fn another_level_of_compression_shares_what_is_there() {
     let first = bench.back_up(&disk, None, None);
     disk.fill(3, 9999);
     let hard = Bench {
-        vault: bench
-            .vault
-            .clone()
-            .compressing_at(CompressionLevel::try_from(19).unwrap()),
+        vault: bench.vault.clone(),
         target: bench.target.clone(),
         env: bench.env.clone(),
         root: bench.root.clone(),
         volume: bench.volume,
-    };
+    }
+    .compressing_at(19);
     // Everything is read again and found there, but for the one chunk.
     let second = hard.back_up(&disk, Some(first.backup_id), None);
     assert!(second.stored.get() < 8 * CHUNK, "{second:?}");

@@ -1,11 +1,11 @@
 //! Damaged backups become whole again from what still has their content.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use stillpoint_model::id::{BackupId, VolumeId};
-use stillpoint_model::progress::NullMonitor;
+use stillpoint_model::progress::{Monitor, NullMonitor};
 use stillpoint_model::{ByteCount, ByteRange};
 
 use super::support::*;
@@ -474,4 +474,76 @@ fn a_reader_that_was_open_before_a_repair_goes_on_by_the_successor() {
     collect(bench, pair.backups.iter().map(|(id, _)| *id));
     is_whole().unwrap();
     assert!(reader.next_data(0).unwrap().is_some());
+}
+
+/// Writes down how far work says that it is.
+#[derive(Default)]
+struct Witness {
+    seen: Mutex<Vec<(u64, Option<u64>)>>,
+    /// How much was said when what was stored began to be proven.
+    proving: Mutex<Vec<usize>>,
+}
+
+impl Monitor for Witness {
+    fn progress(&self, done: ByteCount, total: Option<ByteCount>) {
+        let mut seen = self.seen.lock().unwrap();
+        seen.push((done.get(), total.map(ByteCount::get)));
+    }
+
+    fn proving(&self) {
+        let seen = self.seen.lock().unwrap().len();
+        self.proving.lock().unwrap().push(seen);
+    }
+
+    fn is_cancelled(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn a_repair_compresses_as_hard_as_the_backup_was_and_says_how_far_it_is() {
+    let bench = Bench::new(901).compressing_at(19);
+    let copies = Bench {
+        volume: bench.volume,
+        ..Bench::new(902)
+    };
+    let disk = words(80);
+    let backup = bench.back_up(&disk, None, None);
+    let key = (bench.volume, backup.backup_id);
+    let copied = copies
+        .vault
+        .copy_backup(&bench.vault, key, &mut || Ok(()), &NullMonitor);
+    assert!(matches!(copied, Ok(Copied::Now(_))));
+    for pack in objects(&bench, "/packs/") {
+        bench.target.tamper(&pack, |bytes| {
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+        });
+    }
+    // Whoever repairs knows of no plan.
+    let vault = bench.through(bench.target.clone()).unwrap();
+    let report = vault.check(CheckLevel::Decrypt, &NullMonitor).unwrap();
+    let damaged = vault.to_repair(&report).unwrap();
+    let mut open = |volume, backup| {
+        let source = Source::copy_in(&copies.vault, volume, backup)?;
+        Ok(Vec::from_iter(source))
+    };
+    let witness = Witness::default();
+    let repaired = vault.repair_backups(&damaged, &mut open, &mut || Ok(()), &witness);
+    let renewed = repaired.unwrap().renewed;
+    let (stored, before) = (renewed[0].1.stored.get(), backup.stored.get());
+    assert!(stored.abs_diff(before) < before / 20, "{stored}, {before}");
+    assert_eq!(bench.restored(backup.backup_id), disk);
+
+    let (seen, proving) = (witness.seen.into_inner(), witness.proving.into_inner());
+    let (seen, proving) = (seen.unwrap(), proving.unwrap());
+    let [at] = proving[..] else {
+        panic!("{proving:?}");
+    };
+    let stored = &seen[..at];
+    assert!(stored.is_sorted(), "{stored:?}");
+    let (done, total) = stored[at - 1];
+    assert_eq!(Some(done), total);
+    assert_eq!(done, disk.size);
+    assert!(seen.len() > at, "the proof is counted, too");
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use stillpoint_env::SimEnv;
+use stillpoint_model::compression::CompressionLevel;
 use stillpoint_model::id::{AccountId, BackupId, VaultId, VolumeId};
 use stillpoint_model::progress::NullMonitor;
 use stillpoint_model::{ByteCount, ByteRange, Env};
@@ -164,6 +165,30 @@ impl VolumeWriter for Mutex<Disk> {
     }
 }
 
+/// A disk of so many chunks full of words, which compress the better the harder one tries.
+pub fn words(chunks: u64) -> Disk {
+    let mut disk = Disk::new(chunks * CHUNK);
+    let mut x = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = || {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        x
+    };
+    let known: Vec<Vec<u8>> = (0..4096)
+        .map(|_| random().to_le_bytes()[..(random() % 6 + 3) as usize].to_vec())
+        .collect();
+    for chunk in 0..chunks {
+        let mut data = Vec::with_capacity(2 * CHUNK_LEN);
+        while data.len() < CHUNK_LEN {
+            data.extend(&known[(random() % random().max(1) % 4096) as usize]);
+        }
+        data.truncate(CHUNK_LEN);
+        disk.chunks.insert(chunk, data);
+    }
+    disk
+}
+
 /// A vault on a memory target, with everything needed to use it.
 pub struct Bench {
     pub env: Arc<SimEnv>,
@@ -201,6 +226,15 @@ impl Bench {
             root,
             vault,
             volume,
+        }
+    }
+
+    /// The same, compressing at this level.
+    pub fn compressing_at(self, level: u8) -> Self {
+        let level = CompressionLevel::try_from(level).unwrap();
+        Self {
+            vault: self.vault.clone().compressing_at(level),
+            ..self
         }
     }
 
