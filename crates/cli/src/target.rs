@@ -72,6 +72,13 @@ pub struct TargetTable {
     patience_seconds: Option<u64>,
 }
 
+impl TargetTable {
+    /// The region that it says it is in.
+    pub fn region(&self) -> Option<&str> {
+        self.region.as_deref()
+    }
+}
+
 /// A file with a `[target]` and nothing else.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -68,8 +68,8 @@ pub struct PoolView {
 pub struct TargetView {
     /// The target.
     pub target: Target,
-    /// The name of its region.
-    pub region_name: Name,
+    /// The region that it is in: for copies what the settings call it, if they do.
+    pub region_name: String,
 }
 
 /// Which part of the audit, newest first.
@@ -119,11 +119,16 @@ pub async fn targets(cx: &Context, actor: &Actor) -> Result<Vec<TargetView>> {
     check_administrator(actor)?;
     let targets = target_list(&mut *cx.db().read().await?).await?;
     let places = cx.places();
+    let elsewhere = |target: &Target| match target.role {
+        TargetRole::Backups => None,
+        TargetRole::Copies => cx.settings().copies_region.clone(),
+    };
     targets
         .into_iter()
         .map(|target| {
+            let here = &places.region(target.region_id)?.name;
             Ok(TargetView {
-                region_name: places.region(target.region_id)?.name.clone(),
+                region_name: elsewhere(&target).unwrap_or_else(|| here.to_string()),
                 target,
             })
         })
@@ -176,7 +181,7 @@ pub struct CopiesView {
 impl CopiesView {
     /// How far the copying is that goes on now.
     pub fn copying(&self) -> Option<Progress> {
-        let copies = |progress: &Progress| progress.phase == Phase::DataCapture;
+        let copies = |progress: &Progress| progress.phase == Phase::Copying;
         self.care.progress.filter(copies)
     }
 }

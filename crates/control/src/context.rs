@@ -33,6 +33,8 @@ pub struct Settings {
     pub flavors: Flavors,
     /// When and how vaults are cared for.
     pub care: CareTerms,
+    /// The region that the target of copies is in, where that is known to be another.
+    pub copies_region: Option<String>,
     /// The plan of new volumes. A text that differs from the last one makes a new version.
     pub plan: Plan,
 }
@@ -49,6 +51,7 @@ impl Settings {
                 flavors: Vec::new(),
             },
             care: CareTerms::default(),
+            copies_region: None,
             plan,
         }
     }

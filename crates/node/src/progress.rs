@@ -62,6 +62,10 @@ impl Monitor for Watch {
             .store(total.map_or(UNKNOWN, ByteCount::get), Ordering::Relaxed);
     }
 
+    fn proving(&self) {
+        self.enter(Phase::Verification);
+    }
+
     fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed)
     }
@@ -82,8 +86,8 @@ pub fn phase_of(spec: &TaskSpec) -> Phase {
         | TaskSpec::SnapshotSealTogether { .. }
         | TaskSpec::SnapshotSealWithMemory { .. }
         | TaskSpec::BackupCapture { .. }
-        | TaskSpec::BackupUpload { .. }
-        | TaskSpec::VaultCopy { .. } => Phase::DataCapture,
+        | TaskSpec::BackupUpload { .. } => Phase::DataCapture,
+        TaskSpec::VaultCopy { .. } => Phase::Copying,
         TaskSpec::InstanceStart { .. }
         | TaskSpec::InstanceStop { .. }
         | TaskSpec::InstancePause { .. }

@@ -108,10 +108,13 @@ pub struct Target {
     pub driver: String,
     /// What it is for.
     pub role: TargetRole,
+    /// The region that it is in.
+    pub region: String,
 }
 
-impl From<place::Target> for Target {
-    fn from(target: place::Target) -> Self {
+impl Target {
+    /// From the model, and the name of its region.
+    pub fn new(target: place::Target, region: String) -> Self {
         let place::Target {
             id,
             region_id: _,
@@ -125,6 +128,7 @@ impl From<place::Target> for Target {
             name: name.into(),
             driver,
             role: role.into(),
+            region,
         }
     }
 }
@@ -173,6 +177,8 @@ pub struct TargetDetail {
     pub driver: String,
     /// What it is for.
     pub role: TargetRole,
+    /// The region that it is in.
+    pub region: String,
     /// Where its backups are copied to, if they are.
     pub copies: Option<CopyRule>,
     /// Its vaults, by account.
@@ -180,19 +186,21 @@ pub struct TargetDetail {
 }
 
 impl TargetDetail {
-    /// From the model.
-    pub fn new(target: place::Target, copies: Option<CopyRule>, vaults: Vec<VaultHealth>) -> Self {
+    /// The target, with what is about its vaults.
+    pub fn new(target: Target, copies: Option<CopyRule>, vaults: Vec<VaultHealth>) -> Self {
         let Target {
             id,
             name,
             driver,
             role,
-        } = target.into();
+            region,
+        } = target;
         Self {
             id,
             name,
             driver,
             role,
+            region,
             copies,
             vaults,
         }

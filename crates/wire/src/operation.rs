@@ -111,6 +111,12 @@ words! {
         CleanUp = "clean-up",
         /// A machine is started, stopped or changed.
         Machine = "machine",
+        /// Backups are copied from one target into another.
+        Copying = "copying",
+        /// What damaged backups lost is stored anew.
+        Repairing = "repairing",
+        /// Backups are made to do without packs that are mostly dead.
+        Emptying = "emptying packs",
         /// Steps are taken back.
         Undoing = "undoing",
         /// Over.

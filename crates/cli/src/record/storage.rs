@@ -41,6 +41,7 @@ impl Record for Target {
             Column::new("NAME", |t| Cell::text(&t.name)),
             Column::new("DRIVER", |t| Cell::text(&t.driver)),
             Column::new("FOR", |t| Cell::text(&t.role)),
+            Column::new("REGION", |t| Cell::text(&t.region)),
             Column::new("ID", |t| Cell::text(&t.id)),
         ]
     }

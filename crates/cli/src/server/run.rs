@@ -249,6 +249,7 @@ async fn open(settings: &Settings) -> Result<Opened> {
     let control = stillpoint_control::Settings {
         flavors: settings.flavors.clone(),
         care: settings.care.clone(),
+        copies_region: settings.second_region.clone(),
         ..stillpoint_control::Settings::new(settings.plan.clone())
     };
     let cx = Context::open(db.clone(), Arc::clone(&env), control)

@@ -100,6 +100,8 @@ pub struct Settings {
     pub target: Place,
     /// Where copies of backups go, when an administrator says so.
     pub second_target: Place,
+    /// The region that the second target says it is in.
+    pub second_region: Option<String>,
     /// When and how vaults are cared for.
     pub care: CareTerms,
     /// When the database is backed up.
@@ -125,10 +127,13 @@ impl Settings {
             None => config::parse(DEFAULT_PLAN, Path::new("presets/stillpoint.toml"))?,
         };
         let config = args.config.as_deref();
+        let second_region = file.second_target.as_ref().and_then(TargetTable::region);
+        let second_region = second_region.map(str::to_owned);
         let [target, second_target] = places(file.target, file.second_target, config)?;
         Ok(Self {
             target,
             second_target,
+            second_region,
             config: config.map(absolute).transpose()?,
             care: file.care,
             database: file.database,

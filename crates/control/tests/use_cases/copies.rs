@@ -7,8 +7,9 @@ use stillpoint_control::{Change, Error, backup};
 use stillpoint_model::ByteCount;
 use stillpoint_model::care::{BackupKey, BadObject, CollectionState, CopyPass, NotCopied};
 use stillpoint_model::item::ItemState;
+use stillpoint_model::operation::{Phase, Progress};
 use stillpoint_model::refusal::ProblemCode;
-use stillpoint_model::task::{Assignment, TaskOutcome, TaskSpec};
+use stillpoint_model::task::{Assignment, Report, TaskOutcome, TaskSpec};
 
 use crate::care::{collection, refusal, with_a_backup};
 use crate::lab::{Lab, accepted, by_name};
@@ -301,4 +302,40 @@ async fn copies_that_nobody_wants_any_more_stay_and_get_nothing_new() {
     let copies = lab.copies().await;
     assert!(!copies.active);
     assert_eq!(copies.counts.copied, 1);
+}
+
+#[tokio::test]
+async fn the_target_of_copies_is_in_the_region_that_the_settings_say() {
+    let lab = Lab::new().await;
+    for (target, region) in [("target-1", "here"), ("target-2", "elsewhere-1")] {
+        let seen = admin::target(&lab.cx, &lab.admin, &by_name(target)).await;
+        assert_eq!(seen.expect("a target").target.region_name, region);
+    }
+}
+
+#[tokio::test]
+async fn how_far_the_copying_is_is_shown_with_the_backups() {
+    let (lab, _) = with_a_backup().await;
+    lab.copy_every(DAY).await.expect("a rule");
+    let task = lab.care().await.expect("a copy");
+    assert_eq!(lab.copies().await.copying(), None, "nothing was said yet");
+    for mib in [0, 10, 20] {
+        let report = Report {
+            task_id: task.task_id,
+            fence: task.fence,
+            progress: Progress {
+                bytes_done: ByteCount::from_mib(mib),
+                bytes_total: Some(ByteCount::from_mib(40)),
+                ..Progress::start(Phase::Copying)
+            },
+        };
+        lab.board.report(report).await.expect("heard");
+        lab.env.advance(Duration::from_secs(10));
+    }
+    let seen = lab.copies().await.copying().expect("it goes on");
+    assert_eq!(
+        (seen.percent(), seen.rate_bytes_per_s),
+        (Some(50), Some(ByteCount::from_mib(1)))
+    );
+    assert_eq!(seen.eta(), Some(Duration::from_secs(20)));
 }

@@ -107,6 +107,7 @@ impl Lab {
         let settings = Settings {
             flavors: toml::from_str(include_str!("../../../../presets/flavors.toml"))
                 .expect("flavors"),
+            copies_region: Some("elsewhere-1".into()),
             ..Settings::new(plan)
         };
         let cx = Context::open(db.clone(), env.clone(), settings)

@@ -72,7 +72,7 @@ async fn target_list(
         admin::targets(app.cx(), &actor)
             .await?
             .into_iter()
-            .map(|view| Target::from(view.target)),
+            .map(|view| Target::new(view.target, view.region_name)),
     ))
 }
 
@@ -100,8 +100,9 @@ fn detail(care: admin::TargetCare) -> Json<TargetDetail> {
         let copies = vault.copies.map(copies);
         VaultHealth::new(vault.care, vault.holds, copies)
     });
+    let view = care.target;
     Json(TargetDetail::new(
-        care.target.target,
+        Target::new(view.target, view.region_name),
         rule,
         vaults.collect(),
     ))

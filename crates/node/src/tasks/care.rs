@@ -18,6 +18,7 @@ use stillpoint_model::care::{
 };
 use stillpoint_model::error::with_causes;
 use stillpoint_model::id::{BackupId, VolumeId};
+use stillpoint_model::operation::Phase;
 use stillpoint_model::progress::Monitor as _;
 use stillpoint_model::task::{Directive, TaskFailure, TaskOutcome, TaskSpec, VaultRef};
 use stillpoint_model::{ByteCount, ErrorKind};
@@ -87,6 +88,7 @@ pub fn collect(storage: &Storage, spec: &TaskSpec, watch: &Watch) -> TaskResult 
         Err(error) => return Err(of_vault(&error)),
     };
     if collection.state == CollectionState::NothingToDo {
+        watch.enter(Phase::Emptying);
         collection.emptied = empty(&vault, watch)?;
     }
     let open = vault.open_runs().map_err(|error| of_vault(&error))?;
@@ -281,6 +283,7 @@ fn drill(
         .copied()
         .collect();
     for key in sound {
+        watch.enter(Phase::Restoring);
         if watch.is_cancelled() {
             return Err(of_kind(
                 ErrorKind::Cancelled,

@@ -11,6 +11,8 @@
 
 use stillpoint_model::care::{BackupKey, CopyPass, NotCopied};
 use stillpoint_model::error::with_causes;
+use stillpoint_model::id::BackupId;
+use stillpoint_model::operation::Phase;
 use stillpoint_model::progress::Monitor;
 use stillpoint_model::task::{TaskFailure, TaskOutcome, TaskSpec};
 use stillpoint_model::{ByteCount, ErrorKind};
@@ -59,16 +61,7 @@ fn copy_all(
     hooks: &dyn Hooks,
     pass: &mut CopyPass,
 ) -> Result<(), Error> {
-    let weights: Vec<u64> = backups.iter().map(|key| weight(from, *key)).collect();
-    let total = weights.iter().sum();
-    let mut before = 0;
-    for (key, weight) in backups.iter().zip(weights) {
-        let part = Part {
-            watch: hooks.watch(),
-            before,
-            weight,
-            total,
-        };
+    for (key, part) in parts(from, to, backups, hooks.watch()) {
         let volume_and_backup = (key.volume_id, key.backup_id);
         match to.copy_backup(from, volume_and_backup, &mut confirm(hooks), &part) {
             Ok(copied) => {
@@ -87,7 +80,6 @@ fn copy_all(
             }
             Err(error) => return Err(error),
         }
-        before += weight;
     }
     Ok(())
 }
@@ -98,10 +90,45 @@ fn is_of_one_backup(error: &Error) -> bool {
         || matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound)
 }
 
-/// About how much there is to read of a backup.
-fn weight(from: &Vault, key: BackupKey) -> u64 {
-    let info = from.describe(key.volume_id, key.backup_id);
-    info.map_or(0, |info| info.changed.get())
+/// The backups, each with its share of the whole.
+fn parts<'a>(
+    from: &Vault,
+    to: &Vault,
+    backups: &'a [BackupKey],
+    watch: &'a Watch,
+) -> Vec<(&'a BackupKey, Part<'a>)> {
+    let weights: Vec<u64> = backups
+        .iter()
+        .map(|key| weight(from, to, *key, backups))
+        .collect();
+    let total = weights.iter().sum();
+    let mut before = 0;
+    let part = |(key, weight)| {
+        let part = Part {
+            watch,
+            before,
+            weight,
+            total,
+        };
+        before += weight;
+        (key, part)
+    };
+    backups.iter().zip(weights).map(part).collect()
+}
+
+/// About how much there is to read of a backup: what differs from its parent, if that is copied, too.
+fn weight(from: &Vault, to: &Vault, key: BackupKey, backups: &[BackupKey]) -> u64 {
+    let Ok(info) = from.describe(key.volume_id, key.backup_id) else {
+        return 0;
+    };
+    let is_copied = |parent: BackupId| {
+        let is_asked = backups.iter().any(|other| other.backup_id == parent);
+        is_asked || to.describe(key.volume_id, parent).is_ok()
+    };
+    match info.parent.is_some_and(is_copied) {
+        true => info.changed.get(),
+        false => info.used.get(),
+    }
 }
 
 /// Puts the tombstones of copies. One that is not there, or was deleted, is done.
@@ -155,14 +182,15 @@ pub(super) fn bring_back(
     backups: &[BackupKey],
     hooks: &dyn Hooks,
 ) -> Result<Vec<BackupKey>, TaskFailure> {
-    let mut back = Vec::new();
-    for key in backups {
+    let (mut back, mut gone) = (Vec::new(), backups.to_vec());
+    gone.retain(|key| {
+        let found = vault.describe(key.volume_id, key.backup_id);
+        matches!(found, Err(Error::BackupNotFound(_)))
+    });
+    hooks.watch().enter(Phase::Copying);
+    for (key, part) in parts(twin, vault, &gone, hooks.watch()) {
         let volume_and_backup = (key.volume_id, key.backup_id);
-        match vault.describe(key.volume_id, key.backup_id) {
-            Err(Error::BackupNotFound(_)) => {}
-            _ => continue,
-        }
-        match vault.copy_backup(twin, volume_and_backup, &mut confirm(hooks), hooks.watch()) {
+        match vault.copy_backup(twin, volume_and_backup, &mut confirm(hooks), &part) {
             Ok(_) => {
                 tracing::warn!(vault = %vault.id(), backup = %key.backup_id, "a backup that was gone is back");
                 back.push(*key);
@@ -177,4 +205,98 @@ pub(super) fn bring_back(
         }
     }
     Ok(back)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs::File;
+    use std::io::{Seek as _, SeekFrom, Write as _};
+    use std::sync::Arc;
+
+    use stillpoint_env::SimEnv;
+    use stillpoint_model::ByteRange;
+    use stillpoint_model::id::{AccountId, TargetId, VaultId, VolumeId};
+    use stillpoint_model::progress::NullMonitor;
+    use stillpoint_model::task::VaultRef;
+    use stillpoint_vault::target::MemoryTarget;
+    use stillpoint_vault::{BackupSpec, ReadAt, RootKey, Tuning};
+
+    use super::*;
+    use crate::tasks::tests::Free;
+
+    const SIZE: ByteCount = ByteCount::from_mib(4);
+    const CHANGED: ByteRange = ByteRange::new(1 << 20, 256 << 10);
+
+    fn back_up(
+        vault: &Vault,
+        disk: &File,
+        key: BackupKey,
+        parent: Option<BackupId>,
+    ) -> stillpoint_vault::Receipt {
+        let spec = BackupSpec {
+            backup_id: key.backup_id,
+            volume_id: key.volume_id,
+            parent,
+            changed: parent.map(|_| &[CHANGED][..]),
+            metadata: BTreeMap::new(),
+        };
+        let source = ReadAt::new(disk.try_clone().unwrap(), SIZE);
+        let prepared = vault.prepare_backup(&spec, &source, &NullMonitor).unwrap();
+        let receipt = prepared.commit(&mut || Ok(())).unwrap();
+        vault
+            .read_back(key.volume_id, key.backup_id, &NullMonitor)
+            .unwrap();
+        receipt
+    }
+
+    #[test]
+    fn a_pass_is_as_long_as_what_it_has_to_read() {
+        let env = Arc::new(SimEnv::new(1));
+        let root_key = RootKey::from_bytes([7; 32]);
+        let ids = [TargetId::generate(&*env), TargetId::generate(&*env)];
+        let mut storage = Storage::new(env.clone(), "nowhere".into(), Tuning::default());
+        for id in ids {
+            let target = Arc::new(MemoryTarget::new());
+            storage = storage.with_target(id, target, root_key.clone());
+        }
+        let twin = VaultRef {
+            target_id: ids[0],
+            vault_id: VaultId::generate(&*env),
+            account_id: AccountId::generate(&*env),
+        };
+        let copies = VaultRef {
+            target_id: ids[1],
+            ..twin
+        };
+        let vault = storage.vault_for_backup(twin).unwrap();
+        let volume_id = VolumeId::generate(&*env);
+        let mut disk = tempfile::tempfile().unwrap();
+        disk.write_all(&vec![1; 2 << 20]).unwrap();
+        disk.set_len(SIZE.get()).unwrap();
+        let [first, second] = [(); 2].map(|()| BackupKey {
+            volume_id,
+            backup_id: BackupId::generate(&*env),
+        });
+        let whole = back_up(&vault, &disk, first, None);
+        disk.seek(SeekFrom::Start(CHANGED.offset)).unwrap();
+        disk.write_all(&vec![2; 256 << 10]).unwrap();
+        let part = back_up(&vault, &disk, second, Some(first.backup_id));
+        assert!(part.changed < whole.used);
+
+        let spec = TaskSpec::VaultCopy {
+            from: twin,
+            to: copies,
+            backups: vec![first, second],
+            delete: vec![],
+        };
+        let hooks = Free::new();
+        let TaskOutcome::Copied { pass } = copy(&storage, &spec, &hooks).unwrap() else {
+            panic!("something else was done");
+        };
+        assert_eq!(pass.copied, [first.backup_id, second.backup_id]);
+        let progress = hooks.watch().read();
+        assert_eq!(progress.bytes_total, Some(whole.used + part.changed));
+        assert_eq!(progress.bytes_done, whole.used + part.changed);
+    }
 }

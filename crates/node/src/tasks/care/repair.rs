@@ -12,6 +12,7 @@
 use stillpoint_layers::Pool;
 use stillpoint_model::care::BackupKey;
 use stillpoint_model::id::{BackupId, LayerId, VolumeId};
+use stillpoint_model::operation::Phase;
 use stillpoint_model::task::TaskFailure;
 use stillpoint_vault::{CheckReport, Error, Source, Vault};
 
@@ -46,6 +47,7 @@ pub(super) fn repair(
     };
     let repaired = vault.to_repair(report).and_then(|mut damaged| {
         damaged.retain(|(_, id)| !back.iter().any(|key| key.backup_id == *id));
+        hooks.watch().enter(Phase::Repairing);
         vault.repair_backups(&damaged, &mut open, &mut confirm(hooks), hooks.watch())
     });
     let mut whole: Vec<BackupId> = back.into_iter().map(|key| key.backup_id).collect();

@@ -64,7 +64,9 @@ fn state(target: &TargetCare, view: &VaultView) -> Markup {
 
 const fn work(phase: Phase) -> &'static str {
     match phase {
-        Phase::DataCapture => "Copying",
+        Phase::Copying => "Copying",
+        Phase::Repairing => "Repairing",
+        Phase::Emptying => "Emptying packs",
         Phase::CleanUp => "Collecting",
         Phase::Restoring => "Restoring, to compare",
         _ => "Verifying",
