@@ -16,7 +16,7 @@ use stillpoint_model::task::{Assignment, Directive, TaskFailure, TaskOutcome, Ta
 use stillpoint_model::volume::Fill;
 use stillpoint_node::{ControlError, Hooks, Storage, Watch, perform};
 use stillpoint_store::task;
-use stillpoint_vault::target::MemoryTarget;
+use stillpoint_vault::target::{MemoryTarget, Target as _};
 use stillpoint_vault::{RootKey, Tuning, Vault};
 
 use crate::ground::Ground;
@@ -280,6 +280,14 @@ impl Lab {
             spec,
         };
         self.perform(&assignment)
+    }
+
+    /// The bytes of all packs in the target.
+    pub fn packs(&self) -> u64 {
+        let page = self.target.list("", None, 100_000).expect("a listing");
+        let packs = page.entries.into_iter();
+        let packs = packs.filter(|entry| entry.name.as_str().contains("/packs/"));
+        packs.map(|entry| entry.len.get()).sum()
     }
 
     pub fn vault(&self) -> Option<Vault> {

@@ -10,4 +10,6 @@ mod machines;
 #[cfg(test)]
 mod matrix;
 #[cfg(test)]
+mod packs;
+#[cfg(test)]
 mod simulation;
