@@ -2,7 +2,7 @@
 //!
 //! Written from QEMU's `docs/interop/qcow2.rst`, for versions 2 and 3, with plain and extended L2
 //! entries. The modules carry the nouns of the format: [`header`], the cluster `map`, the
-//! `writer` with its refcounts and its `output`; `upload` reads other people's images, `folder` keeps ours.
+//! `writer` with its refcounts; `direct` goes past the page cache; `upload` reads other people's images, `folder` keeps ours.
 //!
 //! **Bounds.** Every length and offset is checked before anything is allocated or read. Memory
 //! is bounded per open file: an L1 table of at most 32 MiB (128 KiB for ours) and a few MiB of
@@ -13,13 +13,13 @@
 //! with QEMU's tools; nothing is ever opened because a header names it.
 
 mod compressed;
+mod direct;
 pub(crate) mod disk;
 mod error;
 mod folder;
 mod header;
 mod lock;
 mod map;
-mod output;
 #[cfg(test)]
 mod tests;
 

@@ -5,10 +5,12 @@
 //! and a few are kept.
 
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::compressed::{Packed, unpack};
+use super::direct;
 use super::header::{Header, be64};
 use super::{FormatError, header::ReadError};
 use crate::driver::{Holds, Run};
@@ -20,6 +22,9 @@ const CACHE_BYTES: u64 = 2 << 20;
 /// Tables that an open file keeps at most.
 const CACHE_TABLES: u64 = 64;
 
+/// Below this, going past the page cache gains nothing.
+const WORTH_IT: usize = 256 << 10;
+
 const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
 const RESERVED: u64 = 0x3f00_0000_0000_01fe;
 const COMPRESSED: u64 = 1 << 62;
@@ -28,6 +33,8 @@ const ZERO: u64 = 1;
 /// An image or a layer, opened for reading.
 pub(super) struct Map {
     file: File,
+    /// The same file past the page cache, for what is read in large pieces.
+    direct: Option<File>,
     file_len: u64,
     pub(super) header: Header,
     l1: Vec<u64>,
@@ -90,6 +97,7 @@ impl Map {
         let cache = Mutex::default();
         let map = Self {
             file,
+            direct: None,
             file_len,
             header,
             l1,
@@ -100,6 +108,12 @@ impl Map {
             map.check_l1_entry(*entry)?;
         }
         Ok(map)
+    }
+
+    /// Reads large pieces into aligned memory past the page cache, through another descriptor.
+    pub(super) fn reading_past_cache(mut self, direct: Option<File>) -> Self {
+        self.direct = direct;
+        self
     }
 
     /// What the image itself holds from `offset`, up to the end of an L2 table.
@@ -139,15 +153,7 @@ impl Map {
         let mut done = 0;
         while done < buf.len() {
             let at = offset + done as u64;
-            let index = at / self.header.l2_span();
-            if self.l1_entry(index) == 0 {
-                return Err(FormatError::Entry(at).into());
-            }
-            let table = self.table(index)?;
-            let (place, len) = self.piece(&table, at)?;
-            let here = usize::try_from(len)
-                .unwrap_or(usize::MAX)
-                .min(buf.len() - done);
+            let (place, here) = self.place_at(at, buf.len() - done)?;
             let part = &mut buf[done..done + here];
             match place {
                 Place::Data(host) => self.read_host(host, part)?,
@@ -157,6 +163,28 @@ impl Map {
             done += here;
         }
         Ok(())
+    }
+
+    /// Where data from an offset on is, and how much of at most `most` bytes lies together there.
+    fn place_at(&self, at: u64, most: usize) -> Result<(Place, usize), ReadError> {
+        let index = at / self.header.l2_span();
+        if self.l1_entry(index) == 0 {
+            return Err(FormatError::Entry(at).into());
+        }
+        let table = self.table(index)?;
+        let (place, mut len) = self.piece(&table, at)?;
+        let end = ((index + 1) * self.header.l2_span()).min(at + most as u64);
+        if let Place::Data(host) = place {
+            while at + len < end.min(self.header.size) {
+                let (next, more) = self.piece(&table, at + len)?;
+                if next != Place::Data(host + len) {
+                    break;
+                }
+                len += more;
+            }
+        }
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        Ok((place, len.min(most)))
     }
 
     fn l1_entry(&self, index: u64) -> u64 {
@@ -303,8 +331,17 @@ impl Map {
         let there = self.file_len.saturating_sub(host);
         let there = usize::try_from(there).unwrap_or(usize::MAX).min(buf.len());
         let (data, tail) = buf.split_at_mut(there);
-        self.file.read_exact_at(data, host)?;
         tail.fill(0);
+        if let Some(direct) = self.direct.as_ref()
+            && data.len() >= WORTH_IT
+            && direct::is_aligned(data, host)
+        {
+            match direct.read_exact_at(data, host) {
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
+                other => return Ok(other?),
+            }
+        }
+        self.file.read_exact_at(data, host)?;
         Ok(())
     }
 

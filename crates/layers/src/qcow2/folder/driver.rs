@@ -12,11 +12,11 @@ use stillpoint_model::layer_tree::{Direction, Layer, VolumeRecord};
 use super::record::{record_name, record_volume};
 use super::{NEW, NewFile, Opened, Qcow2Driver, SEALED, WRITABLE, damaged, layer_io, set_mode};
 use crate::driver::{Found, Join, LayerMap, LayerWriter, LiveStorage, Run};
+use crate::qcow2::direct::{self, Output};
 use crate::qcow2::disk;
 use crate::qcow2::header::{CLUSTER_SIZE, Header, L1_ENTRIES, ReadError};
 use crate::qcow2::lock;
 use crate::qcow2::map::Map;
-use crate::qcow2::output::Output;
 use crate::qcow2::writer::{Piece, Writer};
 use crate::{Capabilities, Driver, Error};
 
@@ -251,10 +251,12 @@ impl Driver for Qcow2Driver {
                 reason: "it stands on another layer",
             });
         }
+        let direct = direct::reopen(&opened.file, fs::File::options().read(true));
         let map = Map::open(opened.file, opened.len, opened.header);
+        let map = map.map_err(|e| damaged(layer, e))?;
         Ok(Box::new(LayerFile {
             layer,
-            map: map.map_err(|e| damaged(layer, e))?,
+            map: map.reading_past_cache(direct),
         }))
     }
 
@@ -272,7 +274,7 @@ impl Driver for Qcow2Driver {
             path: self.layer_path(layer),
             folder,
         };
-        let output = Output::new(&file, &target.new.path).map_err(|e| layer_io(layer, e))?;
+        let output = Output::new(&file).map_err(|e| layer_io(layer, e))?;
         Ok(Box::new(LayerFileWriter {
             layer,
             writer: Mutex::new(Writer::new_layer(file, &header)),

@@ -1,12 +1,12 @@
-//! The data of a new layer on its way into its file, from several threads.
+//! Data of layers past the system's page cache, where memory and place allow.
 //!
-//! It goes past the system's page cache where memory and place allow: what is restored is used later
-//! if at all, and what is read back to be compared comes from the device.
+//! What is restored is used later if at all, and what is read back to be compared has to come from
+//! the device. In the page cache it would push out what machines work with.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 
 use nix::libc;
 use stillpoint_model::ByteRange;
@@ -16,7 +16,7 @@ use super::disk;
 /// What places, lengths and addresses are multiples of.
 const BLOCK: usize = 4096;
 
-/// A file that is written in any order.
+/// A new layer's file, which several threads write in any order.
 pub(super) struct Output {
     file: File,
     /// Past the page cache; none where the file system cannot.
@@ -24,13 +24,11 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// For an open file, and where it is.
-    pub(super) fn new(file: &File, path: &Path) -> io::Result<Self> {
-        let mut options = File::options();
-        options.write(true).custom_flags(libc::O_DIRECT);
+    /// For an open file.
+    pub(super) fn new(file: &File) -> io::Result<Self> {
         Ok(Self {
             file: file.try_clone()?,
-            direct: options.open(path).ok(),
+            direct: reopen(file, File::options().write(true)),
         })
     }
 
@@ -55,7 +53,15 @@ impl Output {
     }
 }
 
-fn is_aligned(data: &[u8], offset: u64) -> bool {
+/// Opens an open file once more, past the page cache, whatever its name is by now; none where the
+/// file system cannot.
+pub(super) fn reopen(file: &File, options: &mut OpenOptions) -> Option<File> {
+    let itself = format!("/proc/self/fd/{}", file.as_raw_fd());
+    options.custom_flags(libc::O_DIRECT).open(itself).ok()
+}
+
+/// Whether memory, length and place are what such a file asks for.
+pub(super) fn is_aligned(data: &[u8], offset: u64) -> bool {
     data.as_ptr().align_offset(BLOCK) == 0
         && data.len().is_multiple_of(BLOCK)
         && offset.is_multiple_of(BLOCK as u64)
