@@ -4,7 +4,20 @@
 //! caches), `$STEP`, `$DISK` and, for a restore, an empty current folder. Everybody reads the whole disk each time, but who says otherwise: a disk
 //! that a machine wrote to is a file that changed.
 
+use std::ffi::OsString;
 use std::process::Command;
+
+use stillpoint_tests::cache_folder;
+
+/// Where commands are looked for: first among the tools that `scripts/peers` brought.
+pub fn path() -> OsString {
+    let mut path = cache_folder().join("peers/bin").into_os_string();
+    if let Some(usual) = std::env::var_os("PATH") {
+        path.push(":");
+        path.push(usual);
+    }
+    path
+}
 
 /// How each tool is called, without asking anybody anything.
 macro_rules! restic {
@@ -89,7 +102,7 @@ pub const CONTENDERS: [Contender; 7] = [
         version: "rustic --version",
         deduplicates: true,
         uses_buckets: false,
-        init: concat!(rustic!(), "init"),
+        init: concat!(rustic!(), "init --set-compression 3"),
         backup: concat!(rustic!(), r#"backup --force --tag "$STEP" "$DISK""#),
         restore: concat!(rustic!(), "restore --filter-tags increment latest ."),
         check: concat!(rustic!(), "check --read-data"),
@@ -143,7 +156,8 @@ impl Contender {
             "command -v {} >/dev/null && {} | head -n 1",
             self.program, self.version
         );
-        let output = Command::new("sh").args(["-c", &script]).output();
+        let mut shell = Command::new("sh");
+        let output = shell.args(["-c", &script]).env("PATH", path()).output();
         let output = output.expect("a shell");
         let version = String::from_utf8_lossy(&output.stdout);
         match output.status.success() {

@@ -13,6 +13,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
 use stillpoint_model::ByteCount;
 
+use super::contenders;
 use crate::samples::timed;
 
 /// What one run of a step cost.
@@ -81,6 +82,7 @@ pub fn measure(
         .arg(report.path())
         .args(["sh", "-ec", script])
         .env("BENCH", &program)
+        .env("PATH", contenders::path())
         .envs(variables.iter().map(|(name, value)| (name, value)))
         .current_dir(folder)
         .output()
