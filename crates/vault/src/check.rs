@@ -107,6 +107,24 @@ impl Vault {
         Ok(check.report())
     }
 
+    /// Reads what is beside packs and what backups are read by: keys, indexes, sums, proofs, marks and
+    /// the like. No backup is lost with one of them but with the keys; see [`Vault::rebuild`].
+    ///
+    /// An error means that the check could not be done, which says nothing about the objects.
+    pub fn check_small_objects(&self, monitor: &dyn Monitor) -> Result<CheckReport, Error> {
+        let mut check = Check::new(self, CheckLevel::Present);
+        check.list()?;
+        // Those say whose tree a backup is read by: they are judged with it.
+        let renews = |named: &Option<Named>| matches!(named, Some(Named::Renewal(..)));
+        check.others.retain(|(_, named)| !renews(named));
+        check.objects = check.others.len();
+        if monitor.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        check.small_objects()?;
+        Ok(check.report())
+    }
+
     /// As [`Vault::read_back`], or down to every chunk of the packs that the backup uses.
     pub fn verify_backup(
         &self,

@@ -9,6 +9,9 @@
 //! After a crash anywhere at least one generation opens, and doing it again finishes it. From the
 //! last deletion on the old root key opens nothing here.
 //!
+//! **Mending**, while a vault is open, puts keys whose object rotted under the next generation, from
+//! what opened it. Whoever opens the vault next needs that.
+//!
 //! **A copy** of the wrapped keys is safe to keep anywhere that the root key is not. Without one a
 //! lost keys object of a few hundred bytes would be the loss of all backups of an account.
 //!
@@ -21,12 +24,12 @@ use std::fmt::Write as _;
 use stillpoint_model::Env;
 use stillpoint_model::id::VaultId;
 
-use crate::Error;
 use crate::format::hash::{from_hex, hex};
 use crate::format::names::Names;
 use crate::format::{KEY_OBJECT_LEN, RootKey, VaultKeys};
-use crate::target::Target;
+use crate::target::{ObjectName, Target};
 use crate::vault::{WrappedKeys, damaged, keys_of, read_keys};
+use crate::{Error, Vault};
 
 const LEN: u64 = KEY_OBJECT_LEN as u64;
 const COPY_WORD: &str = "stillpoint-wrapped-keys-1";
@@ -61,16 +64,8 @@ pub fn rotate(
         Ok((_, keys)) => keys,
         Err(_) => {
             let (old, keys) = newest(&kept, vault_id, from)?;
-            let last = keys_of(target, names)?.last().map_or(0, |(last, _)| *last);
-            let next = last.checked_add(1);
-            let next = next.ok_or(Error::Invalid("there are no generations left"))?;
-            let mut salt = [0; 16];
-            env.fill_random(&mut salt);
-            let wrapped = old.object.rewrap(&old.bytes, from, to, (next, salt));
-            let name = names.keys(next);
-            target.put_new(&name, &wrapped.map_err(|what| damaged(&name, what))?)?;
+            let written = put_next(target, names, old, (from, to), env)?;
             rotation.wrapped = true;
-            let written = read_keys(target, names, (next, LEN))?.open(to)?;
             if !written.opens_the_same(&keys) {
                 return Err(Error::Internal("the keys were not wrapped as they are"));
             }
@@ -88,6 +83,68 @@ pub fn rotate(
         }
     }
     Ok(rotation)
+}
+
+/// Wraps the keys under the next generation, and opens what was written.
+fn put_next(
+    target: &dyn Target,
+    names: Names,
+    old: &WrappedKeys,
+    (from, to): (&RootKey, &RootKey),
+    env: &dyn Env,
+) -> Result<VaultKeys, Error> {
+    let last = keys_of(target, names)?.last().map_or(0, |(last, _)| *last);
+    let next = last.checked_add(1);
+    let next = next.ok_or(Error::Invalid("there are no generations left"))?;
+    let mut salt = [0; 16];
+    env.fill_random(&mut salt);
+    let wrapped = old.object.rewrap(&old.bytes, from, to, (next, salt));
+    let name = names.keys(next);
+    target.put_new(&name, &wrapped.map_err(|what| damaged(&name, what))?)?;
+    read_keys(target, names, (next, LEN))?.open(to)
+}
+
+/// Wraps the keys of an open vault anew, under the root key that opened it, when the object that they
+/// were in is damaged by now; its name. It goes only after what replaces it opened. Keys that are gone
+/// were destroyed or rotated, and stay so.
+pub fn mend(vault: &Vault, root: &RootKey) -> Result<Option<ObjectName>, Error> {
+    vault.require_collectable()?;
+    let (target, names, opened) = (&*vault.target, vault.names, &*vault.opened_with);
+    let mut others = keys_of(target, names)?;
+    let Some(at) = others.iter().position(|found| found.0 == opened.generation) else {
+        return Ok(None);
+    };
+    let read = |found| read_keys(target, names, found).and_then(|keys| keys.open(root));
+    match read(others.remove(at)) {
+        Ok(_) => return Ok(None),
+        Err(error) if error.is_missing() => return Ok(None),
+        Err(error) if !is_of_these_keys(&error) => return Err(error),
+        Err(_) => {}
+    }
+    let mut keys = None;
+    for found in others {
+        match read(found) {
+            // Put by a mending that was cut off.
+            Ok(found) => keys = Some(found),
+            Err(error) if is_of_these_keys(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let keys = match keys {
+        Some(keys) => keys,
+        None => put_next(target, names, opened, (root, root), &*vault.env)?,
+    };
+    if !keys.opens_the_same(&vault.keys) {
+        return Err(Error::Internal("the keys were not wrapped as they are"));
+    }
+    target.delete(&opened.name)?;
+    Ok(Some(opened.name.clone()))
+}
+
+/// Whether others may well open. Objects are written once, so one that opened before, and says now that
+/// it is of another root key or version, is not what was written.
+fn is_of_these_keys(error: &Error) -> bool {
+    error.is_of_one_object() || matches!(error, Error::WrongKey { .. })
 }
 
 /// The text of a copy of the wrapped keys of vaults: a word, then a line for each keys object that

@@ -10,7 +10,7 @@
 //! **What stays damaged.** Marks, tombstones and the first index object of a run: their names say all
 //! that counts, and taking one away for a moment would say something else. What the first index held is
 //! put under a fresh number all the same. Records of runs end with their runs, plans and dooms with
-//! their epoch, keys have copies ([`crate::keys`]), renewals are put by a repair.
+//! their epoch, renewals are put by a repair, keys are another matter ([`crate::keys`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -33,57 +33,97 @@ use crate::target::{ObjectName, list_each};
 use crate::vault::damaged;
 use crate::{CheckReport, Error, Vault};
 
+/// What is known of runs.
+struct Runs {
+    /// Those that have a record: their writers still give numbers.
+    open: BTreeSet<RunId>,
+    /// The backups of those that committed and are over.
+    committed: BTreeMap<RunId, (VolumeId, BackupId)>,
+}
+
+/// Whether what keeps one object from being made anew keeps all of them.
+fn stands_in_the_way_of_all(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Cancelled | ErrorKind::Retry | ErrorKind::Full
+    )
+}
+
+fn go_on(monitor: &dyn Monitor) -> Result<(), Error> {
+    match monitor.is_cancelled() {
+        true => Err(Error::Cancelled),
+        false => Ok(()),
+    }
+}
+
 impl Vault {
     /// Makes anew what a check found damaged and what is redundant; the names of the damaged ones.
-    /// Done again it changes nothing. Nothing of it is needed to read a backup.
+    /// Done again it changes nothing. Nothing of it is needed to read a backup, so what stands in the
+    /// way of one is logged, and the others are made all the same.
     pub fn rebuild(
         &self,
         report: &CheckReport,
         monitor: &dyn Monitor,
     ) -> Result<Vec<ObjectName>, Error> {
         self.require_collectable()?;
-        let mut rebuilt = vec![];
-        let mut committed = None;
+        let (mut rebuilt, mut runs) = (vec![], None);
         for problem in &report.problems {
-            if monitor.is_cancelled() {
-                return Err(Error::Cancelled);
-            }
             let name = &problem.object;
-            let done = match self.names.parse(name) {
-                Some(Named::Index(run, seq)) => {
-                    let known = match committed.take() {
-                        Some(known) => known,
-                        None => self.committed_runs()?,
-                    };
-                    let of = known.get(&run).copied();
-                    committed = Some(known);
-                    match of {
-                        Some(of) => self.rebuild_index(run, seq, of)?,
-                        None => false,
-                    }
+            match self.rebuild_one(name, &mut runs, monitor) {
+                Ok(true) => {
+                    tracing::info!(%name, "a damaged object was made anew");
+                    rebuilt.push(name.clone());
                 }
-                Some(Named::Sums(run, seq)) => self.rebuild_sums(run, seq)?,
-                Some(Named::Proof(volume, backup)) => {
-                    self.reprove(name, volume, backup, monitor)?
+                Ok(false) => {}
+                Err(error) if stands_in_the_way_of_all(&error) => return Err(error),
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(%name, error, "a damaged object was not made anew");
                 }
-                Some(Named::Reserve) => {
-                    self.target.delete(name)?;
-                    self.keep_reserve()?;
-                    true
-                }
-                _ => false,
-            };
-            if done {
-                tracing::info!(%name, "a damaged object was made anew");
-                rebuilt.push(name.clone());
             }
         }
         Ok(rebuilt)
     }
 
-    /// The backups whose runs committed and are over, by run.
-    fn committed_runs(&self) -> Result<BTreeMap<RunId, (VolumeId, BackupId)>, Error> {
-        let mut committed = BTreeMap::new();
+    /// Whether there was something to make anew, which is done now. `runs` is filled when it is needed.
+    fn rebuild_one(
+        &self,
+        name: &ObjectName,
+        runs: &mut Option<Runs>,
+        monitor: &dyn Monitor,
+    ) -> Result<bool, Error> {
+        go_on(monitor)?;
+        match self.names.parse(name) {
+            Some(Named::Index(run, seq)) => {
+                match self.known_runs(runs)?.committed.get(&run).copied() {
+                    Some(of) => self.rebuild_index((run, seq), of, monitor),
+                    None => Ok(false),
+                }
+            }
+            Some(Named::Sums(run, seq)) => match self.known_runs(runs)?.open.contains(&run) {
+                true => Ok(false),
+                false => self.rebuild_sums(run, seq, monitor),
+            },
+            Some(Named::Proof(volume, backup)) => self.reprove(name, volume, backup, monitor),
+            Some(Named::Reserve) => {
+                self.target.delete(name)?;
+                self.keep_reserve()?;
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    fn known_runs<'r>(&self, runs: &'r mut Option<Runs>) -> Result<&'r Runs, Error> {
+        let known = match runs.take() {
+            Some(known) => known,
+            None => self.runs()?,
+        };
+        Ok(runs.insert(known))
+    }
+
+    fn runs(&self) -> Result<Runs, Error> {
+        let (mut open, mut committed) = (BTreeSet::new(), BTreeMap::new());
         for key in self.list_names(None)?.manifests {
             if let Ok(manifest) = self.manifest(key.0, key.1) {
                 committed.insert(manifest.run_id, key);
@@ -92,10 +132,11 @@ impl Vault {
         list_each(&*self.target, &self.names.prefix("runs/"), |entry| {
             if let Some(Named::Run(_, run)) = self.names.parse(&entry.name) {
                 committed.remove(&run);
+                open.insert(run);
             }
             Ok::<_, Error>(())
         })?;
-        Ok(committed)
+        Ok(Runs { open, committed })
     }
 
     fn reprove(
@@ -119,9 +160,9 @@ impl Vault {
     /// Puts under a fresh number what no sound index object of the run says of its packs.
     fn rebuild_index(
         &self,
-        run: RunId,
-        bad: u32,
+        (run, bad): (RunId, u32),
         (volume_id, backup_id): (VolumeId, BackupId),
+        monitor: &dyn Monitor,
     ) -> Result<bool, Error> {
         let (mut last, mut known) = (bad, BTreeSet::new());
         for (name, seq) in self.numbered(&self.names.indexes_of(run))? {
@@ -139,6 +180,7 @@ impl Vault {
             if pack.is_tree() || known.contains(&pack.seq) {
                 continue;
             }
+            go_on(monitor)?;
             match self.index_pack(pack, len, &mut headers) {
                 Ok(indexed) => packs.push(indexed),
                 // What it holds is stored anew, and found there.
@@ -203,7 +245,7 @@ impl Vault {
 
     /// Puts under a fresh number what no sound sums of the run say of its packs. A pack has a sum only
     /// if every frame or node of it is proven.
-    fn rebuild_sums(&self, run: RunId, bad: u32) -> Result<bool, Error> {
+    fn rebuild_sums(&self, run: RunId, bad: u32, monitor: &dyn Monitor) -> Result<bool, Error> {
         let (mut last, mut known) = (bad, BTreeSet::new());
         for (name, seq) in self.numbered(&self.names.sums_of(run))? {
             last = last.max(seq);
@@ -217,6 +259,7 @@ impl Vault {
         let headers = Mutex::new(HeaderCache::with_room(1));
         let (mut new, mut scanner) = (vec![], Scanner::new(self, &headers)?);
         for (pack, len) in self.packs_of_run(run)? {
+            go_on(monitor)?;
             if known.contains(&pack.seq) || scanner.pack(pack, len)?.is_some() {
                 continue;
             }

@@ -20,8 +20,8 @@ mod probe;
 mod s3;
 mod walk;
 
-#[cfg(test)]
-mod conformance;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 
 use std::{fmt, io};
 

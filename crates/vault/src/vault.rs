@@ -91,8 +91,8 @@ pub struct Vault {
     pub(crate) marked: Arc<Mutex<HashSet<PackId>>>,
     account_id: AccountId,
     read_only: bool,
-    /// The generation of the keys object that opened it, and a hash of its bytes.
-    opened_with: (u32, [u8; 32]),
+    /// The keys object that opened it.
+    pub(crate) opened_with: Arc<WrappedKeys>,
 }
 
 impl std::fmt::Debug for Vault {
@@ -154,11 +154,8 @@ impl Vault {
         let names = Names { vault: vault_id };
         let mut failure = Error::VaultNotFound(vault_id);
         for found in keys_of(&*target, names)?.into_iter().rev() {
-            match read_keys(&*target, names, found).and_then(|read| {
-                let keys = read.open(root)?;
-                Ok((read.generation, read.object, keys, read.hash()))
-            }) {
-                Ok((generation, object, keys, hash)) => {
+            match read_keys(&*target, names, found).and_then(|read| Ok((read.open(root)?, read))) {
+                Ok((keys, read)) => {
                     return Ok(Self {
                         target,
                         env,
@@ -166,9 +163,9 @@ impl Vault {
                         names,
                         tuning: Tuning::default(),
                         marked: Arc::default(),
-                        account_id: object.account_id,
+                        account_id: read.object.account_id,
                         read_only: false,
-                        opened_with: (generation, hash),
+                        opened_with: Arc::new(read),
                     });
                 }
                 Err(error) => failure = error,
@@ -336,8 +333,7 @@ impl Vault {
         }
         let bytes = self.target.get(&name, ByteRange::new(0, len))?;
         KeyObject::decode(&bytes, self.names.vault).map_err(|what| damaged(&name, what))?;
-        let (opened_with, hash) = self.opened_with;
-        if opened_with == generation && hash != *blake3::hash(&bytes).as_bytes() {
+        if self.opened_with.generation == generation && self.opened_with.bytes != bytes {
             return Err(damaged(
                 &name,
                 Malformed::Wrong("it changed since it was opened"),
@@ -406,10 +402,6 @@ impl WrappedKeys {
         }
         let opened = self.object.open(&self.bytes, root);
         opened.map_err(|what| damaged(&self.name, what))
-    }
-
-    fn hash(&self) -> [u8; 32] {
-        *blake3::hash(&self.bytes).as_bytes()
     }
 }
 

@@ -1,12 +1,23 @@
 //! What every target must do. A driver that does not run this does not exist.
 
-use std::sync::Arc;
+#![allow(
+    clippy::unwrap_used,
+    reason = "a suite of tests, which other crates run with the feature `conformance`"
+)]
 
-use stillpoint_env::{SimEnv, SystemEnv};
-use stillpoint_model::{ByteRange, ErrorKind};
+use std::sync::{Arc, Barrier};
+
+use stillpoint_model::Env;
 
 use super::*;
-use crate::Error;
+
+#[cfg(test)]
+mod tests;
+
+/// How many threads race for one name.
+const RACERS: usize = 16;
+/// How often what two clients see of each other is looked at.
+const ROUNDS: usize = 12;
 
 fn name(text: &str) -> ObjectName {
     ObjectName::new(text).unwrap()
@@ -19,8 +30,8 @@ fn names(page: &ListPage) -> Vec<&str> {
         .collect()
 }
 
-fn passes_the_probe(target: &dyn Target) {
-    probe(target, &SystemEnv::new()).unwrap();
+fn passes_the_probe(target: &dyn Target, env: &dyn Env) {
+    probe(target, env).unwrap();
     assert_eq!(target.list("", None, 10).unwrap(), ListPage::default());
 }
 
@@ -134,91 +145,85 @@ fn puts_while_neighbours_go(target: &Arc<dyn Target>) {
 }
 
 /// Asks everything that a target must answer.
-pub(crate) fn conforms(target: &Arc<dyn Target>) {
-    passes_the_probe(&**target);
+///
+/// # Panics
+/// When it does not.
+pub fn conforms(target: &Arc<dyn Target>, env: &dyn Env) {
+    passes_the_probe(&**target, env);
     never_replaces(&**target);
     reads_exactly_what_was_asked(&**target);
     lists_in_the_order_of_names(&**target);
     puts_while_neighbours_go(target);
-    passes_the_probe(&**target);
+    passes_the_probe(&**target, env);
 }
 
-#[test]
-fn memory_conforms() {
-    conforms(&(Arc::new(MemoryTarget::new()) as _));
-}
-
-#[test]
-fn local_conforms() {
-    let dir = tempfile::tempdir().unwrap();
-    conforms(&(Arc::new(LocalTarget::open(dir.path()).unwrap()) as _));
-    assert_eq!(
-        std::fs::read_dir(dir.path()).unwrap().count(),
-        0,
-        "it leaves no directory"
-    );
-}
-
-#[test]
-fn local_with_named_parts_conforms() {
-    let dir = tempfile::tempdir().unwrap();
-    conforms(&(Arc::new(LocalTarget::with_named_parts(dir.path()).unwrap()) as _));
-    assert_eq!(
-        std::fs::read_dir(dir.path()).unwrap().count(),
-        0,
-        "it leaves no directory"
-    );
-}
-
-#[test]
-fn local_passes_over_what_a_crash_left_and_removes_it_when_told() {
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::create_dir_all(dir.path().join("packs/r")).unwrap();
-    std::fs::write(dir.path().join(".packs+r+00000000.0.part"), b"half").unwrap();
-    let target = LocalTarget::open(dir.path()).unwrap();
-    assert_eq!(target.list("", None, 10).unwrap(), ListPage::default());
-    target.abandon("packs/r/").unwrap();
-    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
-}
-
-#[test]
-fn local_takes_a_lost_mount_for_no_empty_target() {
-    let dir = tempfile::tempdir().unwrap();
-    let root = dir.path().join("mount");
-    std::fs::create_dir(&root).unwrap();
-    let target = LocalTarget::open(&root).unwrap();
-    std::fs::remove_dir(&root).unwrap();
-    assert!(target.list("", None, 10).is_err());
-    assert!(target.list("a/", None, 10).is_err());
-}
-
-/// A look-alike that ignores the condition of a conditional create.
-struct Replacing(MemoryTarget);
-
-impl Target for Replacing {
-    fn put_new(&self, name: &ObjectName, bytes: &[u8]) -> Result<(), TargetError> {
-        self.0.delete(name)?;
-        match self.0.put_new(name, bytes) {
-            Err(error) if error.kind() == ErrorKind::Conflict => Ok(()),
-            other => other,
-        }
+/// Asks two clients of one place whether each sees at once what the other did, and whether exactly one
+/// of both wins a name.
+///
+/// # Panics
+/// When not.
+pub fn are_one(mine: &dyn Target, theirs: &dyn Target) {
+    for round in 0..ROUNDS {
+        sees_what_the_other_did(mine, theirs, round);
+        sees_what_the_other_did(theirs, mine, round);
+        one_of_both_wins([mine, theirs], round);
     }
-    fn get(&self, name: &ObjectName, range: ByteRange) -> Result<Vec<u8>, TargetError> {
-        self.0.get(name, range)
-    }
-    fn head(&self, name: &ObjectName) -> Result<ByteCount, TargetError> {
-        self.0.head(name)
-    }
-    fn list(&self, p: &str, after: Option<&str>, limit: usize) -> Result<ListPage, TargetError> {
-        self.0.list(p, after, limit)
-    }
-    fn delete(&self, name: &ObjectName) -> Result<(), TargetError> {
-        self.0.delete(name)
+    for target in [mine, theirs] {
+        assert_eq!(target.list("", None, 10).unwrap(), ListPage::default());
     }
 }
 
-#[test]
-fn the_probe_refuses_a_target_that_replaces() {
-    let error = probe(&Replacing(MemoryTarget::new()), &SimEnv::new(1)).unwrap_err();
-    assert!(matches!(error, Error::UnfitTarget(_)), "{error}");
+fn sees_what_the_other_did(one: &dyn Target, other: &dyn Target, round: usize) {
+    // In a directory that both know to be absent, and in one that both know to be there.
+    let (at, beside) = (name(&format!("p/{round}/x")), name(&format!("p/{round}/y")));
+    let listed = |target: &dyn Target| names(&target.list("p/", None, 10).unwrap()).len();
+    for name in [&at, &beside] {
+        assert!(!other.has(name).unwrap());
+        let before = listed(other);
+        one.put_new(name, b"made").unwrap();
+        assert_eq!(other.get_whole(name, 4).unwrap(), b"made");
+        assert_eq!(listed(other), before + 1);
+        let taken = other.put_new(name, b"again").unwrap_err();
+        assert_eq!(taken.kind(), ErrorKind::Conflict);
+    }
+    one.delete(&at).unwrap();
+    assert!(!other.has(&at).unwrap());
+    assert_eq!(listed(other), 1);
+    let gone = other.get(&at, ByteRange::new(0, 4)).unwrap_err();
+    assert_eq!(gone.kind(), ErrorKind::NotFound);
+    // The name is free again, for both.
+    other.put_new(&at, b"theirs").unwrap();
+    assert_eq!(one.get_whole(&at, 6).unwrap(), b"theirs");
+    one.delete(&at).unwrap();
+    other.delete(&beside).unwrap();
+    assert_eq!((listed(one), listed(other)), (0, 0));
+}
+
+fn one_of_both_wins(both: [&dyn Target; 2], round: usize) {
+    let (at, start) = (name(&format!("race/{round}")), Barrier::new(RACERS));
+    let text = |racer: usize| format!("racer {racer:04}").into_bytes();
+    let won: Vec<usize> = std::thread::scope(|scope| {
+        let (at, start) = (&at, &start);
+        let racers: Vec<_> = (0..RACERS)
+            .map(|racer| {
+                scope.spawn(move || {
+                    start.wait();
+                    match both[racer % 2].put_new(at, &text(racer)) {
+                        Ok(()) => Some(racer),
+                        Err(error) => {
+                            assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+                            None
+                        }
+                    }
+                })
+            })
+            .collect();
+        let ends = racers.into_iter().map(|racer| racer.join().unwrap());
+        ends.flatten().collect()
+    });
+    assert_eq!(won.len(), 1, "winners: {won:?}");
+    for target in both {
+        assert_eq!(target.get_whole(&at, 10).unwrap(), text(won[0]));
+    }
+    both[round % 2].delete(&at).unwrap();
 }

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use stillpoint_model::ErrorKind;
+use stillpoint_model::progress::NullMonitor;
 
 use super::support::*;
+use crate::format::KEY_OBJECT_LEN;
 use crate::format::names::Names;
-use crate::keys::{Rotation, destroy, export, import, rotate};
+use crate::keys::{Rotation, destroy, export, import, mend, rotate};
 use crate::target::{Fault, FaultTarget, Target};
 use crate::*;
 
@@ -149,4 +151,73 @@ fn destroyed_keys_open_nothing_though_every_pack_is_there() {
     let target: Arc<dyn Target> = bench.target.clone();
     assert_eq!(rescue::vault_ids(&*target).unwrap(), [id]);
     assert_eq!(destroy(&*bench.target, id).unwrap(), 0);
+}
+
+fn rot_keys(bench: &Bench, generation: u32, at: usize) {
+    let name = bench.vault.names.keys(generation);
+    assert!(bench.target.tamper(&name, |bytes| bytes[at] ^= 1));
+}
+
+#[test]
+fn keys_that_rot_while_the_vault_is_open_are_mended_wherever_they_rot() {
+    let len = KEY_OBJECT_LEN;
+    for at in (0..len).step_by(7) {
+        let (mut bench, disk, receipt, _) = backed_up(7);
+        rot_keys(&bench, 1, at);
+        let named = !bench
+            .vault
+            .check_small_objects(&NullMonitor)
+            .unwrap()
+            .is_sound();
+        assert!(named, "a flipped bit in byte {at} is not found");
+        let bad = mend(&bench.vault, &bench.root).unwrap();
+        assert_eq!(bad, Some(bench.vault.names.keys(1)), "byte {at}");
+        bench.vault = opens(&bench, &bench.root).unwrap();
+        assert_eq!(bench.restored(receipt.backup_id), disk);
+        assert!(
+            bench
+                .vault
+                .check_small_objects(&NullMonitor)
+                .unwrap()
+                .is_sound()
+        );
+        assert_eq!(
+            mend(&bench.vault, &bench.root).unwrap(),
+            None,
+            "once is enough"
+        );
+    }
+}
+
+#[test]
+fn a_mending_of_keys_that_dies_anywhere_is_done_again() {
+    for fault in [Fault::CrashBefore, Fault::CrashAfter] {
+        for nth in 0.. {
+            let (bench, ..) = backed_up(8);
+            rot_keys(&bench, 1, 100);
+            let mut failing = bench.vault.clone();
+            failing.target = Arc::new(FaultTarget::new(bench.target.clone(), nth, fault));
+            if mend(&failing, &bench.root).is_ok() {
+                assert!(nth > 4, "it was not made to fail");
+                break;
+            }
+            mend(&bench.vault, &bench.root).unwrap();
+            let opened = opens(&bench, &bench.root).unwrap();
+            let report = opened.check_small_objects(&NullMonitor).unwrap();
+            assert!(report.is_sound(), "{fault:?} at {nth}: {report:?}");
+        }
+    }
+}
+
+#[test]
+fn keys_that_were_destroyed_or_rotated_while_the_vault_is_open_do_not_come_back() {
+    let (bench, .., next) = backed_up(9);
+    let id = bench.vault.id();
+    assert_eq!(mend(&bench.vault, &bench.root).unwrap(), None);
+    rotate(&*bench.target, id, &bench.root, &next, &*bench.env).unwrap();
+    assert_eq!(mend(&bench.vault, &bench.root).unwrap(), None);
+    assert!(opens(&bench, &bench.root).is_err());
+    destroy(&*bench.target, id).unwrap();
+    assert_eq!(mend(&bench.vault, &bench.root).unwrap(), None);
+    assert!(opens(&bench, &next).is_err());
 }

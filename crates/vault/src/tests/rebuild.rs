@@ -113,3 +113,42 @@ fn a_rebuild_changes_nothing_where_nothing_is_wrong() {
     assert_eq!(rebuild(&bench), []);
     assert_eq!(objects(&bench, "", ""), before);
 }
+
+fn check_small(bench: &Bench) -> CheckReport {
+    bench.vault.check_small_objects(&NullMonitor).unwrap()
+}
+
+#[test]
+fn a_look_at_small_objects_finds_each_of_them_and_reads_no_pack() {
+    let (bench, ..) = furnished(5);
+    let small = ["sums/", "index/", "keys/", "volumes/"].map(|part| {
+        let names = objects(&bench, part, "").into_iter();
+        let mut names = names.filter(|name| !name.as_str().ends_with(".manifest"));
+        names.next().unwrap()
+    });
+    assert!(check_small(&bench).is_sound());
+    rot(&bench, &objects(&bench, "packs/", "").remove(0));
+    assert!(check_small(&bench).is_sound(), "packs are another look's");
+    small.iter().for_each(|name| rot(&bench, name));
+    let found = check_small(&bench).problems.into_iter();
+    let mut wanted = small.to_vec();
+    wanted.sort();
+    assert_eq!(found.map(|bad| bad.object).collect::<Vec<_>>(), wanted);
+}
+
+#[test]
+fn sums_of_a_run_that_goes_on_are_left_to_it() {
+    let (bench, ..) = furnished(6);
+    let sums = objects(&bench, "sums/", "").remove(0);
+    rot(&bench, &sums);
+    let run = sums.as_str().split('/').nth(2).unwrap();
+    let backup = BackupId::generate(&*bench.env);
+    let record = bench.vault.names.run(backup, run.parse().unwrap());
+    bench
+        .target
+        .put_new(&record, b"its writer is at work")
+        .unwrap();
+    assert_eq!(rebuild(&bench), []);
+    bench.target.delete(&record).unwrap();
+    assert_eq!(rebuild(&bench), [sums]);
+}

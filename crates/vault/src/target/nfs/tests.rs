@@ -4,6 +4,8 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 
+use stillpoint_env::SystemEnv;
+
 use super::sim::{Fault, SimMount};
 use super::*;
 use crate::target::conformance::conforms;
@@ -21,7 +23,7 @@ fn target() -> (SimMount, NfsTarget) {
 #[test]
 fn a_simulated_mount_conforms() {
     let (mount, target) = target();
-    conforms(&(Arc::new(target) as _));
+    conforms(&(Arc::new(target) as _), &SystemEnv::new());
     assert!(mount.files().is_empty() && mount.dirs().is_empty());
 }
 
@@ -31,7 +33,7 @@ fn the_kernels_calls_conform() {
     let device = std::fs::metadata(dir.path()).unwrap().dev();
     let mount = KernelMount::of_any_kind(dir.path(), device);
     let target = NfsTarget::on(Box::new(mount), dir.path().to_owned());
-    conforms(&(Arc::new(target) as _));
+    conforms(&(Arc::new(target) as _), &SystemEnv::new());
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 

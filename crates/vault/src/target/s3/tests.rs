@@ -69,7 +69,7 @@ fn conforms() {
     let server = FakeServer::start();
     let dir = tempfile::tempdir().unwrap();
     let open = || S3Target::open(settings(&server, dir.path()), Arc::new(SystemEnv::new()));
-    crate::target::conformance::conforms(&(Arc::new(open().unwrap()) as _));
+    crate::target::conformance::conforms(&(Arc::new(open().unwrap()) as _), &SystemEnv::new());
     assert!(server.keys().is_empty(), "it leaves nothing");
 }
 

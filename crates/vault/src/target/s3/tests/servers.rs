@@ -330,7 +330,10 @@ fn ceph_rados_gateway() {
         refuses_altered_bodies: Some(true),
     };
     assert_eq!(fitness, wanted);
-    conformance::conforms(&(Arc::new(server.target("s3://backups/conforms")) as _));
+    conformance::conforms(
+        &(Arc::new(server.target("s3://backups/conforms")) as _),
+        &SystemEnv::new(),
+    );
     refuses_wrong_keys(&server);
     finds_the_condition_ignored(&server);
     deletes_versions(&server);
@@ -346,7 +349,7 @@ fn moto() {
     server.tell("bucket backups");
     server.tell("bucket locked lock");
     for place in ["s3://backups/conforms", "s3://locked/conforms"] {
-        conformance::conforms(&(Arc::new(server.target(place)) as _));
+        conformance::conforms(&(Arc::new(server.target(place)) as _), &SystemEnv::new());
     }
     deletes_versions(&server);
     keeps_a_vault(&server);
