@@ -279,6 +279,47 @@ fn a_flipped_byte_that_no_volume_has_any_more_is_shown_until_the_object_is_put_b
 }
 
 #[test]
+fn small_objects_that_rot_are_made_anew_by_the_schedule_and_keys_before_anybody_needs_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = start(folder.path(), "collect_every_s = 3600\nverify_every_s = 1");
+    let (mut tenant, admin) = (Person::tenant(&server), Person::administrator(&server));
+    let volume = import(&tenant, folder.path(), "data", 10);
+    let first = tenant.backup(volume, "first");
+    let sound = || {
+        let last = vault(&admin).and_then(|vault| vault.mending);
+        last.is_some_and(|last| last.objects > 4 && last.left.is_empty())
+    };
+    wait_until("small objects were looked at", sound);
+    let target = server.data().join("target");
+    let rotten = ["/sums/", ".proven", "/reserve", "/keys/"].map(|part| {
+        let files = files_under(&target).into_iter();
+        let mut files = files.filter(|path| path.to_string_lossy().contains(part));
+        let file = files.next().expect(part);
+        let mut bytes = fs::read(&file).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0x10;
+        overwrite(&file, &bytes);
+        file.strip_prefix(&target).unwrap().to_owned()
+    });
+    for name in rotten {
+        wait_until("a small object is made anew", || {
+            let (log, name) = (server.log(), name.to_string_lossy());
+            let mut lines = log.lines();
+            lines.any(|line| line.contains("is made anew") && line.contains(&*name))
+        });
+    }
+    wait_until("nothing is damaged any more", sound);
+    let shown = cli(&admin, &["admin", "target", "show", "local"]);
+    assert!(shown.contains("MENDED"), "{shown}");
+    assert_eq!(backup(&tenant, first.id).state, ItemState::Available);
+    // Nobody has the vault open any more: its keys are read again.
+    server.stop();
+    server.resume();
+    tenant.follow(&server);
+    comes_back(&server, &tenant, first.id, 10);
+}
+
+#[test]
 fn backups_are_copied_and_restore_from_the_second_target_alone() {
     let folder = tempfile::tempdir().unwrap();
     let mut server = start_with_second(folder.path(), "collect_every_s = 3600");

@@ -1,8 +1,9 @@
-//! The care of a vault: collecting what no backup reaches, proving what backups rest on, and copying
-//! backups into a second target.
+//! The care of a vault: collecting what no backup reaches, proving what backups rest on, mending small
+//! objects, and copying backups into a second target.
 //!
-//! None belongs to an operation: a vault is cared for on a schedule ([`CareTerms`]), by one task at
-//! a time, whose end is noted on the vault as a [`Collection`], a [`Verification`] or a [`CopyPass`].
+//! None belongs to an operation: a vault is cared for on a schedule ([`CareTerms`]), by one task at a
+//! time, whose end is noted on the vault as a [`Collection`], a [`Verification`], a [`Mending`] or a
+//! [`CopyPass`].
 //!
 //! The copies of a vault are a vault of the same id in another target, with keys, packs and
 //! collections of its own, and are cared for like the first.
@@ -49,7 +50,7 @@ pub struct CareTerms {
     pub max_percent: u8,
     /// So many MiB may go without confirmation, whatever share that is.
     pub floor_mib: u32,
-    /// Every backup is verified once in so many seconds.
+    /// Every backup is verified once in so many seconds, and the small objects are looked at.
     pub verify_every_s: u32,
     /// How deep.
     pub verify_level: VerifyLevel,
@@ -211,6 +212,19 @@ impl Verification {
     }
 }
 
+/// What a look at the small objects of a vault found and did: at keys, indexes, sums, proofs and the
+/// like, all but packs and what backups are read by. No backup is affected by what is wrong with them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mending {
+    /// How many there are.
+    pub objects: u32,
+    /// Those that were damaged, and were made anew at once.
+    pub mended: Vec<BadObject>,
+    /// Those that are damaged and stay as they are: their names say all that counts, or something stood
+    /// in the way.
+    pub left: Vec<BadObject>,
+}
+
 /// A backup that could not be copied.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NotCopied {
@@ -295,6 +309,8 @@ pub struct VaultCare {
     pub collect_due_at: Timestamp,
     /// No verification before this time: the last one could not be done.
     pub verify_due_at: Timestamp,
+    /// When its small objects are looked at next.
+    pub mend_due_at: Timestamp,
     /// So many bytes may go in the next collection, because an administrator said so.
     pub confirmed: ByteCount,
     /// Bytes that were given back, ever.
@@ -307,6 +323,10 @@ pub struct VaultCare {
     pub verification: Option<Verification>,
     /// When.
     pub verified_at: Option<Timestamp>,
+    /// What the last look at its small objects came to.
+    pub mending: Option<Mending>,
+    /// When.
+    pub mended_at: Option<Timestamp>,
     /// The last verification that found something bad, until one finds all of that sound.
     pub damage: Vec<BadObject>,
     /// Why the last task failed, for operators.
@@ -391,12 +411,15 @@ mod tests {
             progress: None,
             collect_due_at: Timestamp::from_micros(0),
             verify_due_at: Timestamp::from_micros(0),
+            mend_due_at: Timestamp::from_micros(0),
             confirmed: ByteCount::ZERO,
             freed: ByteCount::ZERO,
             collection: None,
             collected_at: None,
             verification: None,
             verified_at: None,
+            mending: None,
+            mended_at: None,
             damage: Vec::new(),
             failure: None,
             copies: None,

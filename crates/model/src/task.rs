@@ -370,6 +370,11 @@ pub enum TaskSpec {
         #[serde(default)]
         twin: Option<VaultRef>,
     },
+    /// Look at the small objects of a vault, and make anew what rotted of them.
+    VaultMend {
+        /// The vault.
+        vault: VaultRef,
+    },
     /// Copy backups of a vault into one of the same id in another target.
     VaultCopy {
         /// The vault.

@@ -111,6 +111,7 @@ pub fn phase_of(spec: &TaskSpec) -> Phase {
         | TaskSpec::MemoryVerify { .. }
         | TaskSpec::BackupVerify { .. }
         | TaskSpec::VaultVerify { .. }
+        | TaskSpec::VaultMend { .. }
         | TaskSpec::VolumeInspect { .. } => Phase::Verification,
         TaskSpec::VolumeDelete { .. }
         | TaskSpec::SnapshotDrop { .. }

@@ -274,6 +274,7 @@ impl<C: ControlPlane> Inner<C> {
             assignment.spec,
             TaskSpec::VaultCollect { .. }
                 | TaskSpec::VaultVerify { .. }
+                | TaskSpec::VaultMend { .. }
                 | TaskSpec::VolumeFill { .. }
                 | TaskSpec::VaultCopy { .. }
         );

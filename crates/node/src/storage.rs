@@ -11,8 +11,8 @@ use stillpoint_model::id::{PoolId, TargetId, VaultId, VolumeId};
 use stillpoint_model::layer_tree::FillSource;
 use stillpoint_model::task::{ImageFormat, TaskFailure, VaultRef};
 use stillpoint_model::{Env, ErrorKind};
-use stillpoint_vault::target::Target;
-use stillpoint_vault::{RootKey, Tuning, Vault, VaultSpec};
+use stillpoint_vault::target::{ObjectName, Target};
+use stillpoint_vault::{RootKey, Tuning, Vault, VaultSpec, keys};
 
 use crate::failure::{not_configured, of_vault};
 use crate::machines::Machines;
@@ -203,16 +203,35 @@ impl Storage {
         })
     }
 
+    /// Puts the keys of an open vault back that rotted since it was opened; their object. The vault
+    /// is opened anew then.
+    pub(crate) fn mend_keys(
+        &self,
+        at: VaultRef,
+        vault: &Vault,
+    ) -> Result<Option<ObjectName>, TaskFailure> {
+        let keyed = self.keyed(at.target_id)?;
+        let mended = keys::mend(vault, &keyed.root_key).map_err(|error| of_vault(&error))?;
+        if let Some(name) = &mended {
+            tracing::warn!(%name, "keys that rotted were put back");
+            let mut vaults = self.vaults.lock().unwrap_or_else(PoisonError::into_inner);
+            vaults.remove(&(at.target_id, at.vault_id));
+        }
+        Ok(mended)
+    }
+
+    fn keyed(&self, id: TargetId) -> Result<&KeyedTarget, TaskFailure> {
+        let keyed = self.targets.get(&id);
+        keyed.ok_or_else(|| not_configured(&format!("backup target {id}")))
+    }
+
     fn cached(
         &self,
         vault: VaultRef,
         open: impl FnOnce(&KeyedTarget) -> Result<Vault, stillpoint_vault::Error>,
     ) -> Result<Vault, TaskFailure> {
         let id = vault.target_id;
-        let keyed = self
-            .targets
-            .get(&id)
-            .ok_or_else(|| not_configured(&format!("backup target {id}")))?;
+        let keyed = self.keyed(id)?;
         let vaults = || self.vaults.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(open) = vaults().get(&(id, vault.vault_id)) {
             return Ok(open.clone());

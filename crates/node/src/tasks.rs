@@ -82,6 +82,7 @@ pub fn perform(
         }
         TaskSpec::VaultCollect { .. } => care::collect(storage, spec, hooks.watch()),
         TaskSpec::VaultVerify { .. } => care::verify(storage, pool, spec, hooks),
+        TaskSpec::VaultMend { .. } => care::mend(storage, spec, hooks.watch()),
         TaskSpec::VaultCopy { .. } => care::copy(storage, spec, hooks),
         TaskSpec::PoolTidy => tidy::tidy(pool, hooks.watch()),
     }

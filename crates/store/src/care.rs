@@ -14,8 +14,9 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT c.vault_id, c.target_id, v.account_id, a.name, c.task_id, c.progress, \
-             c.collect_due_at, c.verify_due_at, c.confirmed_bytes, c.freed_bytes, c.collection, \
-             c.collected_at, c.verification, c.verified_at, c.damage, c.failure, \
+             c.collect_due_at, c.verify_due_at, c.mend_due_at, c.confirmed_bytes, c.freed_bytes, \
+             c.collection, c.collected_at, c.verification, c.verified_at, c.mending, c.mended_at, \
+             c.damage, c.failure, \
              v.target_id, c.copy_due_at, c.copy_pass, c.copy_passed_at, c.copy_failure \
              FROM vault_care c JOIN vaults v ON v.id = c.vault_id \
              JOIN accounts a ON a.id = v.account_id ",
@@ -35,12 +36,15 @@ fn care(row: &AnyRow) -> Result<VaultCare> {
         progress: c.optional_json()?,
         collect_due_at: c.time()?,
         verify_due_at: c.time()?,
+        mend_due_at: c.time()?,
         confirmed: c.bytes()?,
         freed: c.bytes()?,
         collection: c.optional_json()?,
         collected_at: c.optional_time()?,
         verification: c.optional_json()?,
         verified_at: c.optional_time()?,
+        mending: c.optional_json()?,
+        mended_at: c.optional_time()?,
         damage: c.json()?,
         failure: c.optional_text()?,
         copies: copies(&mut c)?,
@@ -83,31 +87,34 @@ pub async fn vault_care_missing(conn: &mut Conn) -> Result<u32> {
     Columns::of("vaults", &row).count()
 }
 
-/// Begins to care for the vaults that nobody cares for yet, and for the copies that are to be.
+/// Begins to care for the vaults that nobody cares for yet, and for the copies that are to be: when
+/// they are collected first, and when their small objects are looked at first.
 pub async fn vault_care_begin(
     tx: &mut Tx,
-    collect_due_at: Timestamp,
+    (collect_due_at, mend_due_at): (Timestamp, Timestamp),
     now: Timestamp,
 ) -> Result<()> {
     sql!(
-        "INSERT INTO vault_care (vault_id, target_id, collect_due_at, verify_due_at, \
-         confirmed_bytes, freed_bytes, damage) SELECT v.id, v.target_id, $1, $2, 0, 0, '[]' \
+        "INSERT INTO vault_care (vault_id, target_id, collect_due_at, verify_due_at, mend_due_at, \
+         confirmed_bytes, freed_bytes, damage) SELECT v.id, v.target_id, $1, $2, $3, 0, 0, '[]' \
          FROM vaults v WHERE NOT EXISTS (SELECT 1 FROM vault_care c \
          WHERE c.vault_id = v.id AND c.target_id = v.target_id)",
         collect_due_at,
         now,
+        mend_due_at,
     )
     .execute(&mut **tx)
     .await?;
     sql!(
-        "INSERT INTO vault_care (vault_id, target_id, collect_due_at, verify_due_at, \
+        "INSERT INTO vault_care (vault_id, target_id, collect_due_at, verify_due_at, mend_due_at, \
          confirmed_bytes, freed_bytes, damage, copy_due_at) \
-         SELECT v.id, t.copy_to, $1, $2, 0, 0, '[]', $2 \
+         SELECT v.id, t.copy_to, $1, $2, $3, 0, 0, '[]', $2 \
          FROM vaults v JOIN targets t ON t.id = v.target_id \
          WHERE t.copy_to IS NOT NULL AND NOT EXISTS (SELECT 1 FROM vault_care c \
          WHERE c.vault_id = v.id AND c.target_id = t.copy_to)",
         collect_due_at,
         now,
+        mend_due_at,
     )
     .execute(&mut **tx)
     .await?;
@@ -161,7 +168,8 @@ pub async fn vault_care_update(tx: &mut Tx, care: &VaultCare) -> Result<()> {
         "UPDATE vault_care SET task_id = $2, progress = $3, collect_due_at = $4, verify_due_at = $5, \
          confirmed_bytes = $6, freed_bytes = $7, collection = $8, collected_at = $9, \
          verification = $10, verified_at = $11, damage = $12, failure = $13, copy_due_at = $14, \
-         copy_pass = $15, copy_passed_at = $16, copy_failure = $17 \
+         copy_pass = $15, copy_passed_at = $16, copy_failure = $17, mend_due_at = $19, \
+         mending = $20, mended_at = $21 \
          WHERE vault_id = $1 AND target_id = $18",
         care.vault_id,
         care.task_id.map(|id| id.as_uuid()),
@@ -184,6 +192,9 @@ pub async fn vault_care_update(tx: &mut Tx, care: &VaultCare) -> Result<()> {
         copies.and_then(|copies| copies.passed_at),
         copies.and_then(|copies| copies.failure.as_deref()),
         care.target_id,
+        care.mend_due_at,
+        care.mending.as_ref().map(json).transpose()?,
+        care.mended_at,
     )
     .execute(&mut **tx)
     .await?;

@@ -19,6 +19,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0013_instance_memory.sql"),
     include_str!("../migrations/0014_volume_fills.sql"),
     include_str!("../migrations/0015_copies.sql"),
+    include_str!("../migrations/0016_mending.sql"),
 ];
 
 const HISTORY: &str = "CREATE TABLE IF NOT EXISTS migrations (\

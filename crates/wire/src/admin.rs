@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use crate::words::words;
 
 pub use copies::{Copies, CopiesSet, CopyPass, CopyRule, NotCopied};
-pub use vault::{BadObject, Collection, CollectionConfirm, VaultHealth, Verification};
+pub use vault::{BadObject, Collection, CollectionConfirm, Mending, VaultHealth, Verification};
 
 /// A hypervisor host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

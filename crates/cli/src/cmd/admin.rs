@@ -178,7 +178,10 @@ async fn target(remote: &Remote, verb: TargetVerb) -> Result<()> {
         Format::Json | Format::Yaml => output::value(remote.format, &detail),
         Format::Table | Format::Wide | Format::Csv | Format::Name => {
             output::list(remote.format, &detail.vaults, "No vaults yet.")?;
-            let bad = detail.vaults.into_iter().flat_map(|vault| vault.damage);
+            let bad = detail.vaults.into_iter().flat_map(|vault| {
+                let left = vault.mending.map(|last| last.left);
+                vault.damage.into_iter().chain(left.unwrap_or_default())
+            });
             let bad: Vec<_> = bad.collect();
             match bad.is_empty() || matches!(remote.format, Format::Csv | Format::Name) {
                 true => Ok(()),

@@ -74,6 +74,10 @@ impl Record for VaultHealth {
                 Cell::maybe(at.map(Cell::Time))
             }),
             Column::new("DAMAGED", |v| Cell::text(&v.damage.len())),
+            Column::new("MENDED", |v| {
+                let last = v.mending.as_ref();
+                Cell::maybe(last.map(|last| Cell::text(&last.mended.len())))
+            }),
             Column::new("COPIED", |v| {
                 let of = |c: &Copies| format!("{} of {}", c.copied, c.copied + c.waiting);
                 Cell::maybe(v.copies.as_ref().map(|c| Cell::Text(of(c))))

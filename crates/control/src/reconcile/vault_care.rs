@@ -2,8 +2,8 @@
 //! and again.
 //!
 //! ```text
-//!           due                    task                        ended, or its node fell silent
-//! resting ------> offered, leased ------> collected, verified ------> resting, due again later
+//!           due                    task                             ended, or its node fell silent
+//! resting ------> offered, leased ------> collected, verified, mended ------> resting, due again later
 //! ```
 //!
 //! The work is a task without an operation ([`TaskRole::Care`]), one at a time per target. It holds
@@ -20,11 +20,15 @@
 //! it is found sound. What the node could repair at once, from the volume or from the vault in another
 //! target that has the same backups, stays available.
 //!
+//! **Small objects** ([`mending`]), all but packs and what backups are read by, are looked at as often
+//! as backups are verified. What rotted of them and says only what others say is made anew.
+//!
 //! **Copies** ([`copies`]) are a vault of their own in another target, cared for as any other. That one
 //! of them is damaged degrades no backup: it is made whole from the backup.
 
 mod copies;
 mod damage;
+mod mending;
 
 use std::time::Duration;
 
@@ -58,7 +62,9 @@ pub async fn offer_due(cx: &Context) -> Result<()> {
     let mut conn = cx.db().read().await?;
     if vault_care_missing(&mut conn).await? > 0 {
         drop(conn);
-        let due = now.saturating_add(cx.settings().care.collect_every());
+        let terms = &cx.settings().care;
+        let collect = now.saturating_add(terms.collect_every());
+        let due = (collect, now.saturating_add(terms.verify_every()));
         cx.db()
             .write(move |tx| Box::pin(async move { vault_care_begin(tx, due, now).await }))
             .await?;
@@ -97,11 +103,12 @@ fn most_neglected(all: &[VaultCare]) -> Vec<&VaultCare> {
             .any(|care| care.target_id == target && care.task_id.is_some())
     };
     let mut resting: Vec<&VaultCare> = all.iter().filter(|care| !busy(care.target_id)).collect();
-    resting.sort_by_key(|care| care.collected_at.max(care.verified_at));
+    resting.sort_by_key(|care| care.collected_at.max(care.verified_at).max(care.mended_at));
     resting
 }
 
-/// What is due in a vault: what is to be copied into it first, then collection and verification in turn.
+/// What is due in a vault: what is to be copied into it first, then collection, mending and verification
+/// in turn.
 async fn due_work(
     conn: &mut Conn,
     cx: &Context,
@@ -115,6 +122,10 @@ async fn due_work(
     if collect && care.verified_at >= care.collected_at {
         return collection(conn, cx, care).await.map(Some);
     }
+    let mend = mending::due_work(cx, care, now);
+    if mend.is_some() && care.mended_at < care.verified_at {
+        return Ok(mend);
+    }
     if is_due(care.verify_due_at, TRY_AGAIN, now)
         && let Some(spec) = verification(conn, cx, (care, all), now).await?
     {
@@ -122,7 +133,7 @@ async fn due_work(
     }
     match collect {
         true => collection(conn, cx, care).await.map(Some),
-        false => Ok(None),
+        false => Ok(mend),
     }
 }
 
@@ -263,6 +274,7 @@ pub(crate) async fn ended(tx: &mut Tx, cx: &Context, ended: Task, now: Timestamp
         (Some(TaskOutcome::Verified { verification }), _) => {
             damage::verified(tx, &mut care, verification, now).await?;
         }
+        (Some(TaskOutcome::Mended { mending }), _) => mending::ended(cx, &mut care, mending, now),
         (Some(TaskOutcome::Copied { pass }), TaskSpec::VaultCopy { backups, .. }) => {
             copies::passed(tx, cx, &mut care, &backups, pass, now).await?;
         }
@@ -334,6 +346,7 @@ fn failed(
     let terms = &cx.settings().care;
     match spec {
         TaskSpec::VaultCopy { .. } => return copies::failed(cx, care, &detail, now),
+        TaskSpec::VaultMend { .. } => mending::failed(cx, care, now),
         TaskSpec::VaultVerify { .. } => {
             care.verify_due_at = now.saturating_add(TRY_AGAIN.min(terms.verify_every()));
         }

@@ -293,6 +293,7 @@ fn record_volume(volume: &mut Volume, outcome: &TaskOutcome) {
         | TaskOutcome::Machine { .. }
         | TaskOutcome::Collected { .. }
         | TaskOutcome::Verified { .. }
+        | TaskOutcome::Mended { .. }
         | TaskOutcome::Memory { .. }
         | TaskOutcome::Copied { .. }
         | TaskOutcome::All { .. } => return,

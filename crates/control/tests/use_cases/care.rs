@@ -5,10 +5,11 @@ use std::time::Duration;
 use stillpoint_control::admin::{self, TargetCare};
 use stillpoint_control::reconcile::vault_care;
 use stillpoint_control::{Error, backup};
-use stillpoint_model::ByteCount;
+use stillpoint_model::{ByteCount, Env as _};
 use stillpoint_model::account::Actor;
 use stillpoint_model::care::{
-    BackupKey, BadObject, Collection, CollectionState, VaultCare, Verification, VerifyLevel,
+    BackupKey, BadObject, Collection, CollectionState, Mending, VaultCare, Verification,
+    VerifyLevel,
 };
 use stillpoint_model::id::BackupId;
 use stillpoint_model::item::ItemState;
@@ -47,6 +48,10 @@ impl Lab {
 
     pub async fn verified(&self, task: &Assignment, bad: Vec<BadObject>) {
         self.repaired(task, bad, Vec::new()).await;
+    }
+
+    pub async fn mended(&self, task: &Assignment, mending: Mending) {
+        self.answer(task, TaskOutcome::Mended { mending }).await;
     }
 
     async fn repaired(&self, task: &Assignment, bad: Vec<BadObject>, repaired: Vec<BackupId>) {
@@ -256,6 +261,7 @@ async fn damage_degrades_all_that_it_affects_until_that_is_found_sound() {
                 seen += 1;
                 lab.verified(&task, Vec::new()).await;
             }
+            TaskSpec::VaultMend { .. } => lab.mended(&task, Mending::default()).await,
             _ => {
                 lab.collected(&task, collection(CollectionState::NothingToDo))
                     .await
@@ -308,4 +314,101 @@ async fn care_that_failed_is_tried_again_and_says_why() {
     lab.collected(&task, collection(CollectionState::NothingToDo))
         .await;
     assert_eq!(lab.vault().await.failure, None);
+}
+
+/// What is offered until nothing is due, in one word each; everything is as it should be.
+async fn all_that_is_due(lab: &Lab) -> Vec<&'static str> {
+    let mut done = Vec::new();
+    while let Some(task) = lab.care().await {
+        done.push(match &task.spec {
+            TaskSpec::VaultVerify { .. } => {
+                lab.verified(&task, Vec::new()).await;
+                "verify"
+            }
+            TaskSpec::VaultMend { .. } => {
+                lab.mended(&task, Mending::default()).await;
+                "mend"
+            }
+            _ => {
+                let nothing = collection(CollectionState::NothingToDo);
+                lab.collected(&task, nothing).await;
+                "collect"
+            }
+        });
+    }
+    done
+}
+
+#[tokio::test]
+async fn small_objects_are_looked_at_as_often_as_backups() {
+    let (lab, _) = with_a_backup().await;
+    lab.advance(29 * DAY).await;
+    assert_eq!(all_that_is_due(&lab).await, ["collect"]);
+    for _ in 0..2 {
+        lab.advance(DAY + HOUR).await;
+        let mut done = all_that_is_due(&lab).await;
+        done.sort_unstable();
+        assert_eq!(done, ["collect", "mend", "verify"]);
+        lab.advance(28 * DAY + 23 * HOUR).await;
+        assert_eq!(all_that_is_due(&lab).await, ["collect"]);
+    }
+}
+
+#[tokio::test]
+async fn what_was_mended_is_shown_and_degrades_no_backup() {
+    let (lab, key) = with_a_backup().await;
+    lab.advance(31 * DAY).await;
+    let task = loop {
+        let task = lab.care().await.expect("a look at small objects");
+        match &task.spec {
+            TaskSpec::VaultMend { .. } => break task,
+            TaskSpec::VaultVerify { .. } => lab.verified(&task, Vec::new()).await,
+            _ => {
+                let nothing = collection(CollectionState::NothingToDo);
+                lab.collected(&task, nothing).await;
+            }
+        }
+    };
+    let bad = |object: &str| BadObject {
+        object: object.to_owned(),
+        what: "its seal is broken".to_owned(),
+        affected: Vec::new(),
+    };
+    let mending = Mending {
+        objects: 9,
+        mended: vec![bad("sums/1")],
+        left: vec![bad("quarantine/1")],
+    };
+    lab.mended(&task, mending.clone()).await;
+    let vault = lab.vault().await;
+    assert_eq!(
+        (vault.mending, vault.mended_at),
+        (Some(mending), Some(lab.env.now()))
+    );
+    assert!(vault.damage.is_empty());
+    assert_eq!(lab.state_of(key.backup_id).await, ItemState::Available);
+    assert_eq!(lab.care().await, None);
+}
+
+#[tokio::test]
+async fn a_look_at_small_objects_that_failed_is_made_again_soon() {
+    let (lab, _) = with_a_backup().await;
+    lab.advance(31 * DAY).await;
+    let mut failed = false;
+    while let Some(task) = lab.care().await {
+        match &task.spec {
+            TaskSpec::VaultMend { .. } => {
+                lab.answer(&task, TaskOutcome::Done).await;
+                failed = true;
+            }
+            TaskSpec::VaultVerify { .. } => lab.verified(&task, Vec::new()).await,
+            _ => {
+                let nothing = collection(CollectionState::NothingToDo);
+                lab.collected(&task, nothing).await;
+            }
+        }
+    }
+    assert!(failed);
+    lab.advance(HOUR).await;
+    assert_eq!(all_that_is_due(&lab).await, ["mend"]);
 }

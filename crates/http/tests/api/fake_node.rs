@@ -146,6 +146,7 @@ fn outcome(env: &SimEnv, spec: &TaskSpec) -> TaskOutcome {
         TaskSpec::PoolTidy => TIDIED,
         TaskSpec::VaultCollect { .. }
         | TaskSpec::VaultVerify { .. }
+        | TaskSpec::VaultMend { .. }
         | TaskSpec::VaultCopy { .. }
         | TaskSpec::VolumeDelete { .. }
         | TaskSpec::SnapshotVerify { .. }

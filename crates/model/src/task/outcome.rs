@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ByteCount;
-use crate::care::{Collection, CopyPass, Verification};
+use crate::care::{Collection, CopyPass, Mending, Verification};
 use crate::id::{LayerId, VolumeId};
 use crate::instance::Power;
 use crate::item::Consistency;
@@ -99,6 +99,11 @@ pub enum TaskOutcome {
     Verified {
         /// What was found.
         verification: Verification,
+    },
+    /// Small objects were looked at.
+    Mended {
+        /// What was found and done.
+        mending: Mending,
     },
     /// Backups were copied.
     Copied {

@@ -74,6 +74,7 @@ impl TaskSpec {
             }
             Self::VaultCollect { vault, .. }
             | Self::VaultVerify { vault, .. }
+            | Self::VaultMend { vault }
             | Self::VaultCopy { to: vault, .. } => vec![vault.vault_id.as_uuid()],
             Self::PoolTidy => Vec::new(),
         }

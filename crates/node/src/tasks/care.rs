@@ -1,11 +1,12 @@
 //! The care of a vault: collecting what no backup reaches, emptying packs that are mostly dead, proving
-//! what backups rest on, repairing what is damaged, and copying.
+//! what backups rest on, repairing what is damaged, mending small objects, and copying.
 //!
 //! **Again after a crash.** A collection goes on from what it left in the vault, whoever began it. A
 //! verification begins anew; the scratch volume that an earlier one restored to has the vault's own
 //! id, is told from every volume of a customer by that, and goes first.
 
 mod copy;
+mod mend;
 mod repair;
 
 use std::collections::BTreeSet;
@@ -27,6 +28,7 @@ use stillpoint_vault::{
 };
 
 pub(super) use copy::copy;
+pub(super) use mend::mend;
 
 use super::backup::{Backup, restore};
 use super::{Hooks, TaskResult};

@@ -38,6 +38,8 @@ pub struct VaultHealth {
     pub collection: Option<Collection>,
     /// What the last verification looked at.
     pub verification: Option<Verification>,
+    /// What the last look at its small objects came to.
+    pub mending: Option<Mending>,
     /// Every object that is known to be bad, until what it affects is found sound.
     pub damage: Vec<BadObject>,
     /// Why the last care of it failed.
@@ -63,12 +65,15 @@ impl VaultHealth {
             progress,
             collect_due_at,
             verify_due_at: _,
+            mend_due_at: _,
             confirmed,
             freed,
             collection,
             collected_at,
             verification,
             verified_at,
+            mending,
+            mended_at,
             damage,
             failure,
             copies: _,
@@ -86,6 +91,7 @@ impl VaultHealth {
             collect_due_at,
             collection: collection.map(of),
             verification: verification.map(|last| Verification::new(last, verified_at)),
+            mending: mending.map(|last| Mending::new(last, mended_at)),
             damage: damage.into_iter().map(Into::into).collect(),
             failure,
             copies,
@@ -230,6 +236,37 @@ impl Verification {
             bad: bad.into_iter().map(Into::into).collect(),
             repaired,
             uncovered,
+        }
+    }
+}
+
+/// What the last look at the small objects of a vault found and did: at keys, and at what says again
+/// what others say. No backup is affected by what is wrong with them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Mending {
+    /// When.
+    #[schema(value_type = Option<String>, format = "date-time")]
+    pub at: Option<Timestamp>,
+    /// How many there are.
+    pub objects: u32,
+    /// Those that were damaged, and were made anew at once.
+    pub mended: Vec<BadObject>,
+    /// Those that are damaged and stay as they are.
+    pub left: Vec<BadObject>,
+}
+
+impl Mending {
+    fn new(last: care::Mending, at: Option<Timestamp>) -> Self {
+        let care::Mending {
+            objects,
+            mended,
+            left,
+        } = last;
+        Self {
+            at,
+            objects,
+            mended: mended.into_iter().map(Into::into).collect(),
+            left: left.into_iter().map(Into::into).collect(),
         }
     }
 }

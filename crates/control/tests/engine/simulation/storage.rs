@@ -437,6 +437,7 @@ impl World {
             TaskSpec::BackupUpload { .. }
             | TaskSpec::VaultCollect { .. }
             | TaskSpec::VaultVerify { .. }
+            | TaskSpec::VaultMend { .. }
             | TaskSpec::VaultCopy { .. } => Err(failure(ErrorKind::Internal)),
         }
     }

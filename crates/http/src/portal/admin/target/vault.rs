@@ -278,6 +278,7 @@ fn facts(target: &TargetCare, view: &VaultView, now: Timestamp) -> Markup {
             span.sub { (holds.stored) " stored" }
         }))
         (ui::fact("Verified", &verified(care, now)))
+        (ui::fact("Small objects", &mended(care, now)))
         (ui::fact("Collected", &collected(care, now)))
         (ui::fact("Given back", &html! { (care.freed) }))
         @if let Some(copies) = &view.copies { (copy_facts(copies, is_copy, now)) }
@@ -313,6 +314,24 @@ fn verified(care: &VaultCare, now: Timestamp) -> Markup {
         @if !last.bad.is_empty() { span.sub.bad { (last.bad.len()) " damaged objects" } }
         @if last.uncovered > 0 { span.sub { (last.uncovered) " objects not covered" } }
         @if !last.repaired.is_empty() { span.sub { (last.repaired.len()) " repaired at once" } }
+    }
+}
+
+/// The last look at keys and at what says again what others say, and what came of it.
+fn mended(care: &VaultCare, now: Timestamp) -> Markup {
+    let Some((last, at)) = care.mending.as_ref().zip(care.mended_at) else {
+        return html! { "Not looked at yet" span.sub { "Next: " (ui::time_inline(care.mend_due_at)) } };
+    };
+    html! {
+        (ui::time(at, now))
+        span.sub { (counted(last.objects, "small object")) " looked at" }
+        @if !last.mended.is_empty() {
+            span.sub.bad { (last.mended.len()) " damaged and made anew: see to the disks under the target" }
+        }
+        @if !last.left.is_empty() {
+            span.sub.bad { (last.left.len()) " damaged; no backup needs them: "
+                @for bad in last.left.iter().take(SHOWN) { code { (bad.object) } " " } }
+        }
     }
 }
 
