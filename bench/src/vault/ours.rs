@@ -111,6 +111,7 @@ impl Ours {
             parent: parent.map(|id| id.parse().expect("an id")),
             changed: changed.as_deref(),
             metadata: BTreeMap::new(),
+            keep_until: None,
         };
         let source = open_disk(&disk);
         let (start, cpu) = (self.env.monotonic(), own_cpu());

@@ -6,18 +6,19 @@
 //! address = "s3://backups/stillpoint"
 //! endpoint = "https://objects.example"   # without it Amazon's, of the region
 //! credentials = "s3-credentials"         # a file; without it the environment
+//! object_lock = "compliance"             # or governance; without it nothing is locked
 //! ```
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde::Deserialize;
 use stillpoint_model::Env;
 use stillpoint_model::error::with_causes;
 use stillpoint_vault::target::{
-    CredentialSource, LocalTarget, NfsTarget, S3Settings, S3Target, Target,
+    CredentialSource, LocalTarget, LockMode, NfsTarget, S3Settings, S3Target, Target,
 };
 
 use crate::failure::{Exit, Failure, Result};
@@ -51,6 +52,27 @@ pub struct BucketArgs {
     /// The bucket is part of the host's name
     #[arg(long)]
     s3_bucket_in_host: bool,
+    /// The bucket has Object Lock, and the server that filled it locks in this mode: objects that
+    /// somebody hid or put something over are read as they were
+    #[arg(long, value_name = "MODE", env = "STILLPOINT_S3_OBJECT_LOCK")]
+    s3_object_lock: Option<LockWord>,
+}
+
+/// How objects are locked, as people write it.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+enum LockWord {
+    Governance,
+    Compliance,
+}
+
+impl From<LockWord> for LockMode {
+    fn from(word: LockWord) -> Self {
+        match word {
+            LockWord::Governance => Self::Governance,
+            LockWord::Compliance => Self::Compliance,
+        }
+    }
 }
 
 /// The table `[target]` of the server's settings.
@@ -67,6 +89,7 @@ pub struct TargetTable {
     ca: Option<PathBuf>,
     #[serde(default)]
     bucket_in_host: bool,
+    object_lock: Option<LockWord>,
     max_requests: Option<usize>,
     bandwidth: Option<String>,
     patience_seconds: Option<u64>,
@@ -124,6 +147,7 @@ impl Place {
         settings.credentials = credentials(bucket.s3_credentials, bucket.s3_profile);
         settings.ca_file = bucket.s3_ca;
         settings.bucket_in_host = bucket.s3_bucket_in_host;
+        settings.object_lock = bucket.s3_object_lock.map(LockMode::from);
         Ok(Self::Bucket(Box::new(settings)))
     }
 
@@ -206,6 +230,7 @@ impl TargetTable {
             bucket_in_host: self.bucket_in_host,
             credentials: credentials(self.credentials.map(&beside), self.profile),
             ca_file: self.ca.map(beside),
+            object_lock: self.object_lock.map(LockMode::from),
             max_requests: self.max_requests.unwrap_or(settings.max_requests),
             bandwidth,
             patience: patience.unwrap_or(settings.patience),
@@ -223,6 +248,7 @@ impl TargetTable {
             ("profile", self.profile.is_some()),
             ("ca", self.ca.is_some()),
             ("bucket_in_host", self.bucket_in_host),
+            ("object_lock", self.object_lock.is_some()),
             ("max_requests", self.max_requests.is_some()),
             ("bandwidth", self.bandwidth.is_some()),
             ("patience_seconds", self.patience_seconds.is_some()),
@@ -294,6 +320,28 @@ mod tests {
                 path: "/etc/s3".into(),
                 profile: "default".into()
             }
+        );
+    }
+
+    #[test]
+    fn a_bucket_may_lock_in_two_ways() {
+        let bucket = "kind = 's3'\naddress = 's3://backups/a'\n";
+        let mode = |line: &str| match place(&format!("{bucket}{line}")) {
+            Ok(Place::Bucket(settings)) => settings.object_lock,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(mode(""), None);
+        assert_eq!(
+            mode("object_lock = 'governance'"),
+            Some(LockMode::Governance)
+        );
+        assert_eq!(
+            mode("object_lock = 'compliance'"),
+            Some(LockMode::Compliance)
+        );
+        assert_eq!(
+            mistaken("kind = 'local'\nobject_lock = 'governance'"),
+            "error[config]: [target]: `object_lock` does not belong to this kind"
         );
     }
 

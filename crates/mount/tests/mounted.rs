@@ -120,6 +120,7 @@ fn back_up(vault: &Vault, env: &dyn Env, folder: &Path, disk: &[u8]) -> BackupId
         parent: None,
         changed: None,
         metadata: BTreeMap::new(),
+        keep_until: None,
     };
     let source = ReadAt::new(File::open(path).unwrap(), ByteCount::new(disk.len() as u64));
     let prepared = vault.prepare_backup(&spec, &source, &NullMonitor).unwrap();

@@ -154,6 +154,7 @@ fn back_up(
         parent: None,
         changed: None,
         metadata: BTreeMap::new(),
+        keep_until: None,
     };
     let disk = File::open(folder.path().join("disk")).unwrap();
     let size = disk.metadata().unwrap().len();

@@ -15,7 +15,7 @@ use std::time::Duration;
 use stillpoint_model::compression::CompressionLevel;
 use stillpoint_model::id::{BackupId, RunId, VolumeId};
 use stillpoint_model::progress::Monitor;
-use stillpoint_model::{ByteCount, ByteRange, ErrorKind};
+use stillpoint_model::{ByteCount, ByteRange, ErrorKind, Timestamp};
 
 use crate::collect::epoch::Visible;
 use crate::crew::both;
@@ -26,6 +26,7 @@ use crate::format::object::Class;
 use crate::format::pack::PackId;
 use crate::format::run::Note;
 use crate::ingest::{Missed, OpenRun, Trust, ingest};
+use crate::locking::{KEEP_UNTIL, LOCKED_UNTIL, Lock};
 use crate::volume::VolumeReader;
 use crate::{Error, MAX_VOLUME_LEN, Vault};
 
@@ -52,9 +53,12 @@ pub struct BackupSpec<'a> {
     /// What may differ from the parent, in bytes; only this is read. None reads everything.
     /// Without a parent it must be none.
     pub changed: Option<&'a [ByteRange]>,
-    /// Notes that are stored with the backup and shown by [`Vault::describe`]: at most 64, at
+    /// Notes that are stored with the backup and shown by [`Vault::describe`]: at most 62, at
     /// most 4 KiB each. They are encrypted.
     pub metadata: BTreeMap<String, String>,
+    /// Until when it is promised to stay. On a target that locks objects, everything it needs is locked
+    /// at least so long before it counts as read back.
+    pub keep_until: Option<Timestamp>,
 }
 
 /// What a backup came to.
@@ -87,6 +91,7 @@ pub struct PreparedBackup {
     sealed: Vec<u8>,
     waited: Duration,
     missed: Missed,
+    lock: Option<Lock>,
 }
 
 impl Vault {
@@ -206,8 +211,16 @@ impl Vault {
             tracked: tracked_in_a_row(spec, trust, parent),
             content_hash: found.content_hash,
             root: found.root,
-            metadata: self.noted(spec),
+            metadata: BTreeMap::new(),
         };
+        let lock = self.lock_shared(
+            spec.keep_until,
+            (run_id, found.packs),
+            (manifest.top(), parent),
+            &found.found,
+            monitor,
+        )?;
+        manifest.metadata = with_lock(self.noted(spec), spec, lock.as_ref());
         let name = self.names.manifest(spec.volume_id, spec.backup_id);
         let header = self.header(Class::Manifest, spec.backup_id.to_bytes());
         // The manifest counts itself: its length does not depend on the number in it.
@@ -222,6 +235,7 @@ impl Vault {
             sealed,
             waited: found.waited,
             missed: found.missed,
+            lock,
         })
     }
 }
@@ -237,6 +251,23 @@ impl Vault {
         };
         notes
     }
+}
+
+/// Notes with what was promised of a backup and what holds.
+fn with_lock(
+    mut notes: BTreeMap<String, String>,
+    spec: &BackupSpec<'_>,
+    lock: Option<&Lock>,
+) -> BTreeMap<String, String> {
+    let times = [
+        (KEEP_UNTIL, spec.keep_until),
+        (LOCKED_UNTIL, lock.map(|lock| lock.all)),
+    ];
+    for (note, time) in times {
+        notes.remove(note);
+        notes.extend(time.map(|time| (note.to_owned(), time.to_string())));
+    }
+    notes
 }
 
 /// How many backups in a row relied on change tracking, with the one of `spec`.
@@ -258,7 +289,8 @@ fn validate(spec: &BackupSpec<'_>, source: &dyn VolumeReader) -> Result<(), Erro
         return Err(Error::Invalid("a backup cannot be its own parent"));
     }
     let short = |text: &String| text.len() <= MAX_NOTE_LEN;
-    if spec.metadata.len() > MAX_NOTES
+    // Two are kept for what is promised.
+    if spec.metadata.len() > MAX_NOTES - 2
         || !spec
             .metadata
             .iter()
@@ -312,6 +344,11 @@ impl PreparedBackup {
     ) -> Result<Receipt, Error> {
         let (run_id, names) = (self.run_id(), self.vault.names);
         let name = names.manifest(self.manifest.volume_id, self.backup_id);
+        if let Some(lock) = &self.lock {
+            // Locked packs of a run that is fenced would stay for nothing.
+            confirm().map_err(|kind| Error::NotConfirmed { run_id, kind })?;
+            self.vault.lock_run(run_id, lock)?;
+        }
         confirm().map_err(|kind| Error::NotConfirmed { run_id, kind })?;
         match self.vault.target.put_new(&name, &self.sealed) {
             Ok(()) => {}

@@ -24,6 +24,11 @@
 //! asked for by its name (the manifest of each run that left something, what the plan said stays,
 //! which epoch is open), and every look is repeated after the next.
 //!
+//! **Locks.** What is locked is asked for before it is planned, and left out of the plan as if it were
+//! needed: nothing is doomed, counted as freed or confirmed by anybody that could not go. What was
+//! locked between the plan and its end is left where it is. A deleted backup stays as a whole, with its
+//! tombstone, as long as its manifest is locked.
+//!
 //! **Crash or cancel anywhere:** the next call, by whomever, goes on from the objects of the epoch.
 //! Several collectors at once do the same work: each decision is a conditional create, and deleting
 //! what is doomed can be repeated at any later time, because no name is used twice.
@@ -46,7 +51,7 @@ use stillpoint_model::{ByteCount, Env, Timestamp};
 pub use plan::{CollectPolicy, Refusal};
 
 use crate::crew::all_of;
-use crate::format::epoch::{Doom, Plan};
+use crate::format::epoch::{BackupKey, Doom, Plan};
 use crate::format::object::Class;
 use crate::format::pack::PackId;
 use crate::{Error, Vault};
@@ -78,6 +83,8 @@ pub struct Collected {
     pub packs: usize,
     /// Their bytes.
     pub freed: ByteCount,
+    /// Packs that are dead and stay, because they are locked: a later collection takes them.
+    pub locked: usize,
     /// Packs that were doomed and that something reached after all: they stay. It means that the
     /// target's listings cannot be relied on.
     pub spared: usize,
@@ -91,9 +98,18 @@ impl Collected {
             backups: 0,
             packs: 0,
             freed: ByteCount::ZERO,
+            locked: 0,
             spared: 0,
         }
     }
+}
+
+/// What is dead and cannot go yet.
+#[derive(Default)]
+struct Locked {
+    packs: BTreeSet<PackId>,
+    /// Runs whose index objects are locked.
+    runs: BTreeSet<RunId>,
 }
 
 /// Where the open epoch is.
@@ -194,20 +210,81 @@ impl Collector<'_> {
         let survey = self.look()?;
         let now = self.vault.env.now();
         let expired = plan::expired(&survey.look, now, self.policy)?;
+        let expired = self.unlocked(&survey, expired)?;
         let used = survey.used_but(self.vault, &expired, self.monitor)?;
-        let planned = plan::condemn(&survey.look, &expired, &used, now, self.policy)?;
+        let locked = self.locked(&survey, &used)?;
+        let held = &used | &locked.packs;
+        let mut planned = plan::condemn(&survey.look, &expired, &held, now, self.policy)?;
+        if let Some(plan) = &mut planned {
+            plan.runs.retain(|run| !locked.runs.contains(run));
+        }
+        let is_empty =
+            |plan: &Plan| plan.backups.is_empty() && plan.packs.is_empty() && plan.runs.is_empty();
         self.clocks.check(&*self.vault.env, self.policy)?;
-        let Some(plan) = planned else {
+        let Some(plan) = planned.filter(|plan| !is_empty(plan)) else {
             if expired.is_empty() {
                 self.forget_marks(&used)?;
             }
             self.delete_sums(&[], &survey)?;
-            return Ok(Some(Collected::at(epoch, Outcome::NothingToDo)));
+            return Ok(Some(Collected {
+                locked: locked.packs.len(),
+                ..Collected::at(epoch, Outcome::NothingToDo)
+            }));
         };
         let name = self.vault.names.plan(epoch);
         self.vault
             .put_epoch_object(&name, Class::Plan, epoch, plan.encode())?;
         Ok(None)
+    }
+
+    /// Those of some backups that are to go whose manifests are not locked, and that no locked one is
+    /// read by.
+    fn unlocked(
+        &self,
+        survey: &Survey,
+        expired: BTreeSet<BackupKey>,
+    ) -> Result<BTreeSet<BackupKey>, Error> {
+        let vault = self.vault;
+        if !vault.target.locks() {
+            return Ok(expired);
+        }
+        let keys: Vec<BackupKey> = expired.into_iter().collect();
+        let locked = all_of(vault.width(), &keys, |key| {
+            let manifest = vault.is_locked(&vault.names.manifest(key.0, key.1))?;
+            Ok(manifest || vault.is_locked(&vault.names.renewal(key.0, key.1))?)
+        })?;
+        let (held, free): (Vec<_>, Vec<_>) = keys.into_iter().zip(locked).partition(|it| it.1);
+        let mut free: BTreeSet<BackupKey> = free.into_iter().map(|(key, _)| key).collect();
+        for (key, _) in held {
+            let mut next = survey.renewed_by(&key);
+            while let Some(by) = next.filter(|by| free.remove(by)) {
+                next = survey.renewed_by(&by);
+            }
+        }
+        Ok(free)
+    }
+
+    /// What nothing needs and what is locked all the same.
+    fn locked(&self, survey: &Survey, used: &BTreeSet<PackId>) -> Result<Locked, Error> {
+        let (vault, look) = (self.vault, &survey.look);
+        if !vault.target.locks() {
+            return Ok(Locked::default());
+        }
+        let is_dead = |pack: &PackId| !used.contains(pack) && !look.runs.contains_key(&pack.run);
+        let dead = || look.packs.keys().copied().filter(is_dead);
+        let free = vault.without_locked(dead(), self.monitor)?;
+        let indexed: Vec<RunId> = look.unaccounted_indexes().into_iter().collect();
+        let locked = all_of(vault.width(), &indexed, |run| {
+            vault.is_locked(&vault.names.index(*run, 0))
+        })?;
+        let runs = indexed.into_iter().zip(locked);
+        Ok(Locked {
+            packs: dead().filter(|pack| !free.contains(pack)).collect(),
+            runs: runs
+                .filter(|(_, locked)| *locked)
+                .map(|(run, _)| run)
+                .collect(),
+        })
     }
 
     /// Takes away the marks of packs that are gone and that no backup reaches: a reader that was slow
@@ -291,8 +368,14 @@ impl Collector<'_> {
         for &(volume, backup) in &doom.backups {
             self.go_on()?;
             // The tombstone goes last: without it a backup counts.
-            target.delete(&names.manifest(volume, backup))?;
-            target.delete(&names.renewal(volume, backup))?;
+            if !self
+                .vault
+                .delete_unlocked(&names.manifest(volume, backup))?
+                || !self.vault.delete_unlocked(&names.renewal(volume, backup))?
+            {
+                // It was locked anew meanwhile.
+                continue;
+            }
             target.delete(&names.proof(volume, backup))?;
             target.delete(&names.tombstone(volume, backup))?;
             into.backups += 1;
@@ -301,17 +384,22 @@ impl Collector<'_> {
             self.go_on()?;
             self.vault.discard_under(&names.indexes_of(run))?;
         }
-        let len = |pack| survey.look.packs.get(pack).copied().unwrap_or(0);
+        let len = |pack: &PackId| survey.look.packs.get(pack).copied().unwrap_or(0);
         let total: u64 = doom.packs.iter().map(len).sum();
         let width = self.vault.width();
         for packs in doom.packs.chunks(width) {
             self.go_on()?;
-            all_of(width, packs, |pack| {
-                target.delete(&names.pack(*pack))?;
-                Ok(target.delete(&names.mark(*pack))?)
+            let gone = all_of(width, packs, |pack| {
+                if !self.vault.delete_unlocked(&names.pack(*pack))? {
+                    return Ok(None);
+                }
+                target.delete(&names.mark(*pack))?;
+                Ok(Some(*pack))
             })?;
-            into.packs += packs.len();
-            into.freed += ByteCount::new(packs.iter().map(len).sum());
+            let gone: Vec<PackId> = gone.into_iter().flatten().collect();
+            into.locked += packs.len() - gone.len();
+            into.packs += gone.len();
+            into.freed += ByteCount::new(gone.iter().map(len).sum());
             self.monitor
                 .progress(into.freed, Some(ByteCount::new(total)));
         }

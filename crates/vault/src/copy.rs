@@ -18,6 +18,7 @@ use stillpoint_model::progress::Monitor;
 use stillpoint_model::{ByteCount, ByteRange, ErrorKind};
 
 use crate::backup::level_of;
+use crate::locking::{KEEP_UNTIL, noted};
 use crate::reader::{BackupReader, ReadCache};
 use crate::{BackupInfo, BackupSpec, Error, Receipt, Vault, VolumeReader};
 
@@ -76,6 +77,7 @@ impl Vault {
             volume_id: volume,
             parent,
             changed: changed.as_deref(),
+            keep_until: noted(&metadata, KEEP_UNTIL),
             metadata,
         };
         let alike = self.clone().compressing_at(level_of(&spec.metadata));

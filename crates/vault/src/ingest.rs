@@ -63,6 +63,10 @@ pub(crate) struct Ingested {
     pub waited: Duration,
     /// What change tracking did not know of.
     pub missed: Missed,
+    /// How many packs were stored.
+    pub packs: usize,
+    /// Packs that were found by deduplication, this run's among them.
+    pub found: HashSet<PackId>,
 }
 
 /// How far the word of change tracking is taken.
@@ -130,6 +134,8 @@ struct Ingest<'a> {
     /// What packs hash to that are confirmed, and in no object yet.
     sums: Vec<Sum>,
     sums_seq: u32,
+    /// How many packs are stored and in an object of sums.
+    packs: usize,
     /// The frame that is being filled, and room to read into.
     open_frame: Vec<u8>,
     read_buf: Vec<u8>,
@@ -187,6 +193,7 @@ impl<'a> Ingest<'a> {
             index_seq: 0,
             sums: vec![],
             sums_seq: 0,
+            packs: 0,
             open_frame: vec![],
             read_buf: vec![],
             bytes_read: 0,
@@ -222,6 +229,8 @@ impl<'a> Ingest<'a> {
             bytes_read: ByteCount::new(self.bytes_read),
             waited: self.feed.waited(),
             missed: self.proving.take().map(Proving::finish).unwrap_or_default(),
+            packs: self.packs,
+            found: self.dedup.take_found(),
         })
     }
 
@@ -394,6 +403,7 @@ impl<'a> Ingest<'a> {
         }
         let name = self.vault.names.sums(self.run_id, self.sums_seq);
         let header = self.vault.header_of_sums(self.run_id, self.sums_seq);
+        self.packs += self.sums.len();
         let object = sums::encode(&header, std::mem::take(&mut self.sums));
         self.vault.target.put_new(&name, &object)?;
         self.stored += ByteCount::new(object.len() as u64);

@@ -6,6 +6,10 @@
 //! keys/1 (old root) --put--> keys/1 + keys/2 (new root) --read back, compared--> delete keys/1
 //! ```
 //!
+//! Keys are locked as long as a backup that needs them is promised to stay, where the target locks
+//! objects. Then the old ones outlast a rotation, and the keys outlast their destruction, until that time
+//! is over: what is left opens with a root key that can be thrown away as a whole.
+//!
 //! After a crash anywhere at least one generation opens, and doing it again finishes it. From the
 //! last deletion on the old root key opens nothing here.
 //!
@@ -21,8 +25,8 @@
 
 use std::fmt::Write as _;
 
-use stillpoint_model::Env;
 use stillpoint_model::id::VaultId;
+use stillpoint_model::{Env, ErrorKind};
 
 use crate::format::hash::{from_hex, hex};
 use crate::format::names::Names;
@@ -43,6 +47,9 @@ pub struct Rotation {
     pub wrapped: bool,
     /// Keys objects under the old root key that were removed.
     pub removed: usize,
+    /// Keys objects under the old root key that are locked: it opens the vault until their locks are
+    /// over and the rotation was done again.
+    pub locked: usize,
 }
 
 /// Moves a vault from one root key to another. `WrongKey` when neither opens it; `Conflict` when
@@ -74,10 +81,11 @@ pub fn rotate(
     };
     for old in &kept {
         match old.open(from) {
-            Ok(keys) if keys.opens_the_same(&now) => {
-                target.delete(&old.name)?;
-                rotation.removed += 1;
-            }
+            Ok(keys) if keys.opens_the_same(&now) => match target.delete(&old.name) {
+                Ok(()) => rotation.removed += 1,
+                Err(error) if error.kind() == ErrorKind::Conflict => rotation.locked += 1,
+                Err(error) => return Err(error.into()),
+            },
             Ok(_) => return Err(Error::Internal("two generations open different vaults")),
             Err(_) => {}
         }

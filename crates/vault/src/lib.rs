@@ -22,6 +22,8 @@
 //! - what is said to have changed can be proven: [`Vault::prepare_proof`] reads everything, stores
 //!   what differs wherever it is, and names what was not said;
 //! - any part of a backup can be read on its own: [`Vault::open_backup`];
+//! - on a target that locks objects, everything that a backup needs is locked for as long as the
+//!   backup was promised to stay;
 //! - memory is bounded by [`Tuning`], not by the size of a volume.
 //!
 //! **Invariant:** it knows nothing of accounts, the API or SQL, and needs none of them: the target
@@ -43,6 +45,7 @@ mod format;
 pub mod fuzzing;
 mod ingest;
 pub mod keys;
+mod locking;
 mod quarantine;
 mod raw_file;
 mod read_back;
@@ -55,6 +58,7 @@ mod repair;
 pub mod rescue;
 mod reserve;
 mod restore;
+mod revert;
 mod scrub;
 pub mod target;
 mod vault;
@@ -71,12 +75,14 @@ pub use copy::{COPIED_FROM, Copied, TAKEN};
 pub use error::Error;
 pub use format::{AccountKey, CHUNK_LEN, ContentHash, KeyId, MAX_VOLUME_LEN, RootKey};
 pub use ingest::Missed;
+pub use locking::{KEEP_UNTIL, LOCKED_UNTIL};
 pub use reader::{BackupReader, ReadCache};
 pub use reap::{Reaped, Unreferenced};
 pub use renewal::RENEWS;
 pub use repack::{RepackPolicy, Repacked};
 pub use repair::{Repaired, Source};
 pub use restore::RestoreReport;
+pub use revert::Reverted;
 pub use scrub::{Scrubbed, scrub};
 pub use vault::{Tuning, Vault, VaultSpec};
 pub use volume::{ReadAt, VolumeReader, VolumeWriter};

@@ -60,6 +60,7 @@ impl Vault {
             }
             other => other?,
         }
+        self.lock_small(volume, backup, &manifest)?;
         if !again && let Err(error) = self.put_proof(volume, backup, &manifest) {
             tracing::warn!(%backup, %error, "that it was read back is not noted");
         }

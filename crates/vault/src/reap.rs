@@ -7,6 +7,8 @@
 //! of this run can appear until everything of it is gone, and a run that puts one after that
 //! finds its first index object missing and takes the manifest away again.
 //!
+//! Packs that are locked already stay behind, as garbage that a collection removes when their time is over.
+//!
 //! Crash anywhere: the record goes last, so the next reaping goes on where this one stopped.
 
 use std::collections::{BTreeSet, HashSet};
@@ -222,8 +224,9 @@ impl Vault {
         })?;
         // The first goes alone: that the first index object is gone says that the rest may be.
         let (first, rest) = names.split_at(names.len().min(1));
+        // What is locked is dead all the same, and goes with a later collection.
         for names in [first, rest] {
-            all_of(self.width(), names, |name| Ok(self.target.delete(name)?))?;
+            all_of(self.width(), names, |name| self.delete_unlocked(name))?;
         }
         Ok(self.target.abandon(prefix)?)
     }

@@ -25,6 +25,7 @@ use crate::format::manifest::Manifest;
 use crate::format::names::IdBytes;
 use crate::format::object::Class;
 use crate::format::run::{MAX_NOTE_OBJECT_LEN, Note, Renewal};
+use crate::locking::LOCKED_UNTIL;
 use crate::vault::damaged;
 use crate::{Error, Vault};
 
@@ -84,10 +85,15 @@ impl Vault {
         }
         let by = self.manifest(volume, last)?;
         match own {
-            Ok(own) if own.content_hash == by.content_hash => Ok(Manifest {
-                root: by.root,
-                ..own
-            }),
+            Ok(mut own) if own.content_hash == by.content_hash => {
+                // What is below the tree of the successor is locked as long as that one says.
+                own.metadata.remove(LOCKED_UNTIL);
+                let locked = by.metadata.get_key_value(LOCKED_UNTIL);
+                own.metadata
+                    .extend(locked.map(|(k, v)| (k.clone(), v.clone())));
+                own.root = by.root;
+                Ok(own)
+            }
             Ok(_) => Err(Error::Corrupt {
                 object: self.names.renewal(volume, backup),
                 what: "it names a backup of another content",
@@ -161,10 +167,14 @@ impl Vault {
         match self.target.put_new(&name, &object) {
             Err(error) if error.kind() == ErrorKind::Conflict => {
                 let there = self.renewal(volume, backup)?.ok_or(error)?;
-                Ok(there.by == by.0)
+                if there.by != by.0 {
+                    return Ok(false);
+                }
             }
-            other => Ok(other.map(|()| true)?),
+            other => other?,
         }
+        self.lock_renewal(&name, by.1)?;
+        Ok(true)
     }
 
     /// The successors among the backups of a listing.

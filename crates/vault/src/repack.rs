@@ -15,7 +15,7 @@
 //! is left.
 //!
 //! **Left alone:** packs that a deleted backup reaches, because it may be undeleted; packs of runs
-//! that are under way; backups that were renewed often. While anything is marked as damaged nothing
+//! that are under way; packs that are locked, until they are not; backups that were renewed often. While anything is marked as damaged nothing
 //! is emptied at all.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -198,6 +198,8 @@ impl Vault {
         if candidates.values().sum::<u64>() < policy.at_least.get() {
             return Ok(Choice::default());
         }
+        let free = self.without_locked(candidates.keys().copied(), monitor)?;
+        candidates.retain(|pack, _| free.contains(pack));
         let names = candidates.keys().copied().collect();
         let mut reach = Reach::new(names, monitor);
         self.walk_trees(fixed.iter().copied(), &mut reach)?;

@@ -38,6 +38,7 @@ use crate::format::hash::ChunkId;
 use crate::format::manifest::Manifest;
 use crate::format::pack::PackId;
 use crate::format::tree::LEAF_CHUNKS;
+use crate::locking::{KEEP_UNTIL, noted};
 use crate::reader::{BackupReader, ReadCache};
 use crate::{
     BackupSpec, COPIED_FROM, CheckLevel, CheckReport, Error, RENEWS, Receipt, TAKEN, Vault,
@@ -199,12 +200,14 @@ impl Vault {
         let sources = open(volume, backup)?;
         let mender = Mender::new(self, (volume, backup), own.as_ref(), &sources)?;
         let successor = BackupId::generate(&*self.env);
+        let metadata = notes(of, own.as_ref(), &sources);
         let spec = BackupSpec {
             backup_id: successor,
             volume_id: volume,
             parent: own.as_ref().map(|_| backup),
             changed: own.as_ref().map(|_| &[][..]),
-            metadata: notes(of, own.as_ref(), &sources),
+            keep_until: noted(&metadata, KEEP_UNTIL),
+            metadata,
         };
         let alike = self.clone().compressing_at(level_of(&spec.metadata));
         let prepared = match alike.prepare_without(avoided, &spec, &mender, monitor) {

@@ -18,6 +18,7 @@ mod name;
 mod nfs;
 mod probe;
 mod s3;
+mod versioned;
 mod walk;
 
 #[cfg(any(test, feature = "conformance"))]
@@ -32,8 +33,9 @@ pub use local::LocalTarget;
 pub use memory::MemoryTarget;
 pub use name::{InvalidName, ObjectName};
 pub use nfs::{NfsTarget, Unmounted};
-pub use probe::{Fitness, probe};
+pub use probe::{Fitness, probe, probe_locks};
 pub use s3::{CredentialSource, CredentialsError, InvalidBucket, S3Settings, S3Target};
+pub use versioned::VersionedTarget;
 
 use crate::error::kind_of_io;
 
@@ -119,8 +121,16 @@ pub trait Target: Send + Sync {
         Ok(ObjectLock::Absent)
     }
 
-    /// Locks an object until a time; never shortens a lock. `Unsupported` where there are none.
-    /// Until then [`Target::delete`] is refused with `Conflict`.
+    /// Whether what is to stay is locked here, because somebody asked for that.
+    ///
+    /// Then a name means the first thing that was put under it and is still there. What others put
+    /// over it later, or that they hid it, changes nothing, but for reads of a part.
+    fn locks(&self) -> bool {
+        false
+    }
+
+    /// Locks an object until a time, and makes sure of that; never shortens a lock. `Unsupported`
+    /// where nothing is locked. Until then [`Target::delete`] is refused with `Conflict`.
     fn lock_until(&self, name: &ObjectName, _until: Timestamp) -> Result<(), TargetError> {
         Err(TargetError::new("lock", name, ErrorKind::Unsupported))
     }
@@ -128,6 +138,28 @@ pub trait Target: Send + Sync {
     /// Until when an object is locked, if it is or was.
     fn locked_until(&self, _name: &ObjectName) -> Result<Option<Timestamp>, TargetError> {
         Ok(None)
+    }
+
+    /// Names under a prefix with more than one version, or with something that hides them. Nothing of
+    /// ours makes any that last.
+    fn disturbed(&self, _prefix: &str) -> Result<Vec<Disturbed>, TargetError> {
+        Ok(vec![])
+    }
+
+    /// Reads a whole version of an object; `Corrupt` when it is longer than `most` bytes.
+    fn get_version(
+        &self,
+        name: &ObjectName,
+        _version: &str,
+        _most: u64,
+    ) -> Result<Vec<u8>, TargetError> {
+        Err(TargetError::new("get", name, ErrorKind::Unsupported))
+    }
+
+    /// Makes a version the one that everybody reads: removes all others, as far as their locks let
+    /// it, and what hides it; puts it anew above those that stay. `Conflict` when an older one stays.
+    fn keep_version(&self, name: &ObjectName, _version: &str) -> Result<(), TargetError> {
+        Err(TargetError::new("keep", name, ErrorKind::Unsupported))
     }
 
     /// Puts, under a name that is free, an object whose bytes are not those that were announced,
@@ -142,10 +174,40 @@ pub trait Target: Send + Sync {
 pub enum ObjectLock {
     /// It can.
     Available,
+    /// It locks whatever is put, for a time of its own: nothing can be tidied there.
+    Always,
     /// It cannot.
     Absent,
     /// It does not say: the credentials may not ask.
     Unknown,
+}
+
+/// How objects are locked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockMode {
+    /// For everybody who has no right to bypass it.
+    Governance,
+    /// For everybody, the owner of the bucket included.
+    Compliance,
+}
+
+impl LockMode {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Governance => "governance",
+            Self::Compliance => "compliance",
+        }
+    }
+}
+
+/// A name that somebody put something else under, or hid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disturbed {
+    /// The name.
+    pub name: ObjectName,
+    /// What can be read of it, the first that was put first.
+    pub versions: Vec<String>,
 }
 
 /// One object of a listing.

@@ -9,6 +9,7 @@ mod heal;
 mod increments;
 mod keys;
 mod kill;
+mod locks;
 mod proof;
 mod read_back;
 mod rebuild;

@@ -324,6 +324,16 @@ impl Vault {
 }
 
 impl Vault {
+    /// Whether bytes are a generation of this vault's keys object: the one that opened it as it was
+    /// then, or another one whose clear part is for this vault.
+    pub(crate) fn is_keys(&self, generation: u32, bytes: Vec<u8>) -> bool {
+        let (opened_with, hash) = self.opened_with;
+        if opened_with == generation {
+            return hash == *blake3::hash(&bytes).as_bytes();
+        }
+        WrappedKeys::parse(self.names, generation, bytes).is_ok()
+    }
+
     /// Reads a generation of the keys object again. The one that opened this vault must be what
     /// it was then; of another only the clear part can be proven without the root key.
     pub(crate) fn check_keys(&self, generation: u32, len: u64) -> Result<(), Error> {

@@ -262,6 +262,7 @@ impl Maker {
             parent: None,
             changed: None,
             metadata: BTreeMap::from([("name".into(), name.into())]),
+            keep_until: None,
         }
     }
 

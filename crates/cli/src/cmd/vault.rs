@@ -1,14 +1,15 @@
 //! `stillpoint vault`: backups without the server.
 //!
 //! For the day on which everything else is lost: the target and the key are enough. Nothing here
-//! writes to the target but what is about its [`keys`] and a [`repair`], which deletes no backup and no
-//! data; a [`copy`] writes to a second one.
+//! writes to the target but what is about its [`keys`], a [`repair`], which deletes no backup and no
+//! data, and a [`revert`], which removes what others put there; a [`copy`] writes to a second one.
 
 mod copy;
 mod export;
 mod keys;
 mod mount;
 mod repair;
+mod revert;
 mod serve;
 mod signals;
 
@@ -27,6 +28,7 @@ use stillpoint_vault::{CheckLevel, CheckReport, Error, RootKey, Vault, rescue};
 use self::copy::Copy;
 use self::keys::Keys;
 use self::repair::Repair;
+use self::revert::Revert;
 use super::long_work;
 use crate::failure::{Exit, Failure, Result, print};
 use crate::output::{self, Format};
@@ -105,6 +107,7 @@ enum Verb {
     },
     Copy(Copy),
     Repair(Repair),
+    Revert(Revert),
     #[command(subcommand)]
     Keys(Keys),
 }
@@ -160,6 +163,7 @@ impl Command {
             Verb::Serve { place, what } => what.run(&place.open()?.vaults()?).await,
             Verb::Copy(copy) => copy.run().await,
             Verb::Repair(repair) => repair.run().await,
+            Verb::Revert(revert) => revert.run().await,
             Verb::Keys(keys) => keys.run(),
         }
     }

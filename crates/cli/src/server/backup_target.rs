@@ -2,7 +2,8 @@
 //!
 //! What was chosen is noted in the data folder once it passed the probe. Later starts attach the
 //! same target without asking it anything, so that a target that is away stops backups and nothing
-//! else. Another target under old backups would make new ones land where the old ones are not;
+//! else. That it enforces locks, where it is asked to lock, is tried and noted in the same way. Another
+//! target under old backups would make new ones land where the old ones are not;
 //! that is refused.
 
 use std::fs;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use anstream::eprintln;
 use stillpoint_model::Env;
 use stillpoint_vault::Error;
-use stillpoint_vault::target::{ObjectLock, Target, probe};
+use stillpoint_vault::target::{LockMode, ObjectLock, Target, probe, probe_locks};
 
 use super::data_dir::DataDir;
 use crate::failure::{Exit, Failure, Result};
@@ -55,6 +56,11 @@ impl Slot {
             // Installations from before there was a choice have the folder of their own.
             before_notes: data.database().exists().then_some(Place::Folder(None)),
         }
+    }
+
+    /// Where it is noted that it enforces locks.
+    fn lock_note(&self) -> PathBuf {
+        self.note.with_extension("locks")
     }
 
     /// Where copies of backups go.
@@ -120,6 +126,11 @@ pub fn attach(
     {
         try_it(&**target, &**env)?;
     }
+    if let (Some(target), Place::Bucket(settings)) = (&target, place)
+        && let Some(mode) = settings.object_lock
+    {
+        try_locks(&**target, mode, (is_new, slot), &**env)?;
+    }
     if is_new {
         // Only that there was none gives way to another note.
         let note = &slot.note;
@@ -157,6 +168,38 @@ pub fn attach_second(
     }
     keep_to(before.as_deref(), place, &slot)?;
     attach(before.as_deref(), place, &slot, env)
+}
+
+/// Tries whether locks are enforced, unless a new target was tried just now or this one was before.
+fn try_locks(
+    target: &dyn Target,
+    mode: LockMode,
+    (was_tried, slot): (bool, &Slot),
+    env: &dyn Env,
+) -> Result<()> {
+    let note = slot.lock_note();
+    let word = format!("{}\n", mode.word());
+    if fs::read_to_string(&note).is_ok_and(|noted| noted == word) {
+        return Ok(());
+    }
+    if !was_tried {
+        probe_locks(target, env).map_err(|error| locks_failed(&error))?;
+    }
+    match fs::remove_file(&note) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Failure::file(
+            format_args!("remove {}", note.display()),
+            &error,
+        )),
+        _ => write_once(&note, word.as_bytes()).map(drop),
+    }
+}
+
+fn locks_failed(error: &Error) -> Failure {
+    let failure = unusable(error);
+    match error {
+        Error::UnfitTarget(_) => failure.hint("nothing that is there was changed"),
+        _ => failure.hint("a backup target that begins to lock must answer when the server starts"),
+    }
 }
 
 fn try_it(target: &dyn Target, env: &dyn Env) -> Result<()> {

@@ -32,6 +32,8 @@ use crate::private_file::write_once;
 
 /// The account of the vault: nobody's.
 pub const SYSTEM_ACCOUNT: &str = "00000000-0000-0000-0000-000000000000";
+/// For how long a copy is locked at least, where the target locks.
+const HELD_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The first copy after a start is made after this at the latest.
 const FIRST_AFTER: Duration = Duration::from_mins(10);
 
@@ -191,6 +193,7 @@ impl SelfBackup {
                 ("name".to_owned(), "stillpoint-database".to_owned()),
                 ("version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
             ]),
+            keep_until: Some(self.env.now().saturating_add(HELD_FOR)),
         };
         let prepared = vault.prepare_backup(&spec, source, &NullMonitor)?;
         prepared.commit(&mut || Ok(()))?;

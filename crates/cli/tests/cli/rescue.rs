@@ -52,6 +52,7 @@ impl Kept {
                 ("name".into(), "nightly".into()),
                 ("volume_name".into(), "db".into()),
             ]),
+            keep_until: None,
         };
         let disk = File::open(folder.path().join("disk.raw")).expect("the disk");
         let source = ReadAt::new(disk, SIZE);

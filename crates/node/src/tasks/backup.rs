@@ -142,6 +142,7 @@ fn upload(
         parent: parent_id,
         changed: changed.as_deref(),
         metadata: notes.clone(),
+        keep_until: None,
     };
     let due = |parent: &BackupInfo| proof_is_due(parent.tracked, parent.provisioned, source.size());
     let prepared = match parent.as_ref().is_some_and(due) {

@@ -129,6 +129,17 @@ impl<'a> Scanner<'a> {
                 false => Err(error),
             };
         }
+        self.judge(pack)
+    }
+
+    /// As [`Scanner::pack`] of a pack that was read.
+    pub(crate) fn bytes(&mut self, pack: PackId, bytes: Vec<u8>) -> Result<Option<Damage>, Error> {
+        self.bytes = bytes;
+        self.judge(pack)
+    }
+
+    fn judge(&mut self, pack: PackId) -> Result<Option<Damage>, Error> {
+        let (vault, name) = (self.vault, self.vault.names.pack(pack));
         let header = pack.header(vault.keys.vault);
         let key = vault
             .keys

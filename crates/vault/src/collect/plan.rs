@@ -140,6 +140,16 @@ impl Look {
             .collect()
     }
 
+    /// Runs that have index objects, no record and no backup that was not deleted.
+    pub fn unaccounted_indexes(&self) -> BTreeSet<RunId> {
+        let alive = self.backups.values().filter(|seen| seen.deleted.is_none());
+        let alive: BTreeSet<RunId> = alive.map(|seen| seen.run).collect();
+        let indexed = self.indexed.iter().copied();
+        indexed
+            .filter(|run| !self.runs.contains_key(run) && !alive.contains(run))
+            .collect()
+    }
+
     /// Runs that may refer to what an epoch condemned, because they may have begun before it.
     pub fn older_than(&self, epoch: u32) -> Vec<RunId> {
         let older = self.runs.iter().filter(|(_, seen)| **seen < epoch);

@@ -154,6 +154,11 @@ impl Survey {
 }
 
 impl Survey {
+    /// What a backup is read by.
+    pub(super) fn renewed_by(&self, key: &BackupKey) -> Option<BackupKey> {
+        self.renewed.get(key).copied()
+    }
+
     /// Whether a backup is read by the tree of another one that was seen and stays.
     fn is_renewed(&self, key: &BackupKey, gone: &BTreeSet<BackupKey>) -> bool {
         let by = self.renewed.get(key);

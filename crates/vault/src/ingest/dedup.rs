@@ -64,6 +64,8 @@ pub(super) struct Dedup {
     packs: HashMap<PackId, bool>,
     excluded: HashSet<PackId>,
     last_hit: Option<(FrameAt, u16)>,
+    /// Packs that something was found in.
+    found: HashSet<PackId>,
 }
 
 impl Dedup {
@@ -86,7 +88,13 @@ impl Dedup {
             packs: HashMap::new(),
             excluded,
             last_hit: None,
+            found: HashSet::new(),
         }
+    }
+
+    /// The packs that something was found in.
+    pub(super) fn take_found(&mut self) -> HashSet<PackId> {
+        std::mem::take(&mut self.found)
     }
 
     /// Where a chunk with this id is, if that is known.
@@ -106,6 +114,9 @@ impl Dedup {
         for (at, slot) in next.into_iter().chain(listed) {
             if self.holds(vault, headers, &at, usize::from(slot), id) {
                 self.last_hit = Some((at, slot));
+                if let FrameAt::Known(loc) = at {
+                    self.found.insert(loc.pack);
+                }
                 return Ok(Some((at, slot)));
             }
         }

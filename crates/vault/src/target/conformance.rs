@@ -150,11 +150,19 @@ fn puts_while_neighbours_go(target: &Arc<dyn Target>) {
 /// When it does not.
 pub fn conforms(target: &Arc<dyn Target>, env: &dyn Env) {
     passes_the_probe(&**target, env);
+    keeps_the_rules(target);
+    passes_the_probe(&**target, env);
+}
+
+/// All but the probe, which leaves a locked object where it is asked to lock one.
+///
+/// # Panics
+/// When it does not.
+pub fn keeps_the_rules(target: &Arc<dyn Target>) {
     never_replaces(&**target);
     reads_exactly_what_was_asked(&**target);
     lists_in_the_order_of_names(&**target);
     puts_while_neighbours_go(target);
-    passes_the_probe(&**target, env);
 }
 
 /// Asks two clients of one place whether each sees at once what the other did, and whether exactly one

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use stillpoint_model::{ByteCount, ByteRange, ErrorKind};
+use stillpoint_model::{ByteCount, ByteRange, ErrorKind, Timestamp};
 
-use super::{ListPage, ObjectName, Target, TargetError};
+use super::{Disturbed, ListPage, ObjectLock, ObjectName, Target, TargetError};
 
 /// What happens at the chosen call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,5 +155,46 @@ impl Target for FaultTarget {
 
     fn abandon(&self, prefix: &str) -> Result<(), TargetError> {
         self.call("abandon", prefix, None, || self.inner.abandon(prefix))
+    }
+
+    fn object_lock(&self) -> Result<ObjectLock, TargetError> {
+        self.call("look up locks of", "", None, || self.inner.object_lock())
+    }
+
+    fn locks(&self) -> bool {
+        self.inner.locks()
+    }
+
+    fn lock_until(&self, name: &ObjectName, until: Timestamp) -> Result<(), TargetError> {
+        self.call("lock", name.as_str(), None, || {
+            self.inner.lock_until(name, until)
+        })
+    }
+
+    fn locked_until(&self, name: &ObjectName) -> Result<Option<Timestamp>, TargetError> {
+        self.call("look up the lock of", name.as_str(), None, || {
+            self.inner.locked_until(name)
+        })
+    }
+
+    fn disturbed(&self, prefix: &str) -> Result<Vec<Disturbed>, TargetError> {
+        self.call("list", prefix, None, || self.inner.disturbed(prefix))
+    }
+
+    fn get_version(
+        &self,
+        name: &ObjectName,
+        version: &str,
+        most: u64,
+    ) -> Result<Vec<u8>, TargetError> {
+        self.call("get", name.as_str(), None, || {
+            self.inner.get_version(name, version, most)
+        })
+    }
+
+    fn keep_version(&self, name: &ObjectName, version: &str) -> Result<(), TargetError> {
+        self.call("keep", name.as_str(), None, || {
+            self.inner.keep_version(name, version)
+        })
     }
 }

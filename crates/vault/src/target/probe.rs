@@ -1,14 +1,16 @@
 //! Finds out whether a target keeps the promises of [`Target`] before anything is entrusted to it.
 //!
 //! Documentation is not asked, the target is: servers that answer 200 to a conditional create and
-//! ignore the condition are common, and a vault on one would lose data without a word.
+//! ignore the condition are common, and a vault on one would lose data without a word. So are servers
+//! that accept a lock and delete what is locked.
 
 use std::sync::Barrier;
+use std::time::Duration;
 
 use stillpoint_model::id::VaultId;
 use stillpoint_model::{ByteRange, Env, ErrorKind};
 
-use super::{ListEntry, ObjectLock, ObjectName, Target, TargetError};
+use super::{ListEntry, ObjectLock, ObjectName, Target, TargetError, list_each};
 use crate::Error;
 
 /// How many threads race for one name.
@@ -18,6 +20,12 @@ const LISTED: usize = 5;
 const PAGE: usize = 2;
 /// How long the racers' objects are: more than a server keeps in one packet.
 const OBJECT_LEN: usize = 64 << 10;
+
+/// How long an object is locked on trial. A clock that is off by more fails the trial.
+const LOCKED_FOR: Duration = Duration::from_secs(60);
+/// The last part of the name of an object that was locked on trial. It stays until its time is over and
+/// another trial takes it away.
+const LOCKED: &str = "locked";
 
 /// What a target is like, beyond what every one must do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,21 +41,36 @@ pub struct Fitness {
 ///
 /// `UnfitTarget` says what it cannot do, in words for an operator.
 pub fn probe(target: &dyn Target, env: &dyn Env) -> Result<Fitness, Error> {
-    let ground = Ground {
-        target,
-        prefix: format!("probe/{}/", VaultId::generate(env)),
-    };
+    let ground = Ground::new(target, env);
     let verdict = ground.attempt();
     let cleaned = ground.clean();
     let fitness = verdict?;
     cleaned?;
+    if target.locks() {
+        ground.locks(env)?;
+    }
     Ok(fitness)
+}
+
+/// Tries, under the prefix `probe/`, whether a target that was asked to lock objects enforces it. What
+/// it locks stays for a minute.
+///
+/// `UnfitTarget` says what it does instead, in words for an operator.
+pub fn probe_locks(target: &dyn Target, env: &dyn Env) -> Result<(), Error> {
+    Ground::new(target, env).locks(env)
 }
 
 /// Where the trials are made.
 struct Ground<'a> {
     target: &'a dyn Target,
     prefix: String,
+}
+
+impl<'a> Ground<'a> {
+    fn new(target: &'a dyn Target, env: &dyn Env) -> Self {
+        let prefix = format!("probe/{}/", VaultId::generate(env));
+        Self { target, prefix }
+    }
 }
 
 impl Ground<'_> {
@@ -202,6 +225,72 @@ impl Ground<'_> {
             true => Err(Error::UnfitTarget("a deleted object is still listed")),
             false => Ok(()),
         }
+    }
+
+    /// A locked object refuses to go and stays as it is.
+    fn locks(&self, env: &dyn Env) -> Result<(), Error> {
+        match self.target.object_lock()? {
+            ObjectLock::Available | ObjectLock::Unknown => {}
+            ObjectLock::Absent => {
+                return Err(Error::UnfitTarget(
+                    "objects cannot be locked in this bucket: it has no Object Lock. Make one with \
+                     Object Lock, or take `object_lock` out of the settings",
+                ));
+            }
+            ObjectLock::Always => {
+                return Err(Error::UnfitTarget(
+                    "the bucket has a default retention, so that nothing could be tidied in it. Take \
+                     the default away: what is to stay is locked one by one",
+                ));
+            }
+        }
+        self.sweep()?;
+        let (name, bytes) = (self.name(LOCKED), contents(0));
+        self.target.put_new(&name, &bytes)?;
+        let until = env.now().saturating_add(LOCKED_FOR);
+        match self.target.lock_until(&name, until) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::Unsupported => {
+                if let Err(error) = self.target.delete(&name) {
+                    tracing::debug!(%name, %error, "what was tried to be locked stays");
+                }
+                return Err(Error::UnfitTarget(
+                    "the server does not lock objects, whatever it says about the bucket. Choose \
+                     another one, or take `object_lock` out of the settings",
+                ));
+            }
+            Err(error) => return Err(error.into()),
+        }
+        match self.target.delete(&name) {
+            Err(error) if error.kind() == ErrorKind::Conflict => {}
+            Err(error) => return Err(error.into()),
+            Ok(()) => {
+                return Err(Error::UnfitTarget(
+                    "the server deleted a locked object: it accepts locks and ignores them. Choose \
+                     another one, or take `object_lock` out of the settings",
+                ));
+            }
+        }
+        self.never_replaces(&name, &bytes)?;
+        self.reads_back(&name, &bytes)
+    }
+
+    /// Removes what earlier trials locked, where its time is over.
+    fn sweep(&self) -> Result<(), Error> {
+        let mut over = vec![];
+        list_each(self.target, "probe/", |entry| {
+            if entry.name.as_str().ends_with(LOCKED) {
+                over.push(entry.name);
+            }
+            Ok::<_, TargetError>(())
+        })?;
+        for name in over {
+            match self.target.delete(&name) {
+                Err(error) if error.kind() != ErrorKind::Conflict => return Err(error.into()),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Removes what the trials left, whether a listing names it or not.

@@ -20,7 +20,8 @@
 //! An absence is believed only from a server that names it (`NoSuchKey`); a 404 for the bucket or
 //! from a proxy is a failure. A listing that is out of order or names what was not asked for is
 //! refused. In a bucket that keeps versions a delete removes the version, so that the room comes
-//! back and a locked object refuses.
+//! back and a locked object refuses. Where objects are locked, a name means its first version: see
+//! [`versions`].
 //!
 //! Calls block. They are driven by the caller's thread and one of a small runtime of our own, and may
 //! come from anywhere, a thread of another runtime included.
@@ -32,6 +33,7 @@ mod lock;
 mod pace;
 mod put;
 mod settings;
+mod versions;
 mod wire;
 
 #[cfg(test)]
@@ -52,7 +54,7 @@ use stillpoint_model::{ByteCount, ByteRange, Env, ErrorKind, Timestamp};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::Semaphore;
 
-use super::{ListEntry, ListPage, ObjectLock, ObjectName, Target, TargetError};
+use super::{Disturbed, ListEntry, ListPage, ObjectLock, ObjectName, Target, TargetError};
 use answer::Trouble;
 use credentials::Credentials;
 use pace::{Attempts, Pace};
@@ -324,7 +326,17 @@ impl Target for S3Target {
 
     fn get(&self, name: &ObjectName, range: ByteRange) -> Result<Vec<u8>, TargetError> {
         let mut bytes = vec![];
-        self.get_into(name, range, &mut bytes)?;
+        if !self.locks() {
+            self.get_into(name, range, &mut bytes)?;
+            return Ok(bytes);
+        }
+        let (bucket, name) = (&self.bucket, name.as_str());
+        let into = &mut bytes;
+        self.wait(|| {
+            bucket.persist("get", name, async || {
+                bucket.get_first(name, range, into).await
+            })
+        })?;
         Ok(bytes)
     }
 
@@ -335,22 +347,40 @@ impl Target for S3Target {
         into: &mut Vec<u8>,
     ) -> Result<(), TargetError> {
         let (bucket, name) = (&self.bucket, name.as_str());
+        let locks = self.locks();
         self.wait(|| {
             bucket.persist("get", name, async || {
-                bucket.get_once(name, range, into).await
+                match bucket.get_once(name, range, into).await {
+                    Err(trouble) if locks && trouble.is_no_such_object() => {
+                        bucket.get_first(name, range, into).await
+                    }
+                    other => other,
+                }
             })
         })
     }
 
     fn get_whole(&self, name: &ObjectName, most: u64) -> Result<Vec<u8>, TargetError> {
         let (bucket, name) = (&self.bucket, name.as_str());
-        let once = async || bucket.get_whole_once(name, most).await;
+        let locks = self.locks();
+        let once = async || match locks {
+            true => bucket.get_first_whole(name, most).await,
+            false => bucket.get_whole_once(name, most).await,
+        };
         self.wait(|| bucket.persist("get", name, once))
     }
 
     fn has(&self, name: &ObjectName) -> Result<bool, TargetError> {
         let (bucket, name) = (&self.bucket, name.as_str());
-        let once = async || bucket.has_once(name).await;
+        let locks = self.locks();
+        let once = async || match locks {
+            true => match bucket.first_version(name).await {
+                Ok(_) => Ok(true),
+                Err(trouble) if trouble.is_no_such_object() => Ok(false),
+                Err(trouble) => Err(trouble),
+            },
+            false => bucket.has_once(name).await,
+        };
         self.wait(|| bucket.persist("look for", name, once))
     }
 
@@ -360,9 +390,13 @@ impl Target for S3Target {
 
     fn head(&self, name: &ObjectName) -> Result<ByteCount, TargetError> {
         let (bucket, name) = (&self.bucket, name.as_str());
-        let once = async || bucket.head_once(name).await;
-        let meta = self.wait(|| bucket.persist("head", name, once))?;
-        Ok(ByteCount::new(meta.size))
+        let locks = self.locks();
+        let once = async || match locks {
+            true => Ok(bucket.first_version(name).await?.len),
+            false => Ok(bucket.head_once(name).await?.size),
+        };
+        let len = self.wait(|| bucket.persist("head", name, once))?;
+        Ok(ByteCount::new(len))
     }
 
     fn list(
@@ -371,7 +405,10 @@ impl Target for S3Target {
         after: Option<&str>,
         limit: usize,
     ) -> Result<ListPage, TargetError> {
-        self.wait(|| self.bucket.list(prefix, after, limit))
+        match self.locks() {
+            true => self.wait(|| self.bucket.list_first(prefix, after, limit)),
+            false => self.wait(|| self.bucket.list(prefix, after, limit)),
+        }
     }
 
     fn delete(&self, name: &ObjectName) -> Result<(), TargetError> {
@@ -386,6 +423,10 @@ impl Target for S3Target {
         self.wait(|| bucket.persist("look up locks of", "", once))
     }
 
+    fn locks(&self) -> bool {
+        self.bucket.settings.object_lock.is_some()
+    }
+
     fn lock_until(&self, name: &ObjectName, until: Timestamp) -> Result<(), TargetError> {
         let (bucket, name) = (&self.bucket, name.as_str());
         let once = async || bucket.lock_once(name, until).await;
@@ -394,8 +435,32 @@ impl Target for S3Target {
 
     fn locked_until(&self, name: &ObjectName) -> Result<Option<Timestamp>, TargetError> {
         let (bucket, name) = (&self.bucket, name.as_str());
-        let once = async || bucket.lock_of(name).await;
+        let once = async || bucket.locked_once(name).await;
         self.wait(|| bucket.persist("look up the lock of", name, once))
+    }
+
+    fn disturbed(&self, prefix: &str) -> Result<Vec<Disturbed>, TargetError> {
+        match self.locks() {
+            true => self.wait(|| self.bucket.disturbed(prefix)),
+            false => Ok(vec![]),
+        }
+    }
+
+    fn get_version(
+        &self,
+        name: &ObjectName,
+        version: &str,
+        most: u64,
+    ) -> Result<Vec<u8>, TargetError> {
+        let (bucket, name) = (&self.bucket, name.as_str());
+        let once = async || bucket.get_version_once(name, version, most).await;
+        self.wait(|| bucket.persist("get", name, once))
+    }
+
+    fn keep_version(&self, name: &ObjectName, version: &str) -> Result<(), TargetError> {
+        let (bucket, name) = (&self.bucket, name.as_str());
+        let once = async || bucket.keep_once(name, version).await;
+        self.wait(|| bucket.persist("keep", name, once))
     }
 
     fn refuses_altered_bodies(&self, name: &ObjectName) -> Result<Option<bool>, TargetError> {

@@ -36,7 +36,14 @@ fn after_a_rotation_the_new_key_restores_and_the_old_one_opens_nothing() {
     let id = bench.vault.id();
     let rotated = rotate(&*bench.target, id, &bench.root, &next, &*bench.env).unwrap();
     let (wrapped, removed) = (true, 1);
-    assert_eq!(rotated, Rotation { wrapped, removed });
+    assert_eq!(
+        rotated,
+        Rotation {
+            wrapped,
+            removed,
+            locked: 0
+        }
+    );
     assert!(matches!(
         opens(&bench, &bench.root),
         Err(Error::WrongKey { .. })

@@ -101,6 +101,7 @@ fn child() {
             parent: parent.map(|(id, _)| id),
             changed: None,
             metadata: BTreeMap::from([("state".to_owned(), number.to_string())]),
+            keep_until: None,
         };
         let prepared = vault
             .prepare_backup(&spec, &state(number), &NullMonitor)

@@ -262,6 +262,7 @@ impl Bench {
             parent,
             changed,
             metadata,
+            keep_until: None,
         }
     }
 

@@ -83,11 +83,20 @@ fn rotate(place: PlaceArgs, new_key: &Path) -> Result<()> {
         RootKey::create(new_key, &env)
     };
     let new = new.map_err(|error| explain(&error))?;
-    let mut rotated = 0;
+    let (mut rotated, mut locked) = (0, 0);
     for vault in rescue::vault_ids(&**target).map_err(|error| explain(&error))? {
         let rotation = keys::rotate(&**target, vault, old, &new, &env);
         let rotation = rotation.map_err(|error| explain(&error))?;
         rotated += usize::from(rotation.wrapped || rotation.removed > 0);
+        locked += usize::from(rotation.locked > 0);
+    }
+    if locked > 0 {
+        eprintln!(
+            "The old keys of {} are locked in the target: root key {} opens them, too, until their \
+             locks are over and this was done again.",
+            count(locked, "vault"),
+            old.id()
+        );
     }
     eprintln!(
         "{} moved from root key {} to {}.",

@@ -4,10 +4,18 @@ use stillpoint_env::{SimEnv, SystemEnv};
 
 use super::*;
 use crate::Error;
+use crate::target::VersionedTarget;
+use crate::target::probe::probe_locks;
 
 #[test]
 fn memory_conforms() {
     conforms(&(Arc::new(MemoryTarget::new()) as _), &SystemEnv::new());
+}
+
+#[test]
+fn memory_with_versions_conforms() {
+    let target = VersionedTarget::new(Arc::new(SimEnv::new(1)));
+    keeps_the_rules(&(Arc::new(target) as _));
 }
 
 #[test]
@@ -90,6 +98,29 @@ impl Target for Replacing {
     fn delete(&self, name: &ObjectName) -> Result<(), TargetError> {
         self.0.delete(name)
     }
+}
+
+#[test]
+fn the_probe_leaves_what_it_locked_and_the_next_one_takes_it_away() {
+    let env = Arc::new(SimEnv::new(1));
+    let target = VersionedTarget::new(env.clone());
+    probe(&target, &*env).unwrap();
+    let left = target.names();
+    assert_eq!(left.len(), 1, "{left:?}");
+    env.advance(std::time::Duration::from_secs(3600));
+    probe_locks(&target, &*env).unwrap();
+    assert_eq!(target.names().len(), 1);
+    assert_ne!(target.names(), left);
+}
+
+#[test]
+fn the_probe_refuses_a_target_that_deletes_what_is_locked() {
+    let env = Arc::new(SimEnv::new(1));
+    let target = VersionedTarget::ignoring_locks(env.clone());
+    let error = probe(&target, &*env).unwrap_err();
+    let why = stillpoint_model::error::with_causes(&error);
+    assert!(why.contains("deleted a locked object"), "{why}");
+    assert!(why.contains("`object_lock`"), "{why}");
 }
 
 #[test]

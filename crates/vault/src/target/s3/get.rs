@@ -50,7 +50,21 @@ impl Bucket {
         range: ByteRange,
         into: &mut Vec<u8>,
     ) -> Attempt<()> {
+        self.get_at(name, None, range, into).await
+    }
+
+    /// Reads a range of a version, or of whatever the server takes for the object.
+    pub(super) async fn get_at(
+        &self,
+        name: &str,
+        version: Option<&str>,
+        range: ByteRange,
+        into: &mut Vec<u8>,
+    ) -> Attempt<()> {
         into.clear();
+        if range.len == 0 && version.is_some() {
+            return Ok(());
+        }
         if range.len == 0 {
             let there = self.head_once(name).await?.size;
             return match range.offset <= there {
@@ -61,6 +75,7 @@ impl Bucket {
         let key = self.key(name)?;
         let options = GetOptions {
             range: Some(GetRange::Bounded(range.offset..range.end())),
+            version: version.map(str::to_owned),
             ..GetOptions::default()
         };
         let failed = |error: object_store::Error| Trouble::of(&error, ErrorKind::Unsupported);

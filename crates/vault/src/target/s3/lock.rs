@@ -2,10 +2,14 @@
 //!
 //! A bucket with Object Lock keeps versions. A delete by name would only hide the object behind a
 //! marker and always succeed; so a delete here names the version, gives the room back, and is
-//! refused while the version is locked. Locks are in *governance* mode: they bind everybody who
-//! has no right to bypass them, and we never ask to.
+//! refused while the version is locked. A lock of *governance* mode binds everybody who has no right
+//! to bypass it, and we never ask to; one of *compliance* mode binds everybody.
+//!
+//! A lock is set on the version that is the object (see [`super::versions`]), and looked at after it
+//! was set: a server that says yes and forgets is found out before anybody relies on it.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use aws_lc_rs::digest::{Digest, SHA256};
 use base64::Engine as _;
@@ -18,10 +22,12 @@ use stillpoint_model::{ErrorKind, Timestamp};
 
 use super::answer::{Answer, Trouble, element};
 use super::{Attempt, Bucket};
-use crate::target::ObjectLock;
+use crate::target::{LockMode, ObjectLock};
 
 /// How many versions of one name a delete removes before something is wrong.
 const MAX_VERSIONS: usize = 16;
+/// By how much the server's clock may be behind ours: what it refuses is still locked there.
+const CLOCK_SKEW: Duration = Duration::from_secs(600);
 /// Configurations are short documents.
 const MAX_DOCUMENT_LEN: usize = 64 << 10;
 
@@ -32,6 +38,9 @@ pub(super) fn digest(bytes: &[u8]) -> Digest {
 impl Bucket {
     /// Removes an object; in a bucket that keeps versions, its versions.
     pub(super) async fn delete_once(&self, name: &str) -> Attempt<()> {
+        if self.settings.object_lock.is_some() {
+            return self.delete_versions(name).await;
+        }
         if self.unversioned.load(Ordering::Relaxed) {
             return self.remove(name, "").await;
         }
@@ -42,7 +51,7 @@ impl Bucket {
                 Err(trouble) => return Err(trouble),
             };
             match version {
-                Some(version) => self.remove(name, &versioned(&version)).await?,
+                Some(version) => self.remove(name, &version).await?,
                 None => return self.remove(name, "").await,
             }
         }
@@ -50,24 +59,29 @@ impl Bucket {
         Err(Trouble::found(ErrorKind::Conflict, why))
     }
 
-    /// One request to delete. That there was nothing to delete is fine.
-    async fn remove(&self, name: &str, query: &str) -> Attempt<()> {
-        let asked = self.signed(Method::DELETE, Some(name), query, Bytes::new());
+    /// One request to delete a version, or with none the object. That there was nothing to delete is
+    /// fine.
+    pub(super) async fn remove(&self, name: &str, version: &str) -> Attempt<()> {
+        let query = match version {
+            "" => String::new(),
+            version => versioned(version),
+        };
+        let asked = self.signed(Method::DELETE, Some(name), &query, Bytes::new());
         match asked.await {
             Ok(_) => Ok(()),
             Err(trouble) if trouble.is_no_such_object() => Ok(()),
-            Err(trouble) => Err(self.or_locked(name, trouble).await),
+            Err(trouble) => Err(self.or_locked(name, version, trouble).await),
         }
     }
 
     /// A refusal, or the lock that is behind it.
-    async fn or_locked(&self, name: &str, refused: Trouble) -> Trouble {
+    async fn or_locked(&self, name: &str, version: &str, refused: Trouble) -> Trouble {
         let forbidden = |answer: &Answer| answer.status == StatusCode::FORBIDDEN;
         if !refused.answer.as_ref().is_some_and(forbidden) {
             return refused;
         }
-        match self.lock_of(name).await {
-            Ok(Some(until)) if until > self.env.now() => {
+        match self.lock_of(name, version).await {
+            Ok(Some(until)) if until.saturating_add(CLOCK_SKEW) > self.env.now() => {
                 Trouble::found(ErrorKind::Conflict, format!("it is locked until {until}"))
             }
             _ => refused,
@@ -81,9 +95,10 @@ impl Bucket {
             .await
         {
             Ok(answer) => {
-                let document = document(answer).await?;
+                let document = document(answer, MAX_DOCUMENT_LEN).await?;
                 let enabled = element(&document, "ObjectLockEnabled") == Some("Enabled");
                 Ok(match enabled {
+                    true if document.contains("<DefaultRetention>") => ObjectLock::Always,
                     true => ObjectLock::Available,
                     false => ObjectLock::Absent,
                 })
@@ -100,14 +115,23 @@ impl Bucket {
         }
     }
 
-    /// Until when an object is locked.
-    pub(super) async fn lock_of(&self, name: &str) -> Attempt<Option<Timestamp>> {
+    /// Until when the object is locked.
+    pub(super) async fn locked_once(&self, name: &str) -> Attempt<Option<Timestamp>> {
+        let version = match self.settings.object_lock {
+            Some(_) => self.first_version(name).await?.id,
+            None => String::new(),
+        };
+        self.lock_of(name, &version).await
+    }
+
+    /// Until when a version is locked, or with none whatever the server takes for the object.
+    async fn lock_of(&self, name: &str, version: &str) -> Attempt<Option<Timestamp>> {
         let answer = self
-            .signed(Method::GET, Some(name), "retention", Bytes::new())
+            .signed(Method::GET, Some(name), &retention(version), Bytes::new())
             .await;
         match answer {
             Ok(answer) => {
-                let document = document(answer).await?;
+                let document = document(answer, MAX_DOCUMENT_LEN).await?;
                 let until = element(&document, "RetainUntilDate").map(str::parse);
                 let until = until.transpose();
                 until.map_err(|_| Trouble::found(ErrorKind::Unsupported, "its lock has no date"))
@@ -121,31 +145,52 @@ impl Bucket {
         }
     }
 
-    /// Locks an object; a lock that ends later stays as it is.
+    /// Locks an object and looks whether it is; a lock that ends later stays as it is.
     pub(super) async fn lock_once(&self, name: &str, until: Timestamp) -> Attempt<()> {
-        if self.lock_of(name).await?.is_some_and(|now| now >= until) {
+        let Some(mode) = self.settings.object_lock else {
+            let why = "nothing is locked here";
+            return Err(Trouble::found(ErrorKind::Unsupported, why));
+        };
+        let until = whole_second(until);
+        let version = self.first_version(name).await?.id;
+        if self.is_locked_until(name, &version, until).await? {
             return Ok(());
         }
+        let mode = match mode {
+            LockMode::Governance => "GOVERNANCE",
+            LockMode::Compliance => "COMPLIANCE",
+        };
         let body = format!(
             "<Retention xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
-             <Mode>GOVERNANCE</Mode><RetainUntilDate>{until}</RetainUntilDate></Retention>"
+             <Mode>{mode}</Mode><RetainUntilDate>{until}</RetainUntilDate></Retention>"
         );
         let asked = self
-            .signed(Method::PUT, Some(name), "retention", body.into())
+            .signed(Method::PUT, Some(name), &retention(&version), body.into())
             .await;
-        match asked {
-            Ok(_) => Ok(()),
-            Err(trouble) => match &trouble.answer {
+        if let Err(trouble) = asked {
+            return Err(match &trouble.answer {
                 Some(answer) if answer.code == "InvalidRequest" => {
-                    Err(trouble.of_kind(ErrorKind::Unsupported))
+                    trouble.of_kind(ErrorKind::Unsupported)
                 }
-                _ => Err(trouble),
-            },
+                _ => trouble,
+            });
+        }
+        match self.is_locked_until(name, &version, until).await? {
+            true => Ok(()),
+            false => {
+                let why = "the server said that it is locked, and it is not";
+                Err(Trouble::found(ErrorKind::Unsupported, why))
+            }
         }
     }
 
+    async fn is_locked_until(&self, name: &str, version: &str, until: Timestamp) -> Attempt<bool> {
+        let locked = self.lock_of(name, version).await?;
+        Ok(locked.is_some_and(|now| now >= until))
+    }
+
     /// A request of our own.
-    async fn signed(
+    pub(super) async fn signed(
         &self,
         method: Method,
         name: Option<&str>,
@@ -202,10 +247,23 @@ impl Bucket {
     }
 }
 
+/// The query of a request about the lock of a version.
+fn retention(version: &str) -> String {
+    match version {
+        "" => "retention".to_owned(),
+        version => format!("retention&{}", versioned(version)),
+    }
+}
+
 fn versioned(version: &str) -> String {
+    format!("versionId={}", escaped(version))
+}
+
+/// A value for a query.
+pub(super) fn escaped(text: &str) -> String {
     let fine = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~');
-    let mut query = "versionId=".to_owned();
-    for byte in version.bytes() {
+    let mut query = String::with_capacity(text.len());
+    for byte in text.bytes() {
         match fine(byte) {
             true => query.push(char::from(byte)),
             false => query.push_str(&format!("%{byte:02X}")),
@@ -214,14 +272,23 @@ fn versioned(version: &str) -> String {
     query
 }
 
-async fn document(answer: HttpResponse) -> Attempt<String> {
+/// Servers keep whole seconds; a lock ends at the next one, never earlier than asked.
+fn whole_second(until: Timestamp) -> Timestamp {
+    let left = until.as_micros().rem_euclid(1_000_000);
+    match left {
+        0 => until,
+        left => Timestamp::from_micros(until.as_micros().saturating_add(1_000_000 - left)),
+    }
+}
+
+pub(super) async fn document(answer: HttpResponse, most: usize) -> Attempt<String> {
     use futures_util::TryStreamExt as _;
     let mut text = Vec::new();
     let mut pieces = answer.into_body().bytes_stream();
     let cut = |error| Trouble::of(&error, ErrorKind::Retry);
     while let Some(piece) = pieces.try_next().await.map_err(cut)? {
         text.extend_from_slice(&piece);
-        if text.len() > MAX_DOCUMENT_LEN {
+        if text.len() > most {
             return Err(Trouble::found(
                 ErrorKind::Unsupported,
                 "its answer is too long",

@@ -25,10 +25,23 @@ impl Bucket {
         loop {
             let once = async || self.put_once(name, bytes.clone()).await;
             let mut trouble = match self.gated(once).await {
-                Ok(()) => return Ok(()),
+                Ok(version) if self.settings.object_lock.is_some() => {
+                    let version = version.as_deref();
+                    let settle = async || self.settle(name, version).await;
+                    match self.persist("put", name, settle).await? {
+                        true => return Ok(()),
+                        false => Trouble::found(ErrorKind::Conflict, "another one was first"),
+                    }
+                }
+                Ok(_) => return Ok(()),
                 Err(trouble) => trouble,
             };
-            if trouble.answer.as_ref().is_some_and(Answer::says_taken) {
+            let is_taken = |answer: &Answer| answer.says_taken();
+            if trouble
+                .answer
+                .as_ref()
+                .map_or(trouble.kind == ErrorKind::Conflict, is_taken)
+            {
                 let holds = async || self.holds(name, &bytes).await;
                 match self.persist("read back", name, holds).await? {
                     Holds::These if doubt => return Ok(()),
@@ -52,7 +65,8 @@ impl Bucket {
         }
     }
 
-    async fn put_once(&self, name: &str, bytes: Bytes) -> Attempt<()> {
+    /// One attempt; gives the version, where there are any.
+    async fn put_once(&self, name: &str, bytes: Bytes) -> Attempt<Option<String>> {
         let key = self.key(name)?;
         let options = PutOptions::from(PutMode::Create);
         let put = self.store.put_opts(&key, PutPayload::from(bytes), options);
@@ -60,13 +74,18 @@ impl Bucket {
             .await
             .map_err(|error| Trouble::of(&error, ErrorKind::Retry))?;
         self.note_version(stored.version.as_deref());
-        Ok(())
+        Ok(stored.version)
     }
 
     /// Compares what a name holds with what was to be stored under it.
     async fn holds(&self, name: &str, bytes: &Bytes) -> Attempt<Holds> {
-        let there = match self.head_once(name).await {
-            Ok(meta) => meta.size,
+        let locks = self.settings.object_lock.is_some();
+        let there = match locks {
+            true => self.first_version(name).await.map(|version| version.len),
+            false => self.head_once(name).await.map(|meta| meta.size),
+        };
+        let there = match there {
+            Ok(there) => there,
             Err(trouble) if trouble.is_no_such_object() => return Ok(Holds::Nothing),
             Err(trouble) => return Err(trouble),
         };
@@ -74,10 +93,12 @@ impl Bucket {
             return Ok(Holds::Others);
         }
         let mut found = vec![];
-        match self
-            .get_once(name, ByteRange::new(0, there), &mut found)
-            .await
-        {
+        let all = ByteRange::new(0, there);
+        let read = match locks {
+            true => self.get_first(name, all, &mut found).await,
+            false => self.get_once(name, all, &mut found).await,
+        };
+        match read {
             Ok(()) if found == *bytes => Ok(Holds::These),
             Ok(()) => Ok(Holds::Others),
             Err(trouble) if trouble.is_no_such_object() => Ok(Holds::Nothing),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use stillpoint_model::ByteCount;
 
 use super::credentials::CredentialSource;
+use crate::target::LockMode;
 
 /// What a bucket's address starts with.
 const SCHEME: &str = "s3://";
@@ -28,6 +29,8 @@ pub struct S3Settings {
     /// Certificates (PEM) of the only authorities that the server's certificate may come from.
     /// None: those that this machine trusts.
     pub ca_file: Option<PathBuf>,
+    /// How what is to stay is locked; none locks nothing. Then the bucket must have Object Lock.
+    pub object_lock: Option<LockMode>,
     /// How many requests are under way at once.
     pub max_requests: usize,
     /// The most bytes in a second, in each direction.
@@ -76,6 +79,7 @@ impl S3Settings {
             bucket_in_host: false,
             credentials: CredentialSource::Environment,
             ca_file: None,
+            object_lock: None,
             max_requests: 16,
             bandwidth: None,
             stall_timeout: Duration::from_secs(60),

@@ -14,7 +14,7 @@ use stillpoint_env::SystemEnv;
 use stillpoint_model::{ByteRange, ErrorKind};
 
 use super::*;
-use crate::target::Target;
+use crate::target::{LockMode, Target};
 use server::{FakeServer, Fault};
 
 /// Settings for the fake's bucket; credentials go into `dir`.

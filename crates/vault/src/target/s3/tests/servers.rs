@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use stillpoint_model::progress::NullMonitor;
 
 use super::*;
-use crate::target::{Fitness, ListPage, conformance, probe};
+use crate::target::{Fitness, ListPage, LockMode, conformance, probe, probe_locks};
 use crate::tests::support::{CHUNK, Disk};
 use crate::*;
 
@@ -79,6 +79,14 @@ impl Server {
     fn target(&self, address: &str) -> S3Target {
         S3Target::open(self.settings(address), Arc::new(SystemEnv::new())).unwrap()
     }
+
+    fn locking(&self, address: &str, mode: LockMode) -> S3Target {
+        let settings = S3Settings {
+            object_lock: Some(mode),
+            ..self.settings(address)
+        };
+        S3Target::open(settings, Arc::new(SystemEnv::new())).unwrap()
+    }
 }
 
 impl Drop for Server {
@@ -130,6 +138,7 @@ impl Kept {
             parent,
             changed,
             metadata: Default::default(),
+            keep_until: None,
         }
     }
 
@@ -274,8 +283,8 @@ fn refuses_wrong_keys(server: &Server) {
 }
 
 /// A locked object stays until its time, and a lock is made longer and never shorter.
-fn locks_objects(server: &Server) {
-    let target = server.target("s3://locked/x");
+fn locks_objects(server: &Server, mode: LockMode) {
+    let target = server.locking(&format!("s3://locked/x/{}", mode.word()), mode);
     assert_eq!(target.object_lock().unwrap(), ObjectLock::Available);
     let (name, now) = (name("kept"), SystemEnv::new().now());
     let later = |seconds| now.saturating_add(Duration::from_secs(seconds));
@@ -284,16 +293,197 @@ fn locks_objects(server: &Server) {
     target.lock_until(&name, later(3600)).unwrap();
     target.lock_until(&name, later(60)).unwrap();
     let locked = |name| target.locked_until(name).unwrap().unwrap();
-    // Servers keep whole or thousandth parts of a second.
-    let close = |a: Timestamp, b: Timestamp| a.as_micros().abs_diff(b.as_micros()) <= 1_000_000;
-    assert!(close(locked(&name), later(3600)), "{}", locked(&name));
+    // Servers keep whole seconds; what is asked for is the next one.
+    let is = |a: Timestamp, b: Timestamp| a >= b && a.duration_since(b) < Duration::from_secs(1);
+    assert!(is(locked(&name), later(3600)), "{}", locked(&name));
     let error = target.delete(&name).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
     assert!(with_causes(&error).contains("locked until"), "{error}");
     let there = target.get(&name, ByteRange::new(0, 8)).unwrap();
     assert_eq!(there, b"evidence");
     target.lock_until(&name, later(7200)).unwrap();
-    assert!(close(locked(&name), later(7200)));
+    assert!(is(locked(&name), later(7200)));
+}
+
+/// The server itself refuses to delete a locked version, until its time is over.
+fn unlocks_in_time(server: &Server) {
+    let target = server.locking("s3://locked/t", LockMode::Compliance);
+    let env = SystemEnv::new();
+    let name = name("kept");
+    target.put_new(&name, b"evidence").unwrap();
+    let until = env.now().saturating_add(Duration::from_secs(3));
+    target.lock_until(&name, until).unwrap();
+    let mut refused = 0;
+    while let Err(error) = target.delete(&name) {
+        assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+        refused += 1;
+    }
+    assert!(refused > 0);
+    // The server's seconds are whole.
+    assert!(env.now() >= until.saturating_sub(Duration::from_secs(1)));
+    assert_eq!(target.list("", None, 10).unwrap(), ListPage::default());
+}
+
+/// What others put over an object or hide it with changes nothing, and goes when it is asked to.
+fn the_first_version_is_the_object(server: &Server) {
+    let target = server.locking("s3://locked/f", LockMode::Governance);
+    let (one, two) = (name("a/one"), name("a/two"));
+    let until = SystemEnv::new()
+        .now()
+        .saturating_add(Duration::from_secs(600));
+    for name in [&one, &two] {
+        target.put_new(name, b"ours").unwrap();
+        target.lock_until(name, until).unwrap();
+    }
+    let thief = Thief::at(server, "s3://locked/f");
+    thief.hide(&one);
+    thief.put_over(&two, b"theirs, and longer");
+    let all = ByteRange::new(0, 4);
+    for name in [&one, &two] {
+        assert!(target.has(name).unwrap());
+        assert_eq!(target.head(name).unwrap().get(), 4);
+        assert_eq!(target.get(name, all).unwrap(), b"ours");
+        assert_eq!(target.get_whole(name, 100).unwrap(), b"ours");
+        let taken = target.put_new(name, b"anew").unwrap_err();
+        assert_eq!(taken.kind(), ErrorKind::Conflict);
+    }
+    let mut part = vec![];
+    target.get_into(&one, all, &mut part).unwrap();
+    assert_eq!(part, b"ours");
+    let page = target.list("a/", None, 10).unwrap();
+    let lens: Vec<_> = page
+        .entries
+        .iter()
+        .map(|e| (e.name.clone(), e.len.get()))
+        .collect();
+    assert_eq!(lens, [(one.clone(), 4), (two.clone(), 4)]);
+    for page in 1..3 {
+        let first = target.list("a/", None, page).unwrap();
+        assert_eq!(first.entries[0].name, one);
+        let second = target.list("a/", Some(one.as_str()), page).unwrap();
+        assert_eq!(second.entries[0].name, two);
+    }
+    let disturbed = target.disturbed("a/").unwrap();
+    assert_eq!(disturbed.len(), 2, "{disturbed:?}");
+    for at in disturbed {
+        target.keep_version(&at.name, &at.versions[0]).unwrap();
+    }
+    assert_eq!(target.disturbed("a/").unwrap(), []);
+    target.get_into(&two, all, &mut part).unwrap();
+    assert_eq!(part, b"ours");
+}
+
+/// Somebody who has our credentials and asks for what we never ask for.
+struct Thief(S3Target);
+
+impl Thief {
+    fn at(server: &Server, address: &str) -> Self {
+        Self(server.target(address))
+    }
+
+    fn ask(&self, method: http::Method, name: &ObjectName, query: &str, body: &'static [u8]) {
+        let bucket = &self.0.bucket;
+        let body = bytes::Bytes::from_static(body);
+        let asked = self
+            .0
+            .wait(|| bucket.signed(method, Some(name.as_str()), query, body));
+        asked.map(drop).unwrap();
+    }
+
+    /// A delete by name.
+    fn hide(&self, name: &ObjectName) {
+        self.ask(http::Method::DELETE, name, "", b"");
+    }
+
+    /// A put without any condition.
+    fn put_over(&self, name: &ObjectName, bytes: &'static [u8]) {
+        let key = self.0.bucket.key(name.as_str()).unwrap();
+        let put = object_store::PutPayload::from_static(bytes);
+        let options = object_store::PutOptions::default();
+        let store = &self.0.bucket.store;
+        let put = self
+            .0
+            .wait(|| object_store::ObjectStore::put_opts(store, &key, put, options));
+        put.unwrap();
+    }
+
+    /// Deletes of every version of every object; says how many were refused.
+    fn purge(&self) -> usize {
+        let mut refused = 0;
+        for at in self.everything() {
+            let versions = self
+                .0
+                .wait(|| self.0.bucket.versions_of(at.as_str()))
+                .unwrap();
+            for version in versions {
+                let gone = self
+                    .0
+                    .wait(|| self.0.bucket.remove(at.as_str(), &version.id));
+                refused += usize::from(gone.is_err());
+            }
+        }
+        refused
+    }
+
+    fn everything(&self) -> Vec<ObjectName> {
+        let mut names = vec![];
+        target::list_each(&self.0, "", |entry| {
+            names.push(entry.name);
+            Ok::<_, TargetError>(())
+        })
+        .unwrap();
+        names
+    }
+}
+
+/// Somebody with the credentials deletes every version they can, hides every object, and puts
+/// something else over each third one. Nothing that was promised is lost.
+fn outlasts_a_thief(server: &Server) {
+    let address = "s3://locked/attacked";
+    let target = || server.locking(address, LockMode::Compliance);
+    let kept = Kept::new(target());
+    let mut disk = disk();
+    let keep_until = Some(kept.env.now().saturating_add(Duration::from_secs(900)));
+    let first = BackupSpec {
+        keep_until,
+        ..kept.spec(None, None)
+    };
+    let first = kept.back_up(&disk, &first).unwrap();
+    let before = disk.clone();
+    (100..110).for_each(|chunk| disk.fill(chunk, 7000 + chunk));
+    let changed = [ByteRange::new(100 * CHUNK, 10 * CHUNK)];
+    let second = BackupSpec {
+        keep_until,
+        ..kept.spec(Some(first.backup_id), Some(&changed))
+    };
+    let second = kept.back_up(&disk, &second).unwrap();
+
+    let thief = Thief::at(server, address);
+    let names = thief.everything();
+    assert!(thief.purge() > 0, "what is locked refuses to go");
+    for (number, name) in names.iter().enumerate() {
+        match number % 3 {
+            0 => thief.put_over(name, b"theirs"),
+            _ => thief.hide(name),
+        }
+    }
+
+    let there = Vault::open(
+        Arc::new(target()),
+        kept.spec.vault_id,
+        &kept.root,
+        kept.env.clone(),
+    );
+    let there = there.unwrap();
+    let reverted = there.revert(false, &NullMonitor).unwrap();
+    assert!(reverted.restored.len() * 3 > names.len(), "{reverted:?}");
+    kept.restores(target(), &first, &before);
+    kept.restores(target(), &second, &disk);
+    // By its plain name, too, for tools that know nothing of versions.
+    kept.restores(server.target(address), &second, &disk);
+    let report = there.check(CheckLevel::Decrypt, &NullMonitor).unwrap();
+    assert_eq!(report.affected().len(), 0, "{:?}", report.problems);
+    assert_eq!(report.backups, 2);
 }
 
 /// What is deleted in a bucket that keeps versions leaves none.
@@ -309,13 +499,39 @@ fn deletes_versions(server: &Server) {
 }
 
 /// Ceph 16 ignores the condition in buckets that keep versions, which buckets with Object
-/// Lock do: 16 of 16 racers are told that they were first.
+/// Lock do: 16 of 16 racers are told that they were first. Where objects are locked the first version
+/// counts, so that one of them finds out that it was.
 fn finds_the_condition_ignored(server: &Server) {
     let verdict = probe(&server.target("s3://locked/p"), &SystemEnv::new());
     let Err(Error::UnfitTarget(why)) = verdict else {
         panic!("{verdict:?}");
     };
     assert!(why.contains("If-None-Match"), "{why}");
+    let target = server.locking("s3://locked/q", LockMode::Compliance);
+    let fitness = probe(&target, &SystemEnv::new()).unwrap();
+    assert_eq!(fitness.object_lock, ObjectLock::Available);
+    let rules = server.locking("s3://locked/rules", LockMode::Governance);
+    conformance::keeps_the_rules(&(Arc::new(rules) as _));
+}
+
+/// moto takes locks and cannot say until when: it is refused where locks are asked for.
+fn forgets_its_locks(server: &Server) {
+    let target = server.locking("s3://locked/l", LockMode::Compliance);
+    let verdict = probe(&target, &SystemEnv::new());
+    let Err(Error::UnfitTarget(why)) = verdict else {
+        panic!("{verdict:?}");
+    };
+    assert!(why.contains("does not lock objects"), "{why}");
+}
+
+/// A bucket without Object Lock is refused where locks are asked for, with a way out.
+fn refuses_a_plain_bucket(server: &Server) {
+    let target = server.locking("s3://backups/l", LockMode::Governance);
+    let Err(Error::UnfitTarget(why)) = probe_locks(&target, &SystemEnv::new()) else {
+        panic!("it was accepted");
+    };
+    assert!(why.contains("no Object Lock"), "{why}");
+    assert!(why.contains("`object_lock`"), "{why}");
 }
 
 #[test]
@@ -336,8 +552,13 @@ fn ceph_rados_gateway() {
     );
     refuses_wrong_keys(&server);
     finds_the_condition_ignored(&server);
+    refuses_a_plain_bucket(&server);
     deletes_versions(&server);
-    locks_objects(&server);
+    locks_objects(&server, LockMode::Governance);
+    locks_objects(&server, LockMode::Compliance);
+    the_first_version_is_the_object(&server);
+    unlocks_in_time(&server);
+    outlasts_a_thief(&server);
     keeps_a_vault(&server);
     survives_a_restart(&server);
     fails_without_a_trace(&server);
@@ -352,5 +573,7 @@ fn moto() {
         conformance::conforms(&(Arc::new(server.target(place)) as _), &SystemEnv::new());
     }
     deletes_versions(&server);
+    refuses_a_plain_bucket(&server);
+    forgets_its_locks(&server);
     keeps_a_vault(&server);
 }

@@ -155,6 +155,7 @@ impl Life {
             parent,
             changed: None,
             metadata: std::collections::BTreeMap::new(),
+            keep_until: None,
         };
         let prepared = vault.prepare_backup(&spec, &content(version), &NullMonitor)?;
         prepared.commit(&mut || Ok(()))?;
