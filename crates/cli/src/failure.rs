@@ -75,6 +75,7 @@ impl Exit {
             | ProblemCode::ProfileIncomplete
             | ProblemCode::NotEligible
             | ProblemCode::Protected
+            | ProblemCode::BackupLocked
             | ProblemCode::NameTaken
             | ProblemCode::PoolFull
             | ProblemCode::IntegrityError

@@ -17,6 +17,7 @@ use clap::{Args, ValueEnum};
 use serde::Deserialize;
 use stillpoint_model::Env;
 use stillpoint_model::error::with_causes;
+use stillpoint_model::place::ObjectLock;
 use stillpoint_vault::target::{
     CredentialSource, LocalTarget, LockMode, NfsTarget, S3Settings, S3Target, Target,
 };
@@ -177,6 +178,17 @@ impl Place {
             Self::Mount(_) => Some("nfs"),
             Self::Bucket(_) => Some("s3"),
         }
+    }
+
+    /// How what is to stay is locked there, in the words of the API.
+    pub fn object_lock(&self) -> Option<ObjectLock> {
+        let Self::Bucket(settings) = self else {
+            return None;
+        };
+        settings.object_lock.map(|mode| match mode {
+            LockMode::Governance => ObjectLock::Governance,
+            LockMode::Compliance => ObjectLock::Compliance,
+        })
     }
 
     /// Gets ready to use it. `own` is the data folder's own folder; without one, a folder must be

@@ -74,6 +74,7 @@ impl Error {
                 | ProblemCode::AttachedRunning
                 | ProblemCode::NotEligible
                 | ProblemCode::Protected
+                | ProblemCode::BackupLocked
                 | ProblemCode::NameTaken
                 | ProblemCode::PreconditionFailed
                 | ProblemCode::IdempotencyMismatch

@@ -265,6 +265,7 @@ impl Desk<'_> {
         Ok(ItemFacts {
             state: item.state,
             protected: item.protected,
+            keep_until: item.keep_until.filter(|until| *until > self.now),
             active_operation: active.as_ref().map(active_facts),
             is_shared: false,
             fills: fill_from_backup(self.tx, BackupId::from_uuid(item.id)).await?,

@@ -82,6 +82,10 @@ impl Item for Backup {
 
     item_fields!();
 
+    fn promised(&self) -> Option<Timestamp> {
+        self.keep_until
+    }
+
     /// That of its volume, or any that reaches its target.
     fn work_pool(&self, cx: &Context, source: Option<&Volume>) -> Option<PoolId> {
         let near = cx.places().pool_near(self.target_id).map(|pool| pool.id);
@@ -276,7 +280,11 @@ pub(crate) async fn admit_create(
     let name = scope
         .choose(desk.tx, request.item.name.clone(), desk.now)
         .await?;
-    let backup = pending(&desk, &volume, target, name, request.item);
+    let promised = plan.plan.keep_backups_s;
+    let backup = Backup {
+        keep_until: promised.map(|keep| keep.from(desk.now)),
+        ..pending(&desk, &volume, target, name, request.item)
+    };
     backup_insert(desk.tx, &backup).await?;
     let snapshot_id = copied.map(|(id, _)| id);
     let work = Request::BackupCreate {
@@ -344,6 +352,7 @@ fn pending(
         verified_at: None,
         duration_ms: None,
         protected: false,
+        keep_until: None,
         failure: None,
         operation_id: Some(desk.operation_id),
         created_at: desk.now,

@@ -5,14 +5,14 @@ use stillpoint_model::id::{
     AccountId, NodeId, PoolId, ProjectId, RegionId, RequestId, TargetId, UserId,
 };
 use stillpoint_model::name::Name;
-use stillpoint_model::place::{Node, Pool, Region, Target, TargetRole};
+use stillpoint_model::place::{Node, ObjectLock, Pool, Region, Target, TargetRole};
 use stillpoint_store::Tx;
 use stillpoint_store::account::{
     account_by_name, account_insert, project_insert, user_by_login, user_insert,
 };
 use stillpoint_store::place::{
     node_insert, node_list, pool_insert, pool_list, pool_update_live_capture, region_insert,
-    region_list, target_insert, target_list,
+    region_list, target_insert, target_list, target_update_lock,
 };
 
 use crate::audit::{self, Entry};
@@ -61,6 +61,8 @@ pub struct TargetSetup {
     pub name: Name,
     /// What kind of storage it is, such as `local`.
     pub driver: String,
+    /// How it locks what is to stay; none locks nothing.
+    pub object_lock: Option<ObjectLock>,
 }
 
 /// An account to have, with one user.
@@ -239,6 +241,9 @@ async fn ensure_target(
     // One of each role, whatever it was called when it was made: its place may have changed since.
     let mut there = target_list(tx).await?.into_iter();
     if let Some(target) = there.find(|t| t.role == role && t.region_id == region_id) {
+        if target.object_lock != setup.object_lock {
+            target_update_lock(tx, target.id, setup.object_lock).await?;
+        }
         return Ok(Some(target.id));
     }
     let target = Target {
@@ -248,6 +253,7 @@ async fn ensure_target(
         driver: setup.driver.clone(),
         role,
         copies: None,
+        object_lock: setup.object_lock,
     };
     target_insert(tx, &target).await?;
     made(

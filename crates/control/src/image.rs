@@ -109,6 +109,7 @@ fn facts_of(image: &Image, active: Option<&Operation>) -> ItemFacts {
     ItemFacts {
         state: image.state,
         protected: image.protected,
+        keep_until: None,
         active_operation: active.map(crate::admission::active_facts),
         is_shared: true,
         fills: None,

@@ -206,6 +206,7 @@ fn facts_of(row: &InstanceSnapshot, active: Option<&Operation>) -> ItemFacts {
     ItemFacts {
         state: row.state,
         protected: row.protected,
+        keep_until: None,
         active_operation: active.map(active_facts),
         is_shared: false,
         fills: None,

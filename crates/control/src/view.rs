@@ -200,6 +200,7 @@ impl Surroundings {
         ItemFacts {
             state: item.state,
             protected: item.protected,
+            keep_until: item.keep_until.filter(|until| *until > self.now),
             active_operation: self.on_item(item.id).map(active_facts),
             is_shared: false,
             fills: self.filled_from(item.id),

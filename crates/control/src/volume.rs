@@ -5,6 +5,7 @@ use stillpoint_model::account::Actor;
 use stillpoint_model::compression::CompressionLevel;
 use stillpoint_model::guard::{Action, Allowed};
 use stillpoint_model::id::{ImageId, VolumeId};
+use stillpoint_model::keep_for::KeepFor;
 use stillpoint_model::name::Name;
 use stillpoint_model::naming::{
     check_confirmation, check_volume_size, first_free, generated, name_taken,
@@ -80,6 +81,8 @@ pub struct VolumeView {
     pub plan_name: String,
     /// How hard its backups are compressed.
     pub compression_level: CompressionLevel,
+    /// For how long its backups cannot be deleted; none promises nothing.
+    pub keep_backups: Option<KeepFor>,
     /// The name of its pool.
     pub pool_name: Name,
     /// The name of its region.
@@ -146,6 +149,7 @@ async fn view(
         confirm: plan.plan.confirm,
         plan_name: plan.plan.name.clone(),
         compression_level: plan.plan.compression_level,
+        keep_backups: plan.plan.keep_backups_s,
         pool_name: pool.name.clone(),
         region_name: places.region_of(pool)?.name.clone(),
         permissions,

@@ -46,6 +46,8 @@ pub struct Backup {
     pub duration_ms: Option<i64>,
     /// Protected items are neither deleted nor rotated.
     pub protected: bool,
+    /// Until when it was promised to stay.
+    pub keep_until: Option<Timestamp>,
     /// Why it failed, for its owner to read.
     pub failure: Option<String>,
     /// The operation that makes or deletes it.

@@ -148,6 +148,9 @@ pub struct Collection {
     pub freed: ByteCount,
     /// Packs that were to go and stayed because something needs them after all.
     pub spared: u32,
+    /// Packs that are dead and stay until their locks are over.
+    #[serde(default)]
+    pub locked: u32,
     /// When the grace is over.
     pub until: Option<Timestamp>,
     /// Backups whose runs have a record: under way, or cut off.

@@ -21,6 +21,7 @@ pub mod image;
 pub mod instance;
 pub mod instance_snapshot;
 pub mod item;
+pub mod keep_for;
 pub mod layer_tree;
 pub mod name;
 pub mod naming;

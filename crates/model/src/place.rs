@@ -56,6 +56,16 @@ words! {
     }
 }
 
+words! {
+    /// How a backup target locks what its backups need, for as long as they are promised to stay.
+    ObjectLock {
+        /// For everybody who has no right to bypass it.
+        Governance = "governance",
+        /// For everybody, the owner of the bucket included.
+        Compliance = "compliance",
+    }
+}
+
 /// What an operator says of a backup target: its backups are copied into another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CopyRule {
@@ -93,4 +103,6 @@ pub struct Target {
     pub role: TargetRole,
     /// Where its backups are copied to, if they are.
     pub copies: Option<CopyRule>,
+    /// How it locks what is to stay; none locks nothing.
+    pub object_lock: Option<ObjectLock>,
 }

@@ -12,6 +12,7 @@ use crate::guard::Action;
 use crate::id::PlanId;
 use crate::instance::{InstanceState, Load};
 use crate::item::FreezePolicy;
+use crate::keep_for::KeepFor;
 use crate::volume::VolumeRole;
 use crate::words::words;
 
@@ -228,6 +229,10 @@ pub struct Plan {
     /// How hard backups are compressed.
     #[serde(default)]
     pub compression_level: CompressionLevel,
+    /// For how long, in seconds, a backup cannot be deleted; nothing is promised when absent. Where the
+    /// backup target locks objects, it holds to that by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_backups_s: Option<KeepFor>,
 }
 
 /// A plan as it is attached to volumes: a version of it never changes.

@@ -41,6 +41,8 @@ words! {
         NotEligible = "not_eligible",
         /// The item is protected.
         Protected = "protected",
+        /// The backup was promised to stay until a time that is not over.
+        BackupLocked = "backup_locked",
         /// Something else has that name.
         NameTaken = "name_taken",
         /// The text is no name here.
@@ -104,6 +106,7 @@ impl ProblemCode {
             | Self::AttachedRunning
             | Self::NotEligible
             | Self::Protected
+            | Self::BackupLocked
             | Self::NameTaken
             | Self::ReleasedByOperator
             | Self::Cancelled => 409,
@@ -141,6 +144,7 @@ impl ProblemCode {
             Self::ProfileIncomplete => "Profile incomplete",
             Self::NotEligible => "Not eligible",
             Self::Protected => "Protected",
+            Self::BackupLocked => "Backup is locked",
             Self::NameTaken => "Name taken",
             Self::NameInvalid => "Name not allowed",
             Self::PoolFull => "Pool full",

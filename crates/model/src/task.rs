@@ -24,7 +24,7 @@ use crate::instance::{MachineDisk, MachineOrder, StopMode};
 use crate::item::FreezePolicy;
 use crate::refusal::ProblemCode;
 use crate::words::words;
-use crate::{ByteCount, ErrorKind};
+use crate::{ByteCount, ErrorKind, Timestamp};
 
 pub use lease::{Assignment, Directive, Report};
 pub use outcome::TaskOutcome;
@@ -193,6 +193,9 @@ pub enum TaskSpec {
         /// How hard what is new is compressed.
         #[serde(default)]
         level: CompressionLevel,
+        /// Until when it is promised to stay.
+        #[serde(default)]
+        keep_until: Option<Timestamp>,
     },
     /// Read the manifest back and prove that everything it names is there.
     BackupVerify {

@@ -401,6 +401,7 @@ impl Scene {
             parent,
             notes: BTreeMap::new(),
             level: Default::default(),
+            keep_until: None,
         });
         self.perform(&TaskSpec::BackupVerify {
             backup_id,

@@ -19,7 +19,7 @@ macro_rules! columns {
         "id, account_id, project_id, target_id, volume_id, volume_name, name, description, \
          labels, state, consistency, trigger_word, provisioned_bytes, used_bytes, \
          changed_bytes, stored_bytes, freed_bytes, bytes_read, content_hash, verified_at, \
-         duration_ms, protected, failure, operation_id, created_at, version"
+         duration_ms, protected, failure, operation_id, created_at, version, keep_until"
     };
 }
 
@@ -54,6 +54,7 @@ fn backup(row: &AnyRow) -> Result<Backup> {
         operation_id: columns.optional()?,
         created_at: columns.time()?,
         version: columns.integer()?,
+        keep_until: columns.optional_time()?,
     })
 }
 
@@ -64,7 +65,7 @@ pub async fn backup_insert(tx: &mut Tx, backup: &Backup) -> Result<()> {
             "INSERT INTO backups (",
             columns!(),
             ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, \
-             $19, $20, $21, $22, $23, $24, $25, $26)"
+             $19, $20, $21, $22, $23, $24, $25, $26, $27)"
         ),
         backup.id,
         backup.account_id,
@@ -92,6 +93,7 @@ pub async fn backup_insert(tx: &mut Tx, backup: &Backup) -> Result<()> {
         backup.operation_id,
         backup.created_at,
         backup.version,
+        backup.keep_until,
     )
     .execute(&mut **tx)
     .await?;

@@ -20,6 +20,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0014_volume_fills.sql"),
     include_str!("../migrations/0015_copies.sql"),
     include_str!("../migrations/0016_mending.sql"),
+    include_str!("../migrations/0017_keep_until.sql"),
 ];
 
 const HISTORY: &str = "CREATE TABLE IF NOT EXISTS migrations (\

@@ -3,7 +3,7 @@
 use sqlx::any::AnyRow;
 use stillpoint_model::Timestamp;
 use stillpoint_model::id::{AccountId, NodeId, PoolId, TargetId, VaultId};
-use stillpoint_model::place::{CopyRule, Node, Pool, Region, Target};
+use stillpoint_model::place::{CopyRule, Node, ObjectLock, Pool, Region, Target};
 
 use crate::error::Result;
 use crate::operation::in_flight;
@@ -173,8 +173,8 @@ pub async fn pool_list(conn: &mut Conn) -> Result<Vec<Pool>> {
 /// Inserts a backup target.
 pub async fn target_insert(tx: &mut Tx, target: &Target) -> Result<()> {
     sql!(
-        "INSERT INTO targets (id, region_id, name, driver, role, copy_to, copy_every_s) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        "INSERT INTO targets (id, region_id, name, driver, role, copy_to, copy_every_s, object_lock) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
         target.id,
         target.region_id,
         &target.name,
@@ -182,6 +182,23 @@ pub async fn target_insert(tx: &mut Tx, target: &Target) -> Result<()> {
         target.role.as_str(),
         target.copies.map(|rule| rule.to),
         target.copies.map(|rule| rule.every_s),
+        target.object_lock.map(ObjectLock::as_str),
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Records how a target locks what is to stay.
+pub async fn target_update_lock(
+    tx: &mut Tx,
+    id: TargetId,
+    object_lock: Option<ObjectLock>,
+) -> Result<()> {
+    sql!(
+        "UPDATE targets SET object_lock = $2 WHERE id = $1",
+        id,
+        object_lock.map(ObjectLock::as_str),
     )
     .execute(&mut **tx)
     .await?;
@@ -207,7 +224,7 @@ pub async fn target_update_copies(
 
 /// All backup targets, the oldest first.
 pub async fn target_list(conn: &mut Conn) -> Result<Vec<Target>> {
-    sql!("SELECT id, region_id, name, driver, role, copy_to, copy_every_s FROM targets ORDER BY id")
+    sql!("SELECT id, region_id, name, driver, role, copy_to, copy_every_s, object_lock FROM targets ORDER BY id")
         .fetch_all(conn)
         .await?
         .iter()
@@ -223,6 +240,7 @@ pub async fn target_list(conn: &mut Conn) -> Result<Vec<Target>> {
                     (Some(to), Some(every_s)) => Some(CopyRule { to, every_s }),
                     _ => None,
                 },
+                object_lock: columns.optional()?,
             })
         })
         .collect()

@@ -216,7 +216,7 @@ impl Vault {
         let lock = self.lock_shared(
             spec.keep_until,
             (run_id, found.packs),
-            (manifest.top(), parent),
+            (manifest.top(), spec.parent.zip(parent)),
             &found.found,
             monitor,
         )?;

@@ -82,7 +82,7 @@ impl Vault {
         &self,
         promised: Option<Timestamp>,
         (run, packs): (RunId, usize),
-        (tree, parent): (Option<Position>, Option<&Manifest>),
+        (tree, parent): (Option<Position>, Option<(BackupId, &Manifest)>),
         found: &HashSet<PackId>,
         monitor: &dyn Monitor,
     ) -> Result<Option<Lock>, Error> {
@@ -91,10 +91,9 @@ impl Vault {
         };
         let own = with_margin(promised, self.env.now());
         let inherited = match parent {
-            Some(parent) if parent.root.is_some() => {
-                let noted = noted(&parent.metadata, LOCKED_UNTIL);
-                noted.filter(|until| *until >= promised)
-            }
+            Some((id, parent)) if parent.root.is_some() => self
+                .held_below(id, parent)?
+                .filter(|until| *until >= promised),
             // Nothing is inherited.
             _ => Some(own),
         };
@@ -106,6 +105,20 @@ impl Vault {
         let shared: Vec<PackId> = shared.into_iter().collect();
         self.lock_packs(&shared, all, monitor)?;
         Ok(Some(Lock { own, all, packs }))
+    }
+
+    /// Until when everything below a backup is locked, as its manifest says. That it says so counts as
+    /// long as it is locked itself: what was brought here from another bucket may not be.
+    fn held_below(&self, id: BackupId, manifest: &Manifest) -> Result<Option<Timestamp>, Error> {
+        let Some(noted) = noted(&manifest.metadata, LOCKED_UNTIL) else {
+            return Ok(None);
+        };
+        let name = self.names.manifest(manifest.volume_id, id);
+        match self.target.locked_until(&name) {
+            Ok(until) => Ok(until.map(|until| until.min(noted))),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn packs_below(

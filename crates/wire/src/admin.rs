@@ -96,6 +96,16 @@ words! {
     }
 }
 
+words! {
+    /// How a backup target locks what its backups need, for as long as they are promised to stay.
+    ObjectLock = place::ObjectLock {
+        /// For everybody who has no right to bypass it.
+        Governance = "governance",
+        /// For everybody, the owner of the bucket included.
+        Compliance = "compliance",
+    }
+}
+
 /// A place where backups go.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Target {
@@ -110,6 +120,8 @@ pub struct Target {
     pub role: TargetRole,
     /// The region that it is in.
     pub region: String,
+    /// How it locks what is promised to stay; null: it locks nothing.
+    pub object_lock: Option<ObjectLock>,
 }
 
 impl Target {
@@ -122,6 +134,7 @@ impl Target {
             driver,
             role,
             copies: _,
+            object_lock,
         } = target;
         Self {
             id,
@@ -129,6 +142,7 @@ impl Target {
             driver,
             role: role.into(),
             region,
+            object_lock: object_lock.map(Into::into),
         }
     }
 }
@@ -179,6 +193,8 @@ pub struct TargetDetail {
     pub role: TargetRole,
     /// The region that it is in.
     pub region: String,
+    /// How it locks what is promised to stay; null: it locks nothing.
+    pub object_lock: Option<ObjectLock>,
     /// Where its backups are copied to, if they are.
     pub copies: Option<CopyRule>,
     /// Its vaults, by account.
@@ -194,6 +210,7 @@ impl TargetDetail {
             driver,
             role,
             region,
+            object_lock,
         } = target;
         Self {
             id,
@@ -201,6 +218,7 @@ impl TargetDetail {
             driver,
             role,
             region,
+            object_lock,
             copies,
             vaults,
         }

@@ -59,6 +59,9 @@ pub struct Backup {
     pub duration_ms: Option<i64>,
     /// Protected items are neither deleted nor rotated.
     pub protected: bool,
+    /// Until when nobody can delete it, because the plan promised that it stays.
+    #[schema(value_type = Option<String>, format = "date-time")]
+    pub keep_until: Option<Timestamp>,
     /// Why it failed.
     pub failure: Option<String>,
     /// The operation that makes, verifies or deletes it.
@@ -99,6 +102,7 @@ impl Backup {
             verified_at,
             duration_ms,
             protected,
+            keep_until,
             failure,
             operation_id,
             created_at,
@@ -123,6 +127,7 @@ impl Backup {
             verified_at,
             duration_ms,
             protected,
+            keep_until,
             failure,
             operation_id,
             created_at,

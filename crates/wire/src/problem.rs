@@ -40,6 +40,8 @@ words! {
         NotEligible = "not_eligible",
         /// The item is protected.
         Protected = "protected",
+        /// The backup was promised to stay until a time that is not over.
+        BackupLocked = "backup_locked",
         /// Something else has that name.
         NameTaken = "name_taken",
         /// The text is no name here.

@@ -245,6 +245,8 @@ pub struct Volume {
     pub plan: String,
     /// How hard that plan compresses its backups: a level of zstd, 1 to 19.
     pub compression_level: u8,
+    /// For how long, in seconds, its backups cannot be deleted; null: that plan promises nothing.
+    pub keep_backups_s: Option<u32>,
     /// The pool that holds it.
     #[schema(value_type = String, format = "uuid")]
     pub pool_id: PoolId,
@@ -284,6 +286,8 @@ pub struct VolumeContext {
     pub plan: String,
     /// How hard that plan compresses its backups.
     pub compression_level: u8,
+    /// For how long its backups cannot be deleted.
+    pub keep_backups_s: Option<u32>,
     /// The name of its pool.
     pub pool: String,
     /// The name of its region.
@@ -335,6 +339,7 @@ impl Volume {
             confirm: context.confirm.into(),
             plan: context.plan,
             compression_level: context.compression_level,
+            keep_backups_s: context.keep_backups_s,
             pool_id,
             pool: context.pool,
             region: context.region,

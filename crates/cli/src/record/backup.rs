@@ -20,6 +20,9 @@ impl Record for Backup {
             Column::new("VERIFIED", |b| Cell::maybe(b.verified_at.map(Cell::Time))),
             Column::new("CREATED", |b| Cell::Time(b.created_at)),
             Column::new("PROTECTED", |b| Cell::Flag(b.protected)),
+            Column::wide("LOCKED UNTIL", |b| {
+                Cell::maybe(b.keep_until.map(Cell::Time))
+            }),
             Column::wide("CONSISTENCY", |b| {
                 Cell::maybe(b.consistency.as_ref().map(Cell::text))
             }),

@@ -42,6 +42,9 @@ impl Record for Target {
             Column::new("DRIVER", |t| Cell::text(&t.driver)),
             Column::new("FOR", |t| Cell::text(&t.role)),
             Column::new("REGION", |t| Cell::text(&t.region)),
+            Column::wide("LOCKS", |t| {
+                Cell::maybe(t.object_lock.as_ref().map(Cell::text))
+            }),
             Column::new("ID", |t| Cell::text(&t.id)),
         ]
     }

@@ -294,6 +294,7 @@ fn installation(
         Some(kind) => Ok(Some(TargetSetup {
             name: name(known_as.unwrap_or(kind))?,
             driver: kind.to_owned(),
+            object_lock: place.object_lock(),
         })),
         None => Ok::<_, Failure>(None),
     };

@@ -30,7 +30,7 @@ pub fn volume(name: &str) -> Value {
         "cooldown_remaining_s": 0,
         "snapshots": 2, "backups": 1, "caps": {"max_snapshots": 5, "max_backups": 10},
         "confirm": confirm(),
-        "plan": "stillpoint", "compression_level": 3, "pool_id": OTHER_ID, "pool": "local", "region": "here",
+        "plan": "stillpoint", "compression_level": 3, "keep_backups_s": null, "pool_id": OTHER_ID, "pool": "local", "region": "here",
         "failure": null, "created_at": "2026-11-21T09:30:00.123456Z", "version": 1, "actions": [],
     })
 }

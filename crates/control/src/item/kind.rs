@@ -43,6 +43,10 @@ pub(crate) trait Item: Send + Sync + Sized + 'static {
     fn part_of(&self) -> Option<InstanceSnapshotId> {
         None
     }
+    /// Until when it was promised to stay.
+    fn promised(&self) -> Option<Timestamp> {
+        None
+    }
     /// What of every item changes.
     fn fields(&mut self) -> Fields<'_>;
     /// The pool whose node does the work on it; its volume may be gone.
@@ -93,6 +97,7 @@ pub(crate) struct Head {
     pub(crate) volume_id: VolumeId,
     pub(crate) state: ItemState,
     pub(crate) protected: bool,
+    pub(crate) keep_until: Option<Timestamp>,
     pub(crate) part_of: Option<InstanceSnapshotId>,
     pub(crate) created_at: Timestamp,
     pub(crate) version: i64,
@@ -119,6 +124,7 @@ macro_rules! item_fields {
                 volume_id: self.volume_id,
                 state: self.state,
                 protected: self.protected,
+                keep_until: self.promised(),
                 part_of: self.part_of(),
                 created_at: self.created_at,
                 version: self.version,

@@ -121,6 +121,7 @@ fn upload(scene: &Scene) -> Option<TaskSpec> {
         parent,
         notes: notes(scene),
         level: scene.run.order.terms.compression_level,
+        keep_until: scene.backup.as_ref().and_then(|backup| backup.keep_until),
     })
 }
 

@@ -262,6 +262,7 @@ async fn found(
         driver: "memory".into(),
         role: TargetRole::Backups,
         copies: None,
+        object_lock: None,
     };
     place::target_insert(tx, &target).await
 }
@@ -711,6 +712,7 @@ fn backup_row(ids: Ids, wanted: &Wanted, by: OperationId, now: Timestamp) -> Bac
         verified_at: None,
         duration_ms: None,
         protected: false,
+        keep_until: None,
         failure: None,
         operation_id: Some(by),
         created_at: now,

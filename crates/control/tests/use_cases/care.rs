@@ -106,6 +106,7 @@ pub fn collection(state: CollectionState) -> Collection {
         packs: 0,
         freed: ByteCount::ZERO,
         spared: 0,
+        locked: 0,
         until: None,
         open_runs: Vec::new(),
         would_free: None,

@@ -11,7 +11,9 @@ use stillpoint_model::ByteCount;
 use stillpoint_model::guard::Action;
 use stillpoint_model::id::SnapshotId;
 use stillpoint_model::item::{ItemKind, ItemState};
+use stillpoint_model::keep_for::KeepFor;
 use stillpoint_model::operation::OperationState;
+use stillpoint_model::plan::Plan;
 use stillpoint_model::refusal::{ProblemCode, Refusal, WayOut};
 use stillpoint_model::volume::{AttachedState, Attachment, VolumeState};
 
@@ -318,6 +320,47 @@ async fn a_protected_item_stays() {
     let typed = Some(view.backup.name.as_str());
     let asked = backup::delete(&lab.cx, &lab.tenant, &taken.into(), typed, &change).await;
     assert_eq!(code(asked), ProblemCode::Protected);
+}
+
+#[tokio::test]
+async fn a_backup_that_was_promised_stays_until_its_time_whoever_asks() {
+    let promising = Plan {
+        keep_backups_s: Some(KeepFor::try_from(30 * 24 * 3600).expect("a promise")),
+        ..plan()
+    };
+    let lab = Lab::with(promising, true).await;
+    let id = lab.volume(&lab.tenant, "web").await;
+    let taken = lab.backup(&lab.tenant, id).await;
+    let view = backup::show(&lab.cx, &lab.tenant, &taken.into())
+        .await
+        .expect("a backup");
+    let until = view.backup.keep_until.expect("a promise");
+    let kept = until.duration_since(view.backup.created_at);
+    assert_eq!(kept, Duration::from_secs(30 * 24 * 3600));
+    let name = Some(view.backup.name.as_str());
+    let change = Change::default();
+    let asked = backup::delete(&lab.cx, &lab.tenant, &taken.into(), name, &change).await;
+    let refusal = refused(asked);
+    assert_eq!(refusal.code, ProblemCode::BackupLocked);
+    assert!(
+        refusal.text.contains(&until.to_string()),
+        "{}",
+        refusal.text
+    );
+    lab.advance(kept).await;
+    let asked = backup::delete(&lab.cx, &lab.tenant, &taken.into(), name, &change).await;
+    asked.expect("its time is over");
+}
+
+#[tokio::test]
+async fn without_a_promise_a_backup_can_go_at_once() {
+    let lab = Lab::new().await;
+    let id = lab.volume(&lab.tenant, "web").await;
+    let taken = lab.backup(&lab.tenant, id).await;
+    let view = backup::show(&lab.cx, &lab.tenant, &taken.into())
+        .await
+        .expect("a backup");
+    assert_eq!(view.backup.keep_until, None);
 }
 
 #[tokio::test]

@@ -77,10 +77,12 @@ pub fn installation(target: bool) -> Installation {
         target: target.then(|| TargetSetup {
             name: name("target-1"),
             driver: "memory".into(),
+            object_lock: None,
         }),
         second_target: target.then(|| TargetSetup {
             name: name("target-2"),
             driver: "memory".into(),
+            object_lock: None,
         }),
         administrator: account("admin"),
         tenant: Some(account("tenant")),

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use stillpoint_control::volume::{self, VolumeFromImage, VolumeImport, VolumeQuery, VolumeView};
+use stillpoint_model::keep_for::KeepFor;
 use stillpoint_model::volume::{Attachment, VolumeRole};
 use stillpoint_wire::Page;
 use stillpoint_wire::operation::Operation;
@@ -47,6 +48,7 @@ fn volume(view: VolumeView) -> Volume {
         confirm: view.confirm,
         plan: view.plan_name,
         compression_level: view.compression_level.get(),
+        keep_backups_s: view.keep_backups.map(KeepFor::seconds),
         pool: view.pool_name.into(),
         region: view.region_name.into(),
         actions,

@@ -147,7 +147,12 @@ fn show(
     let sheet = Sheet {
         viewer,
         title: "Create Backup",
-        lead: html! { "A full, independent copy in a backup target. It survives the loss of the volume's storage." },
+        lead: html! {
+            "A full, independent copy in a backup target. It survives the loss of the volume's storage."
+            @if let Some(keep) = view.keep_backups {
+                " Once it is there, nobody can delete it for " (text::span(keep.duration())) "."
+            }
+        },
         action: paths::volume_tab(view.volume.id, "backups/new"),
         back: paths::volume_tab(view.volume.id, "backups"),
         submit: Submit {

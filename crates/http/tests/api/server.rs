@@ -112,6 +112,7 @@ fn installation() -> Installation {
         target: Some(TargetSetup {
             name: name("shelf"),
             driver: "local".into(),
+            object_lock: None,
         }),
         second_target: None,
         administrator: account("operators", "admin"),

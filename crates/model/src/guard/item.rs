@@ -4,6 +4,7 @@ use super::{Action, ActiveOperation};
 use crate::id::{InstanceSnapshotId, VolumeId};
 use crate::item::ItemState;
 use crate::refusal::{ProblemCode, Refusal, WayOut};
+use crate::time::Timestamp;
 
 /// What the guard needs to know of the snapshot, backup or image that an action is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +13,8 @@ pub struct ItemFacts {
     pub state: ItemState,
     /// Whether it is protected.
     pub protected: bool,
+    /// Until when it was promised to stay, if that is not over.
+    pub keep_until: Option<Timestamp>,
     /// An operation that reads it or is about it.
     pub active_operation: Option<ActiveOperation>,
     /// Whether any number of operations may read it at once, as they may an image.
@@ -39,6 +42,11 @@ pub(super) fn check(action: Action, item: &ItemFacts) -> Result<(), Refusal> {
     if deletes && item.protected {
         let text = "This item is protected. Remove the protection first.";
         return Err(Refusal::new(ProblemCode::Protected, text).or(WayOut::Unprotect));
+    }
+    let has_content = matches!(item.state, ItemState::Available | ItemState::Degraded);
+    if let Some(until) = item.keep_until.filter(|_| deletes && has_content) {
+        let text = format!("This backup is locked until {until}. Nobody can delete it before.");
+        return Err(Refusal::new(ProblemCode::BackupLocked, text));
     }
     if let (true, Some(volume)) = (deletes, item.fills) {
         let text = "A volume is still being filled from this backup. Delete it when that volume is \

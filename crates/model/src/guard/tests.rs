@@ -152,6 +152,7 @@ fn deletes_never_wait_for_cooldown_or_the_in_flight_limit() {
         fills: None,
         state: ItemState::Available,
         protected: false,
+        keep_until: None,
         active_operation: None,
         part_of: None,
     };
@@ -218,6 +219,7 @@ fn a_roll_back_under_a_running_instance_offers_both_ways_out() {
         fills: None,
         state: ItemState::Available,
         protected: false,
+        keep_until: None,
         active_operation: None,
         part_of: None,
     };
@@ -251,6 +253,33 @@ fn a_backup_without_a_target_is_refused_and_a_snapshot_is_not() {
 }
 
 #[test]
+fn a_backup_that_was_promised_is_not_deleted_before_its_time() {
+    let plan = plan();
+    let until = Timestamp::from_micros(1_800_000_000_000_000);
+    let item = |state| ItemFacts {
+        is_shared: false,
+        fills: None,
+        state,
+        protected: false,
+        keep_until: Some(until),
+        active_operation: None,
+        part_of: None,
+    };
+    let with = |state| Facts {
+        item: Some(item(state)),
+        ..facts(&plan, volume())
+    };
+    for state in [ItemState::Available, ItemState::Degraded] {
+        let kept = refusal(Action::BackupDelete, &with(state));
+        assert_eq!(kept.code, ProblemCode::BackupLocked);
+        assert!(kept.text.contains(&until.to_string()), "{}", kept.text);
+    }
+    // What never became a backup keeps nobody's promise.
+    assert!(can(Action::BackupDelete, &with(ItemState::Failed)).is_ok());
+    assert!(can(Action::RestoreNew, &with(ItemState::Available)).is_ok());
+}
+
+#[test]
 fn a_protected_item_is_not_deleted() {
     let plan = plan();
     let item = ItemFacts {
@@ -258,6 +287,7 @@ fn a_protected_item_is_not_deleted() {
         fills: None,
         state: ItemState::Available,
         protected: true,
+        keep_until: None,
         active_operation: None,
         part_of: None,
     };
@@ -284,6 +314,7 @@ fn an_item_that_is_not_available_restores_nothing() {
             fills: None,
             state: *state,
             protected: false,
+            keep_until: None,
             active_operation: None,
             part_of: None,
         };
@@ -344,6 +375,7 @@ mod images {
             fills: None,
             state,
             protected: false,
+            keep_until: None,
             active_operation: None,
             part_of: None,
         }
@@ -493,6 +525,7 @@ fn a_backup_stays_while_a_volume_is_filled_from_it() {
         fills: Some(volume_id),
         state: ItemState::Available,
         protected: false,
+        keep_until: None,
         active_operation: None,
         part_of: None,
     };

@@ -181,6 +181,7 @@ impl Stage {
                 vault,
                 parent: None,
                 level: Default::default(),
+                keep_until: None,
                 notes: BTreeMap::new(),
             },
             TaskSpec::VolumeFillBegin {

@@ -16,7 +16,7 @@ use stillpoint_layers::{LayerReader, Pool};
 use stillpoint_model::error::with_causes;
 use stillpoint_model::id::{BackupId, LayerId, VolumeId};
 use stillpoint_model::task::{Directive, TaskFailure, TaskOutcome, TaskSpec};
-use stillpoint_model::{ByteCount, ByteRange, ErrorKind};
+use stillpoint_model::{ByteCount, ByteRange, ErrorKind, Timestamp};
 use stillpoint_vault::{
     BackupInfo, BackupSpec, CheckLevel, Missed, PreparedBackup, Receipt, Vault, VolumeReader,
 };
@@ -63,6 +63,7 @@ pub fn perform(
             parent,
             ref notes,
             level,
+            keep_until,
         } => {
             let vault = storage.vault_for_backup(vault)?.compressing_at(level);
             upload(
@@ -72,7 +73,7 @@ pub fn perform(
                     volume_id,
                     backup_id,
                 },
-                parent,
+                (parent, keep_until),
                 notes,
                 hooks,
             )
@@ -115,7 +116,7 @@ fn upload(
     pool: &dyn Pool,
     vault: &Vault,
     backup: Backup,
-    parent: Option<BackupId>,
+    (parent, keep_until): (Option<BackupId>, Option<Timestamp>),
     notes: &BTreeMap<String, String>,
     hooks: &dyn Hooks,
 ) -> TaskResult {
@@ -142,7 +143,7 @@ fn upload(
         parent: parent_id,
         changed: changed.as_deref(),
         metadata: notes.clone(),
-        keep_until: None,
+        keep_until,
     };
     let due = |parent: &BackupInfo| proof_is_due(parent.tracked, parent.provisioned, source.size());
     let prepared = match parent.as_ref().is_some_and(due) {

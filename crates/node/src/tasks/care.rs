@@ -156,6 +156,7 @@ const fn nothing(state: CollectionState) -> Collection {
         packs: 0,
         freed: ByteCount::ZERO,
         spared: 0,
+        locked: 0,
         until: None,
         open_runs: Vec::new(),
         would_free: None,
@@ -180,6 +181,7 @@ fn reached(collected: &Collected) -> Collection {
         packs: count(collected.packs),
         freed: collected.freed,
         spared: count(collected.spared),
+        locked: count(collected.locked),
         until,
         ..nothing(state)
     }

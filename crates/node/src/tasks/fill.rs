@@ -254,6 +254,7 @@ mod tests {
                     vault,
                     parent: None,
                     level: Default::default(),
+                    keep_until: None,
                     notes: BTreeMap::new(),
                 },
             ] {

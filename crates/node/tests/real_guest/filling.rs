@@ -148,6 +148,7 @@ impl Scene {
             vault,
             parent: None,
             level: Default::default(),
+            keep_until: None,
             notes: BTreeMap::new(),
         });
         self.perform(&TaskSpec::VolumeFillBegin {

@@ -82,6 +82,13 @@ impl VersionedTarget {
         self.lock().locked
     }
 
+    /// Takes all locks away, as it is when objects were brought from another bucket.
+    pub fn forget_locks(&self) {
+        for version in self.lock().names.values_mut().flatten() {
+            version.until = None;
+        }
+    }
+
     /// What somebody does who has the credentials: a delete by name.
     pub fn hide(&self, name: &ObjectName) {
         self.lock().add(name, None);

@@ -217,6 +217,18 @@ fn an_increment_that_changes_nothing_sets_no_lock_on_what_it_shares() {
 }
 
 #[test]
+fn what_a_manifest_says_counts_only_as_long_as_it_is_locked_itself() {
+    let bench = Locked::new(25);
+    let disk = disk(1);
+    let first = bench.back_up(&disk, None, Some(30));
+    // As if the bucket had been filled from another one.
+    bench.target.forget_locks();
+    let until = bench.in_days(20);
+    let second = bench.back_up(&disk, Some(first), Some(20));
+    assert!(bench.is_held(second, until));
+}
+
+#[test]
 fn what_deduplication_finds_is_locked_as_long_as_who_found_it() {
     let bench = Locked::new(6);
     bench.back_up(&disk(1), None, Some(2));

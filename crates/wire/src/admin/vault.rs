@@ -116,6 +116,8 @@ pub struct Collection {
     pub freed: ByteCount,
     /// Objects that were to go and stayed because something needs them after all.
     pub spared: u32,
+    /// Objects that nothing needs and that stay until their locks are over.
+    pub locked: u32,
     /// When the grace is over.
     #[schema(value_type = Option<String>, format = "date-time")]
     pub until: Option<Timestamp>,
@@ -177,6 +179,7 @@ impl Collection {
             packs,
             freed,
             spared,
+            locked,
             until,
             open_runs,
             would_free,
@@ -190,6 +193,7 @@ impl Collection {
             objects: packs,
             freed,
             spared,
+            locked,
             until,
             open_runs: open_runs.len(),
             would_free,

@@ -141,7 +141,7 @@ async fn show(
 
 fn lead(care: &TargetCare) -> String {
     let target = &care.target.target;
-    match (target.role, &care.copies) {
+    let purpose = match (target.role, &care.copies) {
         (TargetRole::Copies, _) => format!(
             "{} · holds copies of the backups of another target, and nothing else",
             target.driver
@@ -157,6 +157,10 @@ fn lead(care: &TargetCare) -> String {
                 target.driver
             )
         }
+    };
+    match target.object_lock {
+        Some(mode) => format!("{purpose}; what is promised to stay is locked ({mode} mode)"),
+        None => purpose,
     }
 }
 

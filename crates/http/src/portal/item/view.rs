@@ -90,6 +90,7 @@ impl Item {
         html! {
             a.name href=(paths::item(self.id)) { (self.name) }
             @if self.protected { " " span.tag { (Icon::Lock) " Protected" } }
+            @if let Some(until) = self.keep_until { span.sub { (Icon::Lock) " Locked until " (text::utc(until)) } }
             @if self.trigger == Trigger::Safety { " " span.tag { "Safety snapshot" } }
             @if let Some(whole) = self.part_of {
                 a.sub href=(paths::instance_snapshot(whole)) { "Part of an instance snapshot" }
@@ -202,6 +203,12 @@ impl Item {
             (ui::fact("Created", &ui::time(self.created_at, self.now)))
             (ui::fact("Duration", &html! { (text::took(self.duration_ms).as_deref().unwrap_or("not known yet")) }))
             (ui::fact("Protected", &html! { (if self.protected { "Yes" } else { "No" }) }))
+            @if let Some(until) = self.keep_until {
+                (ui::fact("Locked until", &html! {
+                    (text::utc(until))
+                    span.sub { "Its plan promised that it stays. Nobody can delete it before." }
+                }))
+            }
             @if self.id.kind() == ItemKind::Backup {
                 (ui::fact("Last verified", &match self.verified_at {
                     Some(at) => ui::time(at, self.now),

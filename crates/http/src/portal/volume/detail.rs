@@ -267,7 +267,10 @@ fn facts(view: &VolumeView) -> Markup {
         }))
         (ui::fact("Region", &html! { (view.region_name) }))
         (ui::fact("Pool", &html! { (view.pool_name) }))
-        (ui::fact("Plan", &html! { (view.plan_name) span.sub { "Backups: compression level " (view.compression_level) } }))
+        (ui::fact("Plan", &html! { (view.plan_name) span.sub {
+            "Backups: compression level " (view.compression_level)
+            @if let Some(keep) = view.keep_backups { ", locked for " (text::span(keep.duration())) }
+        } }))
         (ui::fact("Made from", &origin(volume.origin)))
         (ui::fact("Created", &ui::time(volume.created_at, view.now)))
         (ui::wide_fact("Id", &html! { code { (volume.id) } }))

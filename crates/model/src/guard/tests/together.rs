@@ -170,6 +170,7 @@ fn a_part_of_an_instance_snapshot_is_restored_but_not_deleted_alone() {
     let item = ItemFacts {
         state: ItemState::Available,
         protected: false,
+        keep_until: None,
         active_operation: None,
         is_shared: false,
         fills: None,

@@ -342,6 +342,7 @@ fn collected(care: &VaultCare, now: Timestamp) -> Markup {
     html! {
         (ui::time(at, now))
         span.sub { (came_to(last)) }
+        @if last.locked > 0 { span.sub { (last.locked) " dead objects stay until their locks are over" } }
         span.sub { "Next: " (ui::time_inline(care.collect_due_at)) }
     }
 }
