@@ -46,6 +46,7 @@ pub fn installation() -> Installation {
         target: Some(TargetSetup {
             name: name("local"),
             driver: "local".into(),
+            object_lock: None,
         }),
         second_target: None,
         administrator: account("admin"),

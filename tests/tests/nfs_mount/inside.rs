@@ -209,6 +209,7 @@ impl Client {
     fn back_up(&self, disk: &Noise, parent: Option<BackupId>) -> BackupId {
         let backup_id = BackupId::generate(&*self.env);
         let spec = BackupSpec {
+            keep_until: None,
             backup_id,
             volume_id: self.volume,
             parent,

@@ -5,7 +5,6 @@ use std::time::Duration;
 use stillpoint_control::admin::{self, TargetCare};
 use stillpoint_control::reconcile::vault_care;
 use stillpoint_control::{Error, backup};
-use stillpoint_model::{ByteCount, Env as _};
 use stillpoint_model::account::Actor;
 use stillpoint_model::care::{
     BackupKey, BadObject, Collection, CollectionState, Mending, VaultCare, Verification,
@@ -15,6 +14,7 @@ use stillpoint_model::id::BackupId;
 use stillpoint_model::item::ItemState;
 use stillpoint_model::refusal::ProblemCode;
 use stillpoint_model::task::{Assignment, TaskOutcome, TaskSpec};
+use stillpoint_model::{ByteCount, Env as _};
 
 use crate::lab::{Lab, by_name};
 

@@ -78,7 +78,11 @@ pub(super) fn restoring_from_several_threads<S: Storage>(world: &mut World<S>) {
     let now = world.read_volume(volume);
     let mut each = (0..blocks).zip(now.chunks(usize::try_from(BLOCK_SIZE).unwrap()));
     let wrong = each.find(|(block, data)| {
-        let byte = if is_left_out(*block) { 0 } else { byte_of(*block) };
+        let byte = if is_left_out(*block) {
+            0
+        } else {
+            byte_of(*block)
+        };
         data.iter().any(|found| *found != byte)
     });
     assert_eq!(wrong.map(|(block, _)| block), None, "the first wrong block");

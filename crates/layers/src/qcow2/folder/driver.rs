@@ -450,11 +450,7 @@ impl LayerWriter for LayerFileWriter {
     }
 
     fn finish(self: Box<Self>) -> Result<(), Error> {
-        let Self {
-            layer,
-            writer,
-            new,
-        } = *self;
+        let Self { layer, writer, new } = *self;
         let writer = writer.into_inner().unwrap_or_else(PoisonError::into_inner);
         writer.finish().map_err(|e| damaged(layer, e))?;
         let Some((

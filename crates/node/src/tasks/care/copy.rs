@@ -235,6 +235,7 @@ mod tests {
         parent: Option<BackupId>,
     ) -> stillpoint_vault::Receipt {
         let spec = BackupSpec {
+            keep_until: None,
             backup_id: key.backup_id,
             volume_id: key.volume_id,
             parent,

@@ -306,7 +306,11 @@ fn list(state: &State, query: &str, fault: Fault) -> Response<Body> {
     if truncated {
         xml += "<NextContinuationToken>unused</NextContinuationToken>";
     }
-    let year = if fault == Fault::WrongTime { 2126 } else { 2026 };
+    let year = if fault == Fault::WrongTime {
+        2126
+    } else {
+        2026
+    };
     for (key, bytes) in found {
         let len = bytes.len();
         xml += &format!(
