@@ -181,6 +181,18 @@ impl GuestShell {
     }
 }
 
+impl Drop for GuestShell {
+    fn drop(&mut self) {
+        // Whoever fails for want of something wants to know what was said instead.
+        while std::thread::panicking() {
+            match self.console.receive(Duration::ZERO) {
+                Ok(line) => eprintln!("guest: {}", line.trim_end()),
+                Err(_) => return,
+            }
+        }
+    }
+}
+
 /// A disk with programs, without what only debuggers read, and with the libraries that they need.
 fn make_disk(programs: &[PathBuf], folder: &Path, disk: &Path) {
     let tree = folder.join("programs");

@@ -30,6 +30,7 @@ pub mod hash;
 pub mod journal;
 pub mod ledger;
 pub mod leftovers;
+pub mod lossy;
 pub mod machine;
 pub mod mount;
 pub mod person;

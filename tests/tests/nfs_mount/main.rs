@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! guest: this very program ── NfsTarget ── kernel's NFS client ── TCP ── nfs-ganesha ── a folder here
+//!                                                        (where answers can get lost)
 //! ```
 //!
 //! This machine's kernel may have no NFS client, and a mount that hangs should hang in a guest. So each
@@ -24,6 +25,7 @@ use std::process::Command;
 use stillpoint_env::SystemEnv;
 use stillpoint_tests::export::ExportServer;
 use stillpoint_tests::guest_shell::GuestShell;
+use stillpoint_tests::lossy::LossyPath;
 use stillpoint_tests::process::run;
 use stillpoint_tests::server::stillpoint_binary;
 use stillpoint_vault::RootKey;
@@ -35,6 +37,7 @@ const OPTIONS: &str = "vers=4.2,hard,proto=tcp,addr=10.0.2.2";
 /// A server with exports, and a guest that can mount them.
 struct Ground {
     server: ExportServer,
+    path: LossyPath,
     guest: GuestShell,
     folder: TempDir,
 }
@@ -53,12 +56,14 @@ impl Ground {
             ("archive", &vault, ":ro"),
             ("tiny", Path::new("16M"), ":new"),
         ]);
+        let path = LossyPath::to(server.port());
         let mut programs = vec![std::env::current_exe().unwrap()];
         programs.extend_from_slice(more);
         let mut guest = GuestShell::boot(&programs);
         guest.must("load-nfs");
         Self {
             server,
+            path,
             guest,
             folder,
         }
@@ -66,7 +71,7 @@ impl Ground {
 
     /// Mounts an export on a folder of the guest.
     fn mount(&mut self, export: &str, at: &str, more: &str) {
-        let port = self.server.port();
+        let port = self.path.port();
         self.guest.must(&format!(
             "mkdir -p {at} && mount -t nfs -o {OPTIONS},port={port}{more} 10.0.2.2:/{export} {at}"
         ));
@@ -145,13 +150,52 @@ fn nfs_a_backup_outlives_the_server_it_writes_to() {
     ground.server.resume();
     ground.passes(test);
 
-    let test = "every_put_happens_once_whatever_answers_get_lost";
+    let test = "every_put_happens_once_while_the_server_comes_and_goes";
     ground.begin(test);
     for _ in 0..inside::CRASHES {
         ground.guest.wait_for(inside::SO_MANY);
         ground.server.kill();
         ground.server.resume();
     }
+    ground.passes(test);
+}
+
+/// The part of an NFS 4 request that does something to a name: the numbers of the operation (and of
+/// its kind), then the name.
+fn request(numbers: &[u32], name: &str) -> Vec<u8> {
+    let len = u32::try_from(name.len()).unwrap();
+    let numbers = numbers.iter().chain([&len]);
+    let mut bytes: Vec<u8> = numbers.flat_map(|number| number.to_be_bytes()).collect();
+    bytes.extend_from_slice(name.as_bytes());
+    bytes
+}
+
+#[test]
+fn nfs_what_a_server_did_before_it_died_is_done_though_nobody_heard_of_it() {
+    /// RFC 8881: to create a directory, to link, to remove.
+    const CREATE: [u32; 2] = [6, 2];
+    const LINK: [u32; 1] = [11];
+    const REMOVE: [u32; 1] = [28];
+    let mut ground = Ground::new(&[]);
+    ground.mount_twice();
+    let test = "what_is_done_is_done_once";
+    let lost = [
+        request(&CREATE, inside::MADE),
+        request(&LINK, inside::LINKED),
+        request(&REMOVE, inside::LINKED),
+        request(&REMOVE, inside::MADE),
+    ];
+    for (nth, request) in lost.into_iter().enumerate() {
+        ground.path.lose_the_answer_to(request);
+        match nth {
+            0 => ground.begin(test),
+            _ => ground.server.resume(),
+        }
+        ground.path.wait_until_lost();
+        ground.server.kill();
+    }
+    ground.path.lose_the_answer_to(b"nothing more".to_vec());
+    ground.server.resume();
     ground.passes(test);
 }
 

@@ -17,7 +17,7 @@ mod tests;
 /// How many threads race for one name.
 const RACERS: usize = 16;
 /// How often what two clients see of each other is looked at.
-const ROUNDS: usize = 12;
+const ROUNDS: usize = 6;
 
 fn name(text: &str) -> ObjectName {
     ObjectName::new(text).unwrap()
