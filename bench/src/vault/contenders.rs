@@ -27,7 +27,13 @@ macro_rules! restic {
 }
 macro_rules! rustic {
     () => {
-        r#"RUSTIC_PASSWORD=x RUSTIC_CACHE_DIR="$STATE" RUSTIC_REPOSITORY="$REPO" rustic --no-progress --log-level warn "#
+        concat!(
+            r#"case "$REPO" in s3:*) at="${REPO#s3:}" REPO=opendal:s3; "#,
+            r#"export OPENDAL_ENDPOINT="${at%/*}" OPENDAL_BUCKET="${at##*/}" "#,
+            "OPENDAL_REGION=us-east-1 OPENDAL_ROOT=/;; esac; ",
+            r#"RUSTIC_PASSWORD=x RUSTIC_CACHE_DIR="$STATE" RUSTIC_REPOSITORY="$REPO" "#,
+            "rustic --no-progress --log-level warn "
+        )
     };
 }
 macro_rules! borg {
@@ -101,7 +107,7 @@ pub const CONTENDERS: [Contender; 7] = [
         program: "rustic",
         version: "rustic --version",
         deduplicates: true,
-        uses_buckets: false,
+        uses_buckets: true,
         init: concat!(rustic!(), "init --set-compression 3"),
         backup: concat!(rustic!(), r#"backup --force --tag "$STEP" "$DISK""#),
         restore: concat!(rustic!(), "restore --filter-tags increment latest ."),
