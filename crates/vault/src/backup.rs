@@ -241,14 +241,14 @@ impl Vault {
 }
 
 impl Vault {
-    /// The notes of a backup, with the one of how hard it is compressed.
+    /// The notes of a backup, with the one of how hard it is compressed if there is room for it.
     fn noted(&self, spec: &BackupSpec<'_>) -> BTreeMap<String, String> {
         let mut notes = spec.metadata.clone();
         let level = self.tuning.zstd_level;
-        match level == i32::from(CompressionLevel::default().get()) {
-            true => notes.remove(COMPRESSED_AT),
-            false => notes.insert(COMPRESSED_AT.to_owned(), level.to_string()),
-        };
+        notes.remove(COMPRESSED_AT);
+        if level != i32::from(CompressionLevel::default().get()) && notes.len() < MAX_NOTES {
+            notes.insert(COMPRESSED_AT.to_owned(), level.to_string());
+        }
         notes
     }
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use proptest::prelude::*;
 use stillpoint_model::ByteRange;
 use stillpoint_model::id::BackupId;
+use stillpoint_model::progress::NullMonitor;
 
 use super::support::*;
 use crate::target::FaultTarget;
@@ -124,9 +125,7 @@ fn an_increment_into_a_tebibyte_costs_what_changed() {
     let vault = bench.through(calls.clone()).unwrap();
     let changed = [chunks(at, 1)];
     let spec = bench.spec(bench.id(), Some(first.backup_id), Some(&changed));
-    let prepared = vault
-        .prepare_backup(&spec, &disk, &stillpoint_model::progress::NullMonitor)
-        .unwrap();
+    let prepared = vault.prepare_backup(&spec, &disk, &NullMonitor).unwrap();
     let receipt = prepared.commit(&mut || Ok(())).unwrap();
     assert_eq!(receipt.bytes_read.get(), CHUNK);
     assert_eq!(receipt.changed.get(), CHUNK);
@@ -136,12 +135,7 @@ fn an_increment_into_a_tebibyte_costs_what_changed() {
     assert_eq!(receipt.used.get(), first.used.get() + CHUNK);
     let whole = Mutex::new(Disk::new(disk.size));
     vault
-        .restore(
-            bench.volume,
-            spec.backup_id,
-            &whole,
-            &stillpoint_model::progress::NullMonitor,
-        )
+        .restore(bench.volume, spec.backup_id, &whole, &NullMonitor)
         .unwrap();
     assert_eq!(whole.into_inner().unwrap(), disk);
 }
@@ -231,4 +225,18 @@ fn another_level_of_compression_shares_what_is_there() {
     let other = hard.back_up(&disk, None, None);
     assert!(other.stored.get() < first.stored.get() / 8, "{other:?}");
     assert_eq!(bench.restored(other.backup_id), disk);
+}
+
+#[test]
+fn a_backup_with_as_many_notes_as_it_may_have_is_read_at_any_level() {
+    let bench = Bench::new(78).compressing_at(19);
+    let mut disk = Disk::new(20 * CHUNK);
+    disk.fill(3, 1);
+    let mut spec = bench.spec(bench.id(), None, None);
+    spec.metadata = (0..64).map(|n| (format!("{n}"), String::new())).collect();
+    let prepared = bench.vault.prepare_backup(&spec, &disk, &NullMonitor);
+    let receipt = prepared.unwrap().commit(&mut || Ok(())).unwrap();
+    let info = bench.vault.describe(bench.volume, receipt.backup_id);
+    assert_eq!(info.unwrap().metadata, spec.metadata);
+    assert_eq!(bench.restored(receipt.backup_id), disk);
 }

@@ -176,7 +176,7 @@ pub fn words(chunks: u64) -> Disk {
         x
     };
     let known: Vec<Vec<u8>> = (0..4096)
-        .map(|_| random().to_le_bytes()[..(random() % 6 + 3) as usize].to_vec())
+        .map(|_| random().to_le_bytes()[..(random() % 6) as usize + 3].to_vec())
         .collect();
     for chunk in 0..chunks {
         let mut data = Vec::with_capacity(2 * CHUNK_LEN);

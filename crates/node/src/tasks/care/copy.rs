@@ -187,7 +187,9 @@ pub(super) fn bring_back(
         let found = vault.describe(key.volume_id, key.backup_id);
         matches!(found, Err(Error::BackupNotFound(_)))
     });
-    hooks.watch().enter(Phase::Copying);
+    if !gone.is_empty() {
+        hooks.watch().enter(Phase::Copying);
+    }
     for (key, part) in parts(twin, vault, &gone, hooks.watch()) {
         let volume_and_backup = (key.volume_id, key.backup_id);
         match vault.copy_backup(twin, volume_and_backup, &mut confirm(hooks), &part) {
