@@ -276,9 +276,12 @@ impl Vault {
     }
 }
 
-/// Whether another source, another day, is what a backup needs.
+/// Whether another source, another day or a newer version is what a backup needs.
 fn is_hopeless(error: &Error) -> bool {
-    matches!(error, Error::Irreparable { .. } | Error::BackupDeleted(_))
+    matches!(
+        error,
+        Error::Irreparable { .. } | Error::BackupDeleted(_) | Error::Unsupported { .. }
+    )
 }
 
 fn receipt_of(backup_id: BackupId, manifest: &Manifest) -> Receipt {

@@ -316,10 +316,13 @@ impl Vault {
             seq,
             ..Header::new(class, self.keys.vault, id, [0; 16])
         };
-        Header::expect(&bytes, &wanted)
-            .and_then(|header| self.keys.object(&header))
-            .and_then(|key| open_object(&key, &mut bytes))
-            .map_err(|what| damaged(name, what))
+        let open = |bytes: &mut [u8]| {
+            let header = Header::of_same(bytes, &wanted)?;
+            let body = open_object(&self.keys.object(&header)?, bytes)?;
+            header.require_readable()?;
+            Ok(body)
+        };
+        open(&mut bytes).map_err(|what| damaged(name, what))
     }
 }
 

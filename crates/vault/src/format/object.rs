@@ -166,6 +166,13 @@ impl Header {
     /// Parses a header and checks that it is of the object that was asked for, and that nothing
     /// unknown here is needed to read it.
     pub(crate) fn expect(bytes: &[u8], wanted: &Header) -> Result<Self, Malformed> {
+        let header = Self::of_same(bytes, wanted)?;
+        header.require_readable()?;
+        Ok(header)
+    }
+
+    /// Parses a header and checks that it is of the object that was asked for.
+    pub(crate) fn of_same(bytes: &[u8], wanted: &Header) -> Result<Self, Malformed> {
         let header = Self::decode(bytes)?;
         let same = header.class == wanted.class
             && header.seq == wanted.seq
@@ -174,10 +181,16 @@ impl Header {
         if !same {
             return Err(Malformed::Wrong("it is another object"));
         }
-        if header.flags.read != 0 {
-            return Err(Malformed::Unknown("a feature needed to read it"));
-        }
         Ok(header)
+    }
+
+    /// Whether nothing unknown here is needed to read it. Of a small object that is known once it was
+    /// opened: before that, a flag may be a bit that rotted.
+    pub(crate) fn require_readable(&self) -> Result<(), Malformed> {
+        match self.flags.read {
+            0 => Ok(()),
+            _ => Err(Malformed::Unknown("a feature needed to read it")),
+        }
     }
 }
 
