@@ -42,12 +42,15 @@ pub struct Fitness {
 /// `UnfitTarget` says what it cannot do, in words for an operator.
 pub fn probe(target: &dyn Target, env: &dyn Env) -> Result<Fitness, Error> {
     let ground = Ground::new(target, env);
-    let verdict = ground.attempt();
+    if target.locks() {
+        ground.can_lock()?;
+    }
+    let verdict = ground.attempt().map_err(|error| ground.unfit(error));
     let cleaned = ground.clean();
     let fitness = verdict?;
     cleaned?;
     if target.locks() {
-        ground.locks(env)?;
+        ground.locks(env).map_err(|error| ground.unfit(error))?;
     }
     Ok(fitness)
 }
@@ -57,7 +60,9 @@ pub fn probe(target: &dyn Target, env: &dyn Env) -> Result<Fitness, Error> {
 ///
 /// `UnfitTarget` says what it does instead, in words for an operator.
 pub fn probe_locks(target: &dyn Target, env: &dyn Env) -> Result<(), Error> {
-    Ground::new(target, env).locks(env)
+    let ground = Ground::new(target, env);
+    ground.can_lock()?;
+    ground.locks(env).map_err(|error| ground.unfit(error))
 }
 
 /// Where the trials are made.
@@ -227,23 +232,39 @@ impl Ground<'_> {
         }
     }
 
+    /// What a server that cannot do what locks rest on says, in words for an operator.
+    fn unfit(&self, error: Error) -> Error {
+        match error {
+            Error::Target(error)
+                if self.target.locks() && error.kind() == ErrorKind::Unsupported =>
+            {
+                tracing::warn!(%error, "a backup target cannot lock objects");
+                Error::UnfitTarget(
+                    "the bucket keeps no versions, or the server lists them in no known way. Choose \
+                     another one, or take `object_lock` out of the settings",
+                )
+            }
+            other => other,
+        }
+    }
+
+    /// What the target says of itself.
+    fn can_lock(&self) -> Result<(), Error> {
+        match self.target.object_lock()? {
+            ObjectLock::Available | ObjectLock::Unknown => Ok(()),
+            ObjectLock::Absent => Err(Error::UnfitTarget(
+                "objects cannot be locked in this bucket: it has no Object Lock. Make one with \
+                     Object Lock, or take `object_lock` out of the settings",
+            )),
+            ObjectLock::Always => Err(Error::UnfitTarget(
+                "the bucket has a default retention, so that nothing could be tidied in it. Take \
+                     the default away: what is to stay is locked one by one",
+            )),
+        }
+    }
+
     /// A locked object refuses to go and stays as it is.
     fn locks(&self, env: &dyn Env) -> Result<(), Error> {
-        match self.target.object_lock()? {
-            ObjectLock::Available | ObjectLock::Unknown => {}
-            ObjectLock::Absent => {
-                return Err(Error::UnfitTarget(
-                    "objects cannot be locked in this bucket: it has no Object Lock. Make one with \
-                     Object Lock, or take `object_lock` out of the settings",
-                ));
-            }
-            ObjectLock::Always => {
-                return Err(Error::UnfitTarget(
-                    "the bucket has a default retention, so that nothing could be tidied in it. Take \
-                     the default away: what is to stay is locked one by one",
-                ));
-            }
-        }
         self.sweep()?;
         let (name, bytes) = (self.name(LOCKED), contents(0));
         self.target.put_new(&name, &bytes)?;
