@@ -215,12 +215,22 @@ fn parse_line(line: &str) -> Result<(Names, WrappedKeys), Error> {
 }
 
 /// Destroys the keys of a vault and answers how many generations there were. Its backups can never
-/// be read again. An error may leave some; doing it again goes on.
+/// be read again. An error may leave some; doing it again goes on. `Conflict` when some are locked: all
+/// others are gone.
 pub fn destroy(target: &dyn Target, vault_id: VaultId) -> Result<usize, Error> {
     let names = Names { vault: vault_id };
     let generations = keys_of(target, names)?;
+    let mut locked = None;
     for (generation, _) in &generations {
-        target.delete(&names.keys(*generation))?;
+        match target.delete(&names.keys(*generation)) {
+            Ok(()) => {}
+            // The others go all the same: they may be under another root key.
+            Err(error) if error.kind() == ErrorKind::Conflict => locked = Some(error),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if let Some(error) = locked {
+        return Err(error.into());
     }
     if keys_of(target, names)?.is_empty() {
         return Ok(generations.len());

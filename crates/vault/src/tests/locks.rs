@@ -458,6 +458,24 @@ fn keys_are_rotated_and_the_old_ones_stay_until_their_lock_is_over() {
 }
 
 #[test]
+fn locked_backups_are_forgotten_by_a_rotation_and_the_end_of_the_old_root_key() {
+    let bench = Locked::new(26);
+    bench.back_up(&disk(1), None, Some(30));
+    let next = RootKey::generate(&*bench.env);
+    let id = bench.vault.id();
+    keys::rotate(&*bench.target, id, &bench.root, &next, &*bench.env).unwrap();
+    let error = keys::destroy(&*bench.target, id).unwrap_err();
+    assert_eq!(
+        error.kind(),
+        ErrorKind::Conflict,
+        "the old generation is locked"
+    );
+    let opened = |root| Vault::open(bench.target.clone(), id, root, bench.env.clone());
+    assert!(matches!(opened(&next), Err(Error::WrongKey { .. })));
+    assert!(opened(&bench.root).is_ok(), "until that one is destroyed");
+}
+
+#[test]
 fn a_copy_is_locked_as_long_as_its_backup_was_promised() {
     let bench = Locked::new(17);
     let other = Locked::new(18);
