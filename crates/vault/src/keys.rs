@@ -138,6 +138,7 @@ pub fn mend(vault: &Vault, root: &RootKey) -> Result<Option<ObjectName>, Error> 
             Err(error) => return Err(error),
         }
     }
+    let was_mended = keys.is_some();
     let keys = match keys {
         Some(keys) => keys,
         None => put_next(target, names, opened, (root, root), &*vault.env)?,
@@ -145,8 +146,12 @@ pub fn mend(vault: &Vault, root: &RootKey) -> Result<Option<ObjectName>, Error> 
     if !keys.opens_the_same(&vault.keys) {
         return Err(Error::Internal("the keys were not wrapped as they are"));
     }
-    target.delete(&opened.name)?;
-    Ok(Some(opened.name.clone()))
+    match target.delete(&opened.name) {
+        // It is locked, and nobody needs it any more: a later look takes it away.
+        Err(error) if error.kind() == ErrorKind::Conflict && was_mended => Ok(None),
+        Err(error) if error.kind() != ErrorKind::Conflict => Err(error.into()),
+        _ => Ok(Some(opened.name.clone())),
+    }
 }
 
 /// Whether others may well open. Objects are written once, so one that opened before, and says now that

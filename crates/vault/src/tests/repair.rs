@@ -10,6 +10,8 @@ use stillpoint_model::{ByteCount, ByteRange};
 
 use super::support::*;
 use super::torture::{each_seed, figure};
+use crate::format::names::IdBytes;
+use crate::format::object::Class;
 use crate::target::{Fault, FaultTarget, ObjectName, Target};
 use crate::*;
 
@@ -546,4 +548,38 @@ fn a_repair_compresses_as_hard_as_the_backup_was_and_says_how_far_it_is() {
     assert_eq!(Some(done), total);
     assert_eq!(done, disk.size);
     assert!(seen.len() > at, "the proof is counted, too");
+}
+
+/// Seals a manifest with a flag that no version here knows, as a newer one would.
+fn as_a_newer_version(bench: &Bench, name: &ObjectName, backup: BackupId) {
+    let vault = &bench.vault;
+    let manifest = vault.manifest(bench.volume, backup).unwrap();
+    let mut header = vault.header(Class::Manifest, backup.to_bytes());
+    header.flags.read = 1;
+    let sealed = vault.seal(name, &header, manifest.encode()).unwrap();
+    assert!(bench.target.tamper(name, |bytes| *bytes = sealed));
+}
+
+#[test]
+fn a_flag_that_rotted_is_damage_and_one_that_was_sealed_stops_no_repair_of_others() {
+    let pair = Pair::new(11);
+    let [rotted, newer] = [0, 1].map(|at| pair.backups[at].0);
+    let bench = &pair.first;
+    let name_of = |backup| bench.vault.names.manifest(bench.volume, backup);
+    let flags_at = 16;
+    let flipped = |bytes: &mut Vec<u8>| bytes[flags_at] ^= 1;
+    assert!(bench.target.tamper(&name_of(rotted), flipped));
+    let error = bench.vault.manifest(bench.volume, rotted).unwrap_err();
+    assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+    as_a_newer_version(bench, &name_of(newer), newer);
+    let error = bench.vault.manifest(bench.volume, newer).unwrap_err();
+    assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+
+    let both = BTreeSet::from([rotted, newer].map(|backup| (bench.volume, backup)));
+    pair.affected();
+    let repaired = pair.repair(&both).unwrap();
+    let renewed: Vec<_> = repaired.renewed.iter().map(|(backup, _)| *backup).collect();
+    assert_eq!(renewed, [rotted]);
+    let left: Vec<_> = repaired.left.iter().map(|(backup, _)| *backup).collect();
+    assert_eq!(left, [newer]);
 }
