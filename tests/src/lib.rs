@@ -24,6 +24,7 @@ pub mod browser;
 pub mod bucket;
 pub mod debian;
 pub mod export;
+pub mod folder;
 pub mod guest;
 pub mod guest_shell;
 pub mod hash;

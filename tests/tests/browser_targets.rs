@@ -8,11 +8,12 @@
 )]
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use stillpoint_client::Change;
 use stillpoint_model::id::VolumeId;
 use stillpoint_tests::browser::Browser;
+use stillpoint_tests::folder::files_under;
 use stillpoint_tests::person::{Login, Person};
 use stillpoint_tests::server::Server;
 use stillpoint_wire::upload::ImageFormat;
@@ -72,18 +73,6 @@ fn pictures(browser: &mut Browser, pages: &[(&str, String)]) {
         .collect();
     let faults = browser.take_pictures(&pages, &folder);
     assert!(faults.is_empty(), "{faults:?}");
-}
-
-fn files_under(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
-    entries
-        .flat_map(|path| match path.is_dir() {
-            true => files_under(&path),
-            false => vec![path],
-        })
-        .collect()
 }
 
 /// Flips a byte in every pack.

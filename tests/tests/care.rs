@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use stillpoint_client::Change;
 use stillpoint_model::id::BackupId;
+use stillpoint_tests::folder::files_under;
 use stillpoint_tests::person::Person;
 use stillpoint_tests::server::{Server, stillpoint_binary};
 use stillpoint_tests::wait::{PATIENCE, until};
@@ -65,18 +66,6 @@ fn import(tenant: &Person, folder: &Path, name: &str, seed: u64) -> stillpoint_m
 
 fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     until(PATIENCE, what, || is_so().then_some(()).ok_or("not yet"));
-}
-
-fn files_under(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
-    entries
-        .flat_map(|path| match path.is_dir() {
-            true => files_under(&path),
-            false => vec![path],
-        })
-        .collect()
 }
 
 /// The packs of a server's target, with their lengths.

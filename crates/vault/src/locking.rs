@@ -29,11 +29,9 @@ use stillpoint_model::progress::Monitor;
 use stillpoint_model::{ErrorKind, Timestamp};
 
 use crate::crew::all_of;
-use crate::fetch::{Position, TreeVisitor};
+use crate::fetch::Position;
 use crate::format::manifest::Manifest;
 use crate::format::pack::PackId;
-use crate::format::tree::Leaf;
-use crate::reap::Used;
 use crate::target::{ObjectName, TargetError, list_each};
 use crate::vault::keys_of;
 use crate::{Error, Vault};
@@ -119,19 +117,6 @@ impl Vault {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error.into()),
         }
-    }
-
-    fn packs_below(
-        &self,
-        tree: Option<Position>,
-        monitor: &dyn Monitor,
-    ) -> Result<HashSet<PackId>, Error> {
-        let mut walk = Walk {
-            used: Used::default(),
-            monitor,
-        };
-        self.walk_trees(tree, &mut walk)?;
-        Ok(walk.used.packs)
     }
 
     fn lock_packs(
@@ -260,24 +245,5 @@ impl Vault {
             free.extend(found.into_iter().flatten());
         }
         Ok(free)
-    }
-}
-
-/// A walk that can be called off.
-struct Walk<'a> {
-    used: Used,
-    monitor: &'a dyn Monitor,
-}
-
-impl TreeVisitor for Walk<'_> {
-    fn enter(&mut self, at: &Position) -> Result<bool, Error> {
-        match self.monitor.is_cancelled() {
-            true => Err(Error::Cancelled),
-            false => self.used.enter(at),
-        }
-    }
-
-    fn leaf(&mut self, at: &Position, leaf: Leaf) -> Result<(), Error> {
-        self.used.leaf(at, leaf)
     }
 }

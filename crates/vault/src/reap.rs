@@ -15,6 +15,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use stillpoint_model::ErrorKind;
 use stillpoint_model::id::{BackupId, RunId, VolumeId};
+use stillpoint_model::progress::{Monitor, NullMonitor};
 
 use crate::crew::all_of;
 use crate::fetch::{Position, TreeVisitor};
@@ -239,7 +240,6 @@ impl Vault {
     /// Everything in the vault that no manifest names, deleted backups' manifests included. It
     /// reads every manifest's tree and changes nothing.
     pub fn unreferenced(&self) -> Result<Unreferenced, Error> {
-        let mut used = Used::default();
         let mut committed = HashSet::new();
         let listing = self.list_names(None)?;
         let manifests = listing.backups();
@@ -250,15 +250,13 @@ impl Vault {
             committed.insert(manifest.run_id);
             roots.extend(manifest.top());
         }
-        self.walk_trees(roots, &mut used)?;
+        let used = self.packs_below(roots, &NullMonitor)?;
         let mut found = Unreferenced::default();
-        let with_packs: HashSet<RunId> = used.packs.iter().map(|pack| pack.run).collect();
+        let with_packs: HashSet<RunId> = used.iter().map(|pack| pack.run).collect();
         list_each(&*self.target, &self.names.prefix(""), |entry| {
             match self.names.parse(&entry.name) {
                 Some(Named::Run(backup, run)) => found.runs.push((backup, run)),
-                Some(Named::Pack(pack) | Named::Quarantined(pack))
-                    if !used.packs.contains(&pack) =>
-                {
+                Some(Named::Pack(pack) | Named::Quarantined(pack)) if !used.contains(&pack) => {
                     found.objects.push(entry.name);
                 }
                 Some(Named::Proof(volume, backup)) if !manifests.contains(&(volume, backup)) => {
@@ -285,15 +283,36 @@ impl Vault {
     }
 }
 
-/// The packs that trees reach.
-#[derive(Default)]
-pub(crate) struct Used {
-    pub packs: HashSet<PackId>,
-    nodes: HashSet<(PackId, u32)>,
+impl Vault {
+    /// The packs that trees reach, whatever they share. A node that cannot be read is an error: what
+    /// it names is not known.
+    pub(crate) fn packs_below(
+        &self,
+        roots: impl IntoIterator<Item = Position>,
+        monitor: &dyn Monitor,
+    ) -> Result<HashSet<PackId>, Error> {
+        let mut used = Used {
+            packs: HashSet::new(),
+            nodes: HashSet::new(),
+            monitor,
+        };
+        self.walk_trees(roots, &mut used)?;
+        Ok(used.packs)
+    }
 }
 
-impl TreeVisitor for Used {
+/// The packs that trees reach, as far as they were walked. Can be called off.
+struct Used<'a> {
+    packs: HashSet<PackId>,
+    nodes: HashSet<(PackId, u32)>,
+    monitor: &'a dyn Monitor,
+}
+
+impl TreeVisitor for Used<'_> {
     fn enter(&mut self, at: &Position) -> Result<bool, Error> {
+        if self.monitor.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
         self.packs.insert(at.node.pack);
         Ok(self.nodes.insert(at.place()))
     }

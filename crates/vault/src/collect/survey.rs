@@ -13,7 +13,7 @@ use stillpoint_model::progress::Monitor;
 use super::plan::{Deletion, Look, Refusal, Seen};
 use crate::catalogue::Listing;
 use crate::crew::all_of;
-use crate::fetch::{Position, TreeVisitor};
+use crate::fetch::Position;
 use crate::format::epoch::BackupKey;
 use crate::format::index::{Index, MAX_INDEX_LEN};
 use crate::format::manifest::Manifest;
@@ -21,8 +21,6 @@ use crate::format::names::{IdBytes, Named};
 use crate::format::object::Class;
 use crate::format::pack::PackId;
 use crate::format::run::{MAX_NOTE_OBJECT_LEN, Note};
-use crate::format::tree::Leaf;
-use crate::reap::Used;
 use crate::target::{ListEntry, ObjectName, list_each};
 use crate::vault::damaged;
 use crate::{Error, Vault};
@@ -142,14 +140,10 @@ impl Survey {
         gone: &BTreeSet<BackupKey>,
         monitor: &dyn Monitor,
     ) -> Result<BTreeSet<PackId>, Error> {
-        let mut used = Walk {
-            used: Used::default(),
-            monitor,
-        };
         let stays = |key: &BackupKey| !gone.contains(key) && !self.is_renewed(key, gone);
         let trees = self.trees.iter().filter(|(key, _)| stays(key));
-        vault.walk_trees(trees.map(|(_, root)| *root), &mut used)?;
-        Ok(used.used.packs.into_iter().collect())
+        let used = vault.packs_below(trees.map(|(_, root)| *root), monitor)?;
+        Ok(used.into_iter().collect())
     }
 }
 
@@ -163,25 +157,6 @@ impl Survey {
     fn is_renewed(&self, key: &BackupKey, gone: &BTreeSet<BackupKey>) -> bool {
         let by = self.renewed.get(key);
         by.is_some_and(|by| self.look.backups.contains_key(by) && !gone.contains(by))
-    }
-}
-
-/// A walk that can be called off.
-struct Walk<'a> {
-    used: Used,
-    monitor: &'a dyn Monitor,
-}
-
-impl TreeVisitor for Walk<'_> {
-    fn enter(&mut self, at: &Position) -> Result<bool, Error> {
-        match self.monitor.is_cancelled() {
-            true => Err(Error::Cancelled),
-            false => self.used.enter(at),
-        }
-    }
-
-    fn leaf(&mut self, at: &Position, leaf: Leaf) -> Result<(), Error> {
-        self.used.leaf(at, leaf)
     }
 }
 

@@ -76,10 +76,11 @@ impl Locked {
     /// Every pack that a backup reaches.
     fn packs(&self, backup: BackupId) -> Vec<ObjectName> {
         let manifest = self.vault.current(self.volume, backup).unwrap();
-        let mut used = reap::Used::default();
-        let top = manifest.top().into_iter();
-        self.vault.walk_trees(top, &mut used).unwrap();
-        let names = used.packs.into_iter();
+        let used = self
+            .vault
+            .packs_below(manifest.top(), &NullMonitor)
+            .unwrap();
+        let names = used.into_iter();
         names.map(|pack| self.vault.names.pack(pack)).collect()
     }
 
