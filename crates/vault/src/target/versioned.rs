@@ -94,6 +94,16 @@ impl VersionedTarget {
         self.lock().add(name, None);
     }
 
+    /// What a disk does below the server: a byte of every version is another.
+    pub fn rot(&self, name: &ObjectName) {
+        let mut state = self.lock();
+        let versions = state.names.get_mut(name).into_iter().flatten();
+        for bytes in versions.filter_map(|version| version.bytes.as_mut()) {
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+        }
+    }
+
     /// What somebody does who has the credentials: a put over what is there.
     pub fn put_over(&self, name: &ObjectName, bytes: &[u8]) {
         self.lock().add(name, Some(bytes.to_vec()));

@@ -617,3 +617,19 @@ fn a_tracked_increment_is_held_too() {
         .unwrap();
     assert!(bench.is_held(spec.backup_id, spec.keep_until.unwrap()));
 }
+
+#[test]
+fn keys_that_rot_while_they_are_locked_are_mended_once_and_go_when_their_time_is_over() {
+    let bench = Locked::new(24);
+    let backup = bench.back_up(&disk(3), None, Some(10));
+    let rotted = bench.vault.names.keys(1);
+    bench.target.rot(&rotted);
+    let mend = || keys::mend(&bench.vault, &bench.root).unwrap();
+    assert_eq!(mend(), Some(rotted.clone()));
+    assert_eq!(mend(), None);
+    assert!(bench.target.has(&rotted).unwrap(), "its lock holds it");
+    assert!(bench.restored(backup) == disk(3));
+    bench.env.advance(DAY * 20);
+    assert_eq!(mend(), Some(rotted.clone()));
+    assert!(!bench.target.has(&rotted).unwrap());
+}
