@@ -28,11 +28,21 @@ use crate::format::run::Note;
 use crate::ingest::{Missed, OpenRun, Trust, ingest};
 use crate::locking::{KEEP_UNTIL, LOCKED_UNTIL, Lock};
 use crate::volume::VolumeReader;
-use crate::{Error, MAX_VOLUME_LEN, Vault};
+use crate::{COPIED_FROM, Error, MAX_VOLUME_LEN, RENEWS, TAKEN, Vault};
 
 /// The note in a backup that says how hard it was compressed, where that is not as usual. What is made
 /// of it anew, such as a copy, is compressed as hard.
 pub const COMPRESSED_AT: &str = "compression_level";
+
+/// The notes that the vault sets itself. There is always room for all of them.
+const OWN_NOTES: [&str; 6] = [
+    COMPRESSED_AT,
+    KEEP_UNTIL,
+    LOCKED_UNTIL,
+    TAKEN,
+    COPIED_FROM,
+    RENEWS,
+];
 
 /// How hard a backup with these notes was compressed.
 pub(crate) fn level_of(notes: &BTreeMap<String, String>) -> CompressionLevel {
@@ -53,7 +63,7 @@ pub struct BackupSpec<'a> {
     /// What may differ from the parent, in bytes; only this is read. None reads everything.
     /// Without a parent it must be none.
     pub changed: Option<&'a [ByteRange]>,
-    /// Notes that are stored with the backup and shown by [`Vault::describe`]: at most 62, at
+    /// Notes that are stored with the backup and shown by [`Vault::describe`]: at most 58, at
     /// most 4 KiB each. They are encrypted.
     pub metadata: BTreeMap<String, String>,
     /// Until when it is promised to stay. On a target that locks objects, everything it needs is locked
@@ -241,12 +251,12 @@ impl Vault {
 }
 
 impl Vault {
-    /// The notes of a backup, with the one of how hard it is compressed if there is room for it.
+    /// The notes of a backup, with the one of how hard it is compressed.
     fn noted(&self, spec: &BackupSpec<'_>) -> BTreeMap<String, String> {
         let mut notes = spec.metadata.clone();
         let level = self.tuning.zstd_level;
         notes.remove(COMPRESSED_AT);
-        if level != i32::from(CompressionLevel::default().get()) && notes.len() < MAX_NOTES {
+        if level != i32::from(CompressionLevel::default().get()) {
             notes.insert(COMPRESSED_AT.to_owned(), level.to_string());
         }
         notes
@@ -289,8 +299,8 @@ fn validate(spec: &BackupSpec<'_>, source: &dyn VolumeReader) -> Result<(), Erro
         return Err(Error::Invalid("a backup cannot be its own parent"));
     }
     let short = |text: &String| text.len() <= MAX_NOTE_LEN;
-    // Two are kept for what is promised.
-    if spec.metadata.len() > MAX_NOTES - 2
+    let of_others = |note: &&String| !OWN_NOTES.contains(&note.as_str());
+    if spec.metadata.keys().filter(of_others).count() > MAX_NOTES - OWN_NOTES.len()
         || !spec
             .metadata
             .iter()

@@ -1,9 +1,10 @@
 //! Chains of increments against full copies.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use proptest::prelude::*;
-use stillpoint_model::ByteRange;
+use stillpoint_model::{ByteRange, Env as _};
 use stillpoint_model::id::BackupId;
 use stillpoint_model::progress::NullMonitor;
 
@@ -233,10 +234,20 @@ fn a_backup_with_as_many_notes_as_it_may_have_is_read_at_any_level() {
     let mut disk = Disk::new(20 * CHUNK);
     disk.fill(3, 1);
     let mut spec = bench.spec(bench.id(), None, None);
-    spec.metadata = (0..64).map(|n| (format!("{n}"), String::new())).collect();
+    spec.metadata = (0..58).map(|n| (format!("{n}"), String::new())).collect();
+    spec.keep_until = Some(bench.env.now().saturating_add(Duration::from_secs(60)));
+    let own = [TAKEN, COPIED_FROM, RENEWS].map(|note| (note.to_owned(), String::new()));
+    spec.metadata.extend(own);
     let prepared = bench.vault.prepare_backup(&spec, &disk, &NullMonitor);
     let receipt = prepared.unwrap().commit(&mut || Ok(())).unwrap();
     let info = bench.vault.describe(bench.volume, receipt.backup_id);
-    assert_eq!(info.unwrap().metadata, spec.metadata);
+    let notes = info.unwrap().metadata;
+    assert_eq!(notes[COMPRESSED_AT], "19");
+    assert!(spec.metadata.iter().all(|(note, text)| notes[note] == *text));
     assert_eq!(bench.restored(receipt.backup_id), disk);
+
+    spec.backup_id = bench.id();
+    spec.metadata.insert("one more".to_owned(), String::new());
+    let refused = bench.vault.prepare_backup(&spec, &disk, &NullMonitor);
+    assert!(matches!(refused, Err(Error::Invalid(_))));
 }
