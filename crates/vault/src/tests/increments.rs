@@ -4,9 +4,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use proptest::prelude::*;
-use stillpoint_model::{ByteRange, Env as _};
 use stillpoint_model::id::BackupId;
 use stillpoint_model::progress::NullMonitor;
+use stillpoint_model::{ByteRange, Env as _};
 
 use super::support::*;
 use crate::target::FaultTarget;
@@ -243,7 +243,11 @@ fn a_backup_with_as_many_notes_as_it_may_have_is_read_at_any_level() {
     let info = bench.vault.describe(bench.volume, receipt.backup_id);
     let notes = info.unwrap().metadata;
     assert_eq!(notes[COMPRESSED_AT], "19");
-    assert!(spec.metadata.iter().all(|(note, text)| notes[note] == *text));
+    assert!(
+        spec.metadata
+            .iter()
+            .all(|(note, text)| notes[note] == *text)
+    );
     assert_eq!(bench.restored(receipt.backup_id), disk);
 
     spec.backup_id = bench.id();
